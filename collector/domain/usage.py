@@ -69,7 +69,7 @@ class Usage:
         if self.cache_read_input_tokens + self.cache_write_input_tokens > self.input_tokens:
             raise ValueError(f"cached parts exceed input_tokens={self.input_tokens}")
         if self.cache_write_1h_input_tokens > self.cache_write_input_tokens:
-            raise ValueError(f"one-hour writes exceed cache_write_input_tokens={self.cache_write_input_tokens}")
+            raise ValueError(f"one-hour writes exceed the {self.cache_write_input_tokens} tokens written")
         if self.reasoning_output_tokens > self.output_tokens:
             raise ValueError(f"reasoning exceeds output_tokens={self.output_tokens}")
 

@@ -1,0 +1,498 @@
+"""The journal: what happened, in order, on this machine's disk. Everything else is derived from it.
+
+A *source* is one run of one sidecar worker. It appends to its own segments,
+``<source>-<number>.seg``, and never to those of an earlier run:
+
+    segment  = magic, header, frame, frame, ...
+    header   = u32 length, u32 crc32, msgpack {source, version, first_sequence, created_us}
+    frame    = u32 payload length, u32 crc32(sequence, kind, payload), u64 sequence, u8 kind, payload
+
+All integers are little-endian. A payload is the msgpack array of an ``Intent`` or a
+``CallRecord``. ``sequence`` counts every frame of a source from 1, over all its
+segments, so a reader knows what it lacks. A frame is one ``write()``: after
+``kill -9`` the file ends in whole frames or in one torn frame, and a reader stops
+before the first frame that is not whole. What a power cut may take is bounded by the
+interval between two ``fdatasync``, which a thread calls: a request never waits for it.
+
+Measured: encode and write 2.4 us a frame, ``fdatasync`` 4 to 8 ms.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from collector.domain.record import AttemptRecord, CallRecord, Intent
+
+MAGIC = b"BURSARJ\x01"
+FORMAT_VERSION = 1
+SUFFIX = ".seg"
+MAX_FRAME_BYTES = 16 << 20
+
+_HEADER = struct.Struct("<II")
+_FRAME = struct.Struct("<IIQB")
+_SEQUENCED = struct.Struct("<QB")
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+class FrameKind(IntEnum):
+    """What a frame holds."""
+
+    INTENT = 1
+    RECORD = 2
+
+
+class Frame(NamedTuple):
+    """One whole frame of a segment."""
+
+    sequence: int
+    kind: int
+    payload: bytes
+    end: int
+    """Offset in the segment just after this frame."""
+
+
+class ReadEnd(StrEnum):
+    """Why a reader stopped where it did."""
+
+    MORE = "more"
+    """The byte budget was used up; more frames may follow."""
+    END = "end"
+    """Nothing follows, for now."""
+    TORN = "torn"
+    """An incomplete frame follows: being written, or cut off by a crash."""
+    CORRUPT = "corrupt"
+    """A frame follows whose check sum is wrong; nothing after it can be trusted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentHeader:
+    """What a segment says of itself."""
+
+    source: str
+    version: int
+    first_sequence: int
+    created_us: int
+    body_offset: int
+    """Where its first frame begins."""
+
+
+class Segment(NamedTuple):
+    """A segment file, known by its name alone."""
+
+    path: Path
+    source: str
+    number: int
+
+
+class BadSegment(ValueError):
+    """The file is not a segment of a format that we know."""
+
+
+# ---- reading -----------------------------------------------------------------------------
+
+
+def segments(directory: Path) -> list[Segment]:
+    """The segments in ``directory``, by source and number; empty where there is no such folder."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(directory):
+            stem, dot, suffix = entry.name.rpartition(".")
+            source, dash, number = stem.rpartition("-")
+            if dot and suffix == SUFFIX[1:] and dash and number.isdigit():
+                found.append(Segment(Path(entry.path), source, int(number)))
+    found.sort(key=lambda segment: (segment.source, segment.number))
+    return found
+
+
+def segment_header(path: Path) -> SegmentHeader:
+    """The header of the segment at ``path``.
+
+    Raises:
+        BadSegment: it has none that we can read (being created, cut off, or of another format).
+    """
+    with path.open("rb") as file:
+        start = file.read(len(MAGIC) + _HEADER.size)
+        if len(start) < len(MAGIC) + _HEADER.size or not start.startswith(MAGIC):
+            raise BadSegment(f"{path.name}: not a journal segment")
+        length, crc = _HEADER.unpack_from(start, len(MAGIC))
+        packed = file.read(length) if length <= 4096 else b""
+    if len(packed) != length or zlib.crc32(packed) != crc:
+        raise BadSegment(f"{path.name}: damaged header")
+    fields = _decode(packed)
+    return SegmentHeader(
+        source=fields["source"],
+        version=fields["version"],
+        first_sequence=fields["first_sequence"],
+        created_us=fields["created_us"],
+        body_offset=len(start) + length,
+    )
+
+
+def read_frames(path: Path, offset: int = 0, max_bytes: int = 4 << 20) -> tuple[list[Frame], ReadEnd]:
+    """Whole frames of the segment at ``path`` from ``offset`` on; 0 means its beginning.
+
+    Returns at most about ``max_bytes`` of frames, at least one if there is one. The frames
+    are always an exact prefix of what was written after ``offset``.
+
+    Raises:
+        BadSegment: ``offset`` is 0 and the segment has no readable header.
+    """
+    if offset == 0:
+        offset = segment_header(path).body_offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(max_bytes)
+        if len(data) >= _FRAME.size:
+            whole = _FRAME.size + _FRAME.unpack_from(data)[0]
+            if len(data) < whole <= _FRAME.size + MAX_FRAME_BYTES:
+                data += file.read(whole - len(data))
+    frames, used, end = parse_frames(data, offset)
+    if end is ReadEnd.TORN and len(data) >= max_bytes and used:
+        end = ReadEnd.MORE
+    return frames, end
+
+
+def parse_frames(data: bytes, offset: int = 0) -> tuple[list[Frame], int, ReadEnd]:
+    """Whole frames at the beginning of ``data``, the bytes they take, and why they end there."""
+    frames: list[Frame] = []
+    position, size = 0, len(data)
+    unpack, head, crc32 = _FRAME.unpack_from, _FRAME.size, zlib.crc32
+    while position < size:
+        if position + head > size:
+            # Zeros after the last frame are what a file system leaves after a power cut.
+            return frames, position, ReadEnd.TORN
+        length, crc, sequence, kind = unpack(data, position)
+        start = position + head
+        if length > MAX_FRAME_BYTES or (length == 0 and crc == 0):
+            return frames, position, ReadEnd.CORRUPT
+        if start + length > size:
+            return frames, position, ReadEnd.TORN
+        payload = data[start : start + length]
+        if crc32(payload, crc32(data[position + 8 : start])) != crc:
+            return frames, position, ReadEnd.CORRUPT
+        position = start + length
+        frames.append(Frame(sequence, kind, payload, offset + position))
+    return frames, position, ReadEnd.END
+
+
+def decode_record(payload: bytes) -> CallRecord:
+    """The record in a frame; fields that an older writer did not know take their defaults."""
+    fields = _fitted(_decode(payload), CallRecord._fields, CallRecord._field_defaults)
+    fields[-1] = tuple(decode_attempt(attempt) for attempt in fields[-1])
+    return CallRecord._make(fields)
+
+
+def decode_attempt(values: list[Any]) -> AttemptRecord:
+    """An attempt from the array inside its call's record."""
+    return AttemptRecord._make(_fitted(values, AttemptRecord._fields, AttemptRecord._field_defaults))
+
+
+def decode_intent(payload: bytes) -> Intent:
+    """The intent in a frame."""
+    return Intent._make(_fitted(_decode(payload), Intent._fields, Intent._field_defaults))
+
+
+def _fitted(values: list[Any], names: tuple[str, ...], defaults: dict[str, Any]) -> list[Any]:
+    if len(values) < len(names):
+        values.extend(defaults[name] for name in names[len(values) :])
+    return values[: len(names)]
+
+
+# ---- writing -----------------------------------------------------------------------------
+
+
+class JournalFull(OSError):
+    """There is no room for another record, nor in the reserve."""
+
+
+class Pressure(StrEnum):
+    """How much room the journal has left, and so what is still written."""
+
+    NONE = "none"
+    SHED_CONTENT = "shed_content"
+    """Captured content is left out."""
+    SHED_ATTRIBUTES = "shed_attributes"
+    """So are attributes that are not needed for money or attribution."""
+    FULL = "full"
+    """Nothing more can be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalConfig:
+    """How the journal spends disk and time."""
+
+    segment_bytes: int = 32 << 20
+    """Size at which a new segment is begun."""
+    cap_bytes: int = 1 << 30
+    """Disk that all segments of the folder may take."""
+    reserve_bytes: int = 64 << 20
+    """The last part of the cap, kept for cost records alone."""
+    sync_interval_s: float = 0.1
+    """Time between two fdatasync; what a power cut may take."""
+    sync_always: bool = False
+    """For audits: fdatasync before a call is answered in full (4 to 9 ms)."""
+    slow_write_s: float = 0.005
+    """A write slower than this sends the next ones through memory, until the disk is quick again."""
+    ring_frames: int = 10_000
+    """Frames that memory holds while the disk is slow."""
+
+
+def lock_path(directory: Path, source: str) -> Path:
+    """The file that a living source holds a lock on."""
+    return directory / f"{source}.lock"
+
+
+def source_is_alive(directory: Path, source: str) -> bool:
+    """Whether the process that writes ``source`` still runs on this machine."""
+    try:
+        fd = os.open(lock_path(directory, source), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+class JournalWriter:
+    """Appends intents and records of one source.
+
+    ``intent`` and ``record`` are called from one thread (the event loop's); a second
+    thread syncs, measures the folder and empties the ring.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        source: str,
+        config: JournalConfig | None = None,
+        *,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self.source = source
+        self.sequence = 0
+        self.pressure = Pressure.NONE
+        self.dropped = 0
+        """Frames lost because neither disk nor ring had room."""
+        self.unsynced_since: float | None = None
+        """Monotonic time of the oldest write that is not on the platter yet."""
+        self._directory = directory
+        self._config = config or JournalConfig()
+        self._now_us = now_us
+        self._number = 0
+        self._fd = -1
+        self._size = 0
+        self._ring: deque[bytes] = deque()
+        self._slow = False
+        self._mutex = threading.Lock()
+        """Held while a frame is written or the segment changes; never while syncing."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._lock_fd = os.open(lock_path(directory, source), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._measure()
+        self._open_segment()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def intent(self, intent: Intent) -> None:
+        """Write down that ``intent`` may now spend money.
+
+        Raises:
+            JournalFull: there is no room; the caller decides whether the call goes on.
+        """
+        if self.pressure is Pressure.FULL:
+            raise JournalFull(errno.ENOSPC, "the journal has no room")
+        self._append(FrameKind.INTENT, _encode(intent))
+
+    def record(self, record: CallRecord) -> None:
+        """Write down how a call ended. Never raises: what cannot be written is counted."""
+        if self.pressure is not Pressure.NONE:
+            record = lightened(record, self.pressure)
+        try:
+            self._append(FrameKind.RECORD, _encode(record))
+        except JournalFull:
+            self.dropped += 1
+
+    @property
+    def backlog(self) -> int:
+        """Frames that wait in memory for a slow disk."""
+        return len(self._ring)
+
+    def close(self) -> None:
+        """Write and sync what is left, and let go of the source."""
+        self._closing.set()
+        self._thread.join()
+        with self._mutex:
+            self._empty_ring()
+        with contextlib.suppress(OSError):
+            os.fdatasync(self._fd)
+        os.close(self._fd)
+        lock_path(self._directory, self.source).unlink(missing_ok=True)
+        os.close(self._lock_fd)
+
+    # -- one frame
+
+    def _append(self, kind: FrameKind, payload: bytes) -> None:
+        sequence = self.sequence + 1
+        frame = frame_bytes(sequence, kind, payload)
+        if self._slow or self._ring:
+            if len(self._ring) >= self._config.ring_frames:
+                raise JournalFull(errno.ENOSPC, "the disk is too slow and the ring is full")
+            self._ring.append(frame)
+            self.sequence = sequence
+            return
+        started = time.monotonic()
+        with self._mutex:
+            self._write(frame)
+        self.sequence = sequence
+        if self.unsynced_since is None:
+            self.unsynced_since = started
+        if self._config.sync_always:
+            os.fdatasync(self._fd)
+        elif time.monotonic() - started > self._config.slow_write_s:
+            self._slow = True
+
+    def _write(self, frame: bytes) -> None:
+        if self._size + len(frame) > self._config.segment_bytes:
+            self._open_segment()
+        try:
+            written = os.write(self._fd, frame)
+        except OSError as error:
+            self._no_room(error)
+            return
+        self._size += written
+        if written != len(frame):
+            # A torn frame ends what a reader trusts of this segment; the whole frame begins the next.
+            self._open_segment()
+            self._size += os.write(self._fd, frame)
+
+    def _no_room(self, error: OSError) -> None:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
+            self.pressure = Pressure.FULL
+            raise JournalFull(error.errno, f"journal: {error.strerror}") from error
+        raise error
+
+    def _open_segment(self) -> None:
+        self._number += 1
+        path = self._directory / f"{self.source}-{self._number:06d}{SUFFIX}"
+        fields = {
+            "source": self.source,
+            "version": FORMAT_VERSION,
+            "first_sequence": self.sequence + 1,
+            "created_us": self._now_us(),
+        }
+        packed = _encode(fields)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        head = MAGIC + _HEADER.pack(len(packed), zlib.crc32(packed)) + packed
+        try:
+            if os.write(fd, head) != len(head):
+                raise OSError(errno.ENOSPC, "short write")
+        except OSError as error:
+            os.close(fd)
+            path.unlink(missing_ok=True)
+            self._no_room(error)
+        old, self._fd, self._size = self._fd, fd, len(head)
+        if old >= 0:
+            with contextlib.suppress(OSError):
+                os.fdatasync(old)
+            os.close(old)
+
+    # -- the second thread
+
+    def _tend(self) -> None:
+        measured = time.monotonic()
+        while not self._closing.wait(self._config.sync_interval_s):
+            if self._slow or self._ring:
+                with self._mutex:
+                    self._empty_ring()
+            if self.unsynced_since is not None:
+                # Cleared first: a write during the sync counts as unsynced again.
+                self.unsynced_since = None
+                with self._mutex:
+                    fd = os.dup(self._fd)
+                try:
+                    os.fdatasync(fd)
+                except OSError:
+                    self.unsynced_since = time.monotonic()
+                finally:
+                    os.close(fd)
+            if time.monotonic() - measured > 2 or self.pressure is Pressure.FULL:
+                measured = time.monotonic()
+                self._measure()
+
+    def _empty_ring(self) -> None:
+        while self._ring:
+            started = time.monotonic()
+            try:
+                self._write(self._ring[0])
+            except OSError:
+                return
+            self._ring.popleft()
+            self.unsynced_since = self.unsynced_since or started
+        self._slow = False
+
+    def _measure(self) -> None:
+        config = self._config
+        taken = 0
+        for segment in segments(self._directory):
+            with contextlib.suppress(FileNotFoundError):
+                taken += segment.path.stat().st_size
+        disk = os.statvfs(self._directory)
+        free = disk.f_bavail * disk.f_frsize
+        left = min(config.cap_bytes - taken, free)
+        self.pressure = pressure_of(left, config)
+
+
+def pressure_of(left: int, config: JournalConfig) -> Pressure:
+    """What to leave out with ``left`` bytes of room."""
+    if left <= 0:
+        return Pressure.FULL
+    if left < config.reserve_bytes:
+        return Pressure.SHED_ATTRIBUTES
+    if left < 2 * config.reserve_bytes:
+        return Pressure.SHED_CONTENT
+    return Pressure.NONE
+
+
+def lightened(record: CallRecord, pressure: Pressure) -> CallRecord:
+    """``record`` without what the journal has no room for; never without its costs."""
+    if pressure is Pressure.SHED_CONTENT:
+        return record._replace(content=None) if record.content else record
+    return record._replace(
+        content=None, request_attributes={}, response_attributes={}, message_hashes=[], user_agent=""
+    )
+
+
+def frame_bytes(sequence: int, kind: FrameKind, payload: bytes) -> bytes:
+    """One frame as it stands in a segment or in a batch between machines."""
+    crc = zlib.crc32(payload, zlib.crc32(_SEQUENCED.pack(sequence, kind)))
+    return _FRAME.pack(len(payload), crc, sequence, kind) + payload
+
+
+def encoded(items: Iterable[Intent | CallRecord], first_sequence: int = 1) -> bytes:
+    """Frames of ``items`` with ascending sequence numbers."""
+    frames = []
+    for sequence, item in enumerate(items, first_sequence):
+        kind = FrameKind.INTENT if isinstance(item, Intent) else FrameKind.RECORD
+        frames.append(frame_bytes(sequence, kind, _encode(item)))
+    return b"".join(frames)
