@@ -1,11 +1,11 @@
-"""Configuration from one YAML file and the environment, as frozen values, with every mistake reported at once.
+"""Configuration from one YAML file and the environment, as frozen values; every mistake is reported at once.
 
 A component describes what it can be told as a frozen dataclass whose fields have defaults and
 carry their help below them. :func:`load` reads the file into such a dataclass:
 
 * a value ``${NAME}`` comes from the environment, ``file:PATH`` from a file; a :class:`Secret` may come
   from nowhere else;
-* ``BURSAR_DATA_DIR`` overrides ``data_dir``, ``BURSAR_CONTROL__LISTEN`` overrides ``control.listen``;
+* ``BURSAR_DATA_DIR`` overrides ``data_dir``, ``BURSAR_CONTROL_LISTEN`` overrides ``control.listen``;
 * a problem names the file, the line, and what would have been right.
 
 Types: str, int, float, bool, Decimal, Path, enums, Literals, optional ones, lists, tuples, dicts,
@@ -30,7 +30,10 @@ import yaml
 T = TypeVar("T")
 
 ENV_PREFIX = "BURSAR_"
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_WRITTEN_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Braces mean something in YAML, so that {key: ${NAME}} would not be YAML: references are
+# read with characters of the private use area in their place.
+_REFERENCE = re.compile("\ue000([A-Za-z_][A-Za-z0-9_]*)\ue001")
 _PLACEHOLDERS = ("sk-...", "changeme", "your-api-key", "xxx")
 
 
@@ -194,8 +197,6 @@ def load(
     schema: type[T],
     path: Path | None,
     environ: Mapping[str, str] = os.environ,
-    *,
-    ignored_variables: frozenset[str] = frozenset(),
 ) -> T:
     """Read ``path`` (nothing but defaults when None) and the environment into a ``schema``.
 
@@ -210,13 +211,35 @@ def load(
         except OSError as error:
             raise InvalidSettings([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
         root = reader.compose(text)
-    overrides = reader.overrides(schema, ignored_variables)
+    overrides = overrides_of(schema, environ)
     value = reader.read_dataclass(schema, root if isinstance(root, dict) else {}, "", 1, overrides)
     if path is not None and not isinstance(root, dict):
         reader.problem(1, "", "the file must hold a mapping of settings")
     if reader.problems:
         raise InvalidSettings(reader.problems)
     return value
+
+
+def overrides_of(schema: type[Any], environ: Mapping[str, str]) -> dict[str, str]:
+    """Settings that ``environ`` overrides, by dotted name."""
+    names = {_variable(name): name for name in _paths(schema)}
+    return {names[variable]: text for variable, text in environ.items() if variable in names}
+
+
+def unknown_overrides(schema: type[Any], environ: Mapping[str, str], others: frozenset[str]) -> list[Problem]:
+    """Variables that look like overrides and are none; ``others`` are known to mean something else."""
+    known = [_variable(name) for name in _paths(schema)]
+    problems = []
+    for variable in sorted(environ):
+        if variable.startswith(ENV_PREFIX) and variable not in known and variable not in others:
+            close = difflib.get_close_matches(variable, known, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            problems.append(Problem(variable, f"overrides no setting{hint}"))
+    return problems
+
+
+def _variable(dotted: str) -> str:
+    return ENV_PREFIX + dotted.upper().replace(".", "_")
 
 
 class _Reader:
@@ -233,6 +256,7 @@ class _Reader:
     # -- YAML with line numbers
 
     def compose(self, text: str) -> Any:
+        text = _WRITTEN_REFERENCE.sub("\ue000\\1\ue001", text)
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
@@ -262,21 +286,7 @@ class _Reader:
             return node.value
         return None
 
-    # -- the environment
-
-    def overrides(self, schema: type[Any], ignored: frozenset[str]) -> dict[str, str]:
-        found = {}
-        for name, text in self.environ.items():
-            if name.startswith(ENV_PREFIX) and name not in ignored:
-                found[name[len(ENV_PREFIX) :].lower().replace("__", ".")] = text
-        known = set(_paths(schema))
-        for name in sorted(set(found) - known):
-            variable = ENV_PREFIX + name.upper().replace(".", "__")
-            close = difflib.get_close_matches(name, sorted(known), 1)
-            hint = f"; did you mean {ENV_PREFIX}{close[0].upper().replace('.', '__')}?" if close else ""
-            self.problem(0, variable, f"overrides no setting{hint}")
-            del found[name]
-        return found
+    # -- references
 
     def resolve(self, text: str, line: int, field: str) -> str | None:
         """``text`` with its references replaced; None when one names nothing."""
@@ -311,7 +321,7 @@ class _Reader:
             values[key] = self.read(hints[key], node.value, f"{field}{key}", node.line, inner)
         for name in fields:
             if name in overrides:
-                variable = ENV_PREFIX + f"{field}{name}".upper().replace(".", "__")
+                variable = _variable(f"{field}{name}")
                 values[name] = self.read(hints[name], overrides[name], variable, 0, {}, from_environment=True)
             elif (
                 name not in mapping

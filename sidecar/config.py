@@ -1,0 +1,340 @@
+"""Everything that ``bursar.yaml`` can say, in one place.
+
+Each field's help stands below it; ``bursar check`` prints what is in force.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from collector.settings import (
+    Address,
+    CollectorConfig,
+    Duration,
+    InvalidSettings,
+    Problem,
+    Secret,
+    Size,
+    load,
+)
+
+DEFAULT_FILE = Path("bursar.yaml")
+OTHER_VARIABLES = frozenset(
+    {"BURSAR_CONFIG", "BURSAR_COLLECTOR_URL", "BURSAR_KEY_PEPPER", "BURSAR_SHARED", "BURSAR_LOG_LEVEL"}
+)
+"""Variables with our prefix that are not overrides of a setting."""
+
+UpstreamKind = Literal["openai", "anthropic", "vllm", "litellm", "azure", "google", "bedrock", "cohere"]
+
+DEFAULT_BASE_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "google": "https://generativelanguage.googleapis.com",
+    "cohere": "https://api.cohere.com",
+}
+DEFAULT_CONNECTIONS = {"openai": 100, "anthropic": 50}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineConfig:
+    """How long we wait for others, in seconds."""
+
+    connect: Duration = Duration(10)
+    """For a connection to an upstream, TLS included."""
+    first_byte: Duration = Duration(600)
+    """For the first byte of an upstream's reply."""
+    idle: Duration = Duration(120)
+    """Between two bytes of a running stream, on either side."""
+    total: Duration = Duration(1800)
+    """For one call."""
+    header: Duration = Duration(10)
+    """For the head of a request."""
+    body: Duration = Duration(30)
+    """For the body of a request that comes slower than 1 kB a second."""
+    keep_alive: Duration = Duration(75)
+    """For the next request on an idle connection."""
+    drain: Duration = Duration(25)
+    """For running calls after SIGTERM."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitConfig:
+    """What one client may send or hold."""
+
+    body: Size = Size(20 << 20)
+    """Largest request body."""
+    header: Size = Size(32 << 10)
+    """Largest request head."""
+    header_fields: int = 100
+    """Most fields in a request head."""
+    streams: int = 512
+    """Calls running at once; the next is answered 503."""
+    streams_per_key: int = 64
+    """Calls of one virtual key running at once."""
+    connections: int = 4096
+    """Client connections open at once."""
+    cost_header_body: Size = Size(256 << 10)
+    """A whole reply up to this size is read before its head is sent, so that the head can say its cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamConfig:
+    """A provider account, or a pool of vLLM replicas."""
+
+    kind: UpstreamKind = "openai"
+    """Which wire format and price family it has."""
+    base_url: str | None = None
+    """Where it is; the provider's own address where the kind has one."""
+    replicas: tuple[str, ...] = ()
+    """Servers of a pool, instead of ``base_url``."""
+    api_key: Secret | None = None
+    """Our key there. Without one, and without virtual keys, the agent's own key is passed on."""
+    provider: str = ""
+    """``gen_ai.provider.name``; derived from the kind and the host when empty."""
+    connections: int | None = None
+    """Connections to each replica; 100 for openai, 50 for anthropic, else 100."""
+    inject_usage: bool = True
+    """Ask for usage in streams of agents that did not."""
+    forward_trace: bool | None = None
+    """Send ``traceparent`` there; by default to vllm alone."""
+    unmetered_paths: tuple[str, ...] = ()
+    """Paths that may spend money without telling us how much; all others of that sort are refused."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Fixed headers to send, such as an organisation or an API version."""
+    ca_file: Path | None = None
+    """Certificates to trust instead of the system's."""
+    gpu_hour_usd: Decimal | None = None
+    """What one GPU of this pool costs an hour."""
+    energy_kwh_usd: Decimal | None = None
+    """What a kilowatt-hour costs."""
+
+    def __post_init__(self) -> None:
+        for url in self.urls:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+                raise ValueError(f"{url!r} is not an http(s) address without user, password and query")
+        if not self.urls and self.kind not in ("litellm",):
+            raise ValueError(f"an upstream of kind {self.kind} needs base_url or replicas")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Base addresses of all replicas."""
+        if self.replicas:
+            return self.replicas
+        base = self.base_url or DEFAULT_BASE_URLS.get(self.kind)
+        return (base,) if base else ()
+
+    @property
+    def connection_limit(self) -> int:
+        """Connections that may be open to each replica."""
+        return self.connections or DEFAULT_CONNECTIONS.get(self.kind, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """Where calls for one model go."""
+
+    upstream: str
+    """Name of an upstream."""
+    model: str = ""
+    """What the upstream calls it, where that differs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlConfig:
+    """The operator's side: metrics, directives, administration."""
+
+    listen: Address = Address("127.0.0.1", 4001)
+    """Where it answers."""
+    key: Secret | None = None
+    """Bearer key; required off loopback."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardConfig:
+    """The Streamlit dashboard."""
+
+    listen: Address = Address("127.0.0.1", 8501)
+    """Where it answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSettings:
+    """The sidecar's own disk."""
+
+    cap: Size = Size(1 << 30)
+    """Disk that the journal may take."""
+    reserve: Size = Size(64 << 20)
+    """The last part of it, kept for cost records alone."""
+    sync: Literal["interval", "always"] = "interval"
+    """``always`` syncs each record before its call ends: for audits."""
+    sync_interval: Duration = Duration(0.1)
+    """What a power cut may take."""
+    on_full: Literal["continue", "refuse"] = "continue"
+    """Whether calls go on, unrecorded and counted, when nothing more can be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureConfig:
+    """Prompts and answers in the ledger; off, and opt-in for each key."""
+
+    content: bool = False
+    """Capture for callers without a virtual key. A key says for itself."""
+    max_bytes: Size = Size(16 << 10)
+    """Longest input and output kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelConfig:
+    """How many values a Prometheus label may take before the rest is ``other``."""
+
+    model: int = 100
+    """Models."""
+    team: int = 50
+    """Teams."""
+    agent: int = 50
+    """Agents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheConfig:
+    """Reuse of answers."""
+
+    exact: bool = True
+    """Answer identical deterministic requests from memory."""
+    semantic: bool = False
+    """Answer similar requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsConfig:
+    """Where alerts go."""
+
+    alertmanager: str | None = None
+    """Address of an Alertmanager."""
+
+
+def _default_upstreams() -> dict[str, UpstreamConfig]:
+    return {"openai": UpstreamConfig(kind="openai"), "anthropic": UpstreamConfig(kind="anthropic")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BursarConfig:
+    """One ``bursar.yaml``."""
+
+    listen: Address = Address("127.0.0.1", 4000)
+    """Where agents find the sidecar."""
+    control: ControlConfig = field(default_factory=ControlConfig)
+    """The operator's side."""
+    collector: CollectorConfig = field(default_factory=CollectorConfig)
+    """The process that keeps the books."""
+    dashboard: DashboardConfig = field(default_factory=DashboardConfig)
+    """The dashboard."""
+    data_dir: Path = Path(".bursar")
+    """Journal, database, snapshot, keys."""
+    redis: str | None = None
+    """``redis://`` or ``rediss://`` address, for budgets that many sidecars share."""
+    workers: int = 1
+    """Processes that share the port."""
+    upstreams: dict[str, UpstreamConfig] = field(default_factory=_default_upstreams)
+    """Whom calls can go to."""
+    models: dict[str, ModelConfig] = field(default_factory=dict)
+    """Which upstream serves which model; others go to the first upstream that speaks the dialect."""
+    prices: dict[str, dict[str, Decimal]] = field(default_factory=dict)
+    """USD per million tokens (``per_request``: USD), by model; wins over the price book."""
+    price_source: str | None = None
+    """File or https address of newer prices, in our own format, litellm's or genai-prices'."""
+    price_refresh: Duration = Duration(3600)
+    """How often ``price_source`` is read again."""
+    budgets: list[Any] = field(default_factory=list)
+    """Limits on spending."""
+    downgrades: list[Any] = field(default_factory=list)
+    """Which models may stand in for which."""
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    """Reuse of answers."""
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    """Where alerts go."""
+    limits: LimitConfig = field(default_factory=LimitConfig)
+    """What one client may send or hold."""
+    deadlines: DeadlineConfig = field(default_factory=DeadlineConfig)
+    """How long we wait."""
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    """The sidecar's own disk."""
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    """Prompts and answers in the ledger."""
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    """Caps on Prometheus labels."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags that every call gets."""
+    allow_remote: bool = False
+    """Let ``listen`` be other than loopback. Needs at least one virtual key."""
+
+    def __post_init__(self) -> None:
+        for name in self.upstreams:
+            if name in RESERVED_NAMES or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"upstreams.{name}: not usable as the first part of a path")
+        for model, target in self.models.items():
+            if target.upstream not in self.upstreams:
+                raise ValueError(
+                    f"models.{model}.upstream: {target.upstream!r} is not one of {', '.join(self.upstreams)}"
+                )
+        if not 1 <= self.workers <= 64:
+            raise ValueError(f"workers: {self.workers} is not between 1 and 64")
+        if not self.listen.is_loopback and not self.allow_remote:
+            raise ValueError(
+                f"listen: {self.listen} is open to others; set allow_remote: true and create a key"
+            )
+        if not self.control.listen.is_loopback and self.control.key is None:
+            raise ValueError("control.key: required when control.listen is not loopback")
+        if not self.collector.listen.is_loopback and self.control.key is None:
+            raise ValueError("control.key: required when collector.listen is not loopback")
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where the sidecar's segments lie."""
+        return self.data_dir / "journal"
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret of this configuration, for redaction."""
+        found = [upstream.api_key.reveal() for upstream in self.upstreams.values() if upstream.api_key]
+        return found + ([self.control.key.reveal()] if self.control.key else [])
+
+
+RESERVED_NAMES = frozenset({"v1", "bursar", "healthz", "readyz", "metrics"})
+"""First parts of paths that are ours."""
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> BursarConfig:
+    """The configuration in ``path``, else in ``BURSAR_CONFIG``, else in ./bursar.yaml, else the defaults.
+
+    Raises:
+        InvalidSettings: it cannot be used; says all that is wrong with it.
+    """
+    if path is None and environ.get("BURSAR_CONFIG"):
+        path = Path(environ["BURSAR_CONFIG"])
+    if path is None and DEFAULT_FILE.exists():
+        path = DEFAULT_FILE
+    config = load(BursarConfig, path, environ)
+    if path is None:
+        config = _with_keys_of(config, environ)
+    for model, rates in config.prices.items():
+        if negative := [name for name, amount in rates.items() if amount < 0]:
+            raise InvalidSettings([Problem(f"{path}: prices.{model}.{negative[0]}", "is negative")])
+    return config
+
+
+def _with_keys_of(config: BursarConfig, environ: Mapping[str, str]) -> BursarConfig:
+    """Without a file, the providers' usual variables say which keys we hold."""
+    from dataclasses import replace
+
+    keys = {"openai": environ.get("OPENAI_API_KEY"), "anthropic": environ.get("ANTHROPIC_API_KEY")}
+    upstreams = {
+        name: replace(upstream, api_key=Secret(key)) if (key := (keys.get(name) or "").strip()) else upstream
+        for name, upstream in config.upstreams.items()
+    }
+    return replace(config, upstreams=upstreams)
