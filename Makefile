@@ -1,0 +1,85 @@
+# Two commands set everything up: `make demo` and `make test`. `make help` lists the rest.
+
+VENV ?= .venv
+PYTHON ?=
+FOR ?=
+ARGS ?=
+BIN := $(VENV)/bin
+PACKAGES := sidecar collector alerts dashboards inference
+CHECKED := $(PACKAGES) tests scripts
+export PYTHON
+.DEFAULT_GOAL := help
+
+# Stamps: an environment is complete when its stamp is newer than what it was made from.
+SETUP := pyproject.toml requirements/tools.txt scripts/setup/environment.sh scripts/setup/python.sh
+RUN_STAMP := $(VENV)/.ready-dashboard
+DEV_STAMP := $(VENV)/.ready-dev
+
+$(RUN_STAMP): requirements/dashboard.txt $(SETUP)
+	@scripts/setup/environment.sh $(VENV) dashboard
+	@touch $@
+
+# Everything a test needs contains everything a run needs.
+$(DEV_STAMP): requirements/dev.txt requirements/dashboard.txt $(SETUP)
+	@scripts/setup/environment.sh $(VENV) dev
+	@touch $(RUN_STAMP) $@
+
+.PHONY: help
+help: ## list these commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+	    awk -F '\t' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+.PHONY: env
+env: $(DEV_STAMP) ## make the environment for development, nothing else
+
+.PHONY: demo
+demo: $(RUN_STAMP) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
+	@$(BIN)/bursar demo $(if $(FOR),--for $(FOR)) $(ARGS)
+
+.PHONY: services
+services: ## install the Debian programs that tests start
+	@scripts/setup/services.sh test
+
+.PHONY: test
+test: $(DEV_STAMP) services lint ## everything a change has to pass
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(DEV_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
+	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+.PHONY: lint
+lint: $(DEV_STAMP) ## style, format, import contracts, types
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+.PHONY: fmt
+fmt: $(DEV_STAMP) ## format the code and fix what can be fixed
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## measure the sidecar against nginx and installed peers (QUICK=1: a short one)
+	@scripts/setup/services.sh bench
+	@$(BIN)/python tests/bench/run.py $(if $(QUICK),--quick) $(ARGS)
+
+.PHONY: bench-micro
+bench-micro: $(DEV_STAMP) ## measure the functions every call passes through
+	@$(BIN)/python tests/bench/micro.py $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: $(DEV_STAMP) ## install the gateways to compare with, each in an environment of its own
+	@scripts/setup/services.sh bench
+	@tests/bench/peers/install.sh $(BIN)/uv $(ARGS)
+
+.PHONY: requirements
+requirements: $(DEV_STAMP) ## compile the pins again (ARGS=--upgrade takes newer releases)
+	@scripts/setup/requirements.sh $(BIN)/uv $(ARGS)
+
+.PHONY: clean
+clean: ## remove environments, caches, builds and measurements; the data directory stays
+	rm -rf $(VENV) .venvs build dist bench-results *.egg-info tests/bench/peers/node_modules
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find $(PACKAGES) tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

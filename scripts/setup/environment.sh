@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Make the virtual environment, install one set of pins into it, then the project itself.
+#
+# usage: environment.sh FOLDER SET        e.g. environment.sh .venv dev
+#
+# Every package is checked against its hash. uv does the work where it is to be had (itself
+# installed by pip, by hash); plain pip does the same otherwise, only slower.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+venv=$1
+set_name=$2
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=
+python="$venv/bin/python"
+
+say() { echo "[setup] $*"; }
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+make_venv() {
+    local base
+    base=$(scripts/setup/python.sh)
+    say "environment $venv with $("$base" --version)"
+    rm -rf "$venv"
+    "$base" -m venv "$venv" >/dev/null 2>&1 && return
+    # Debian keeps the pip that a new environment starts with in a package of its own.
+    local version
+    version=$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; then
+        say "installing Debian's python$version-venv"
+        export DEBIAN_FRONTEND=noninteractive
+        as_root apt-get update -qq
+        as_root apt-get install -y -qq --no-install-recommends "python$version-venv" >/dev/null
+        rm -rf "$venv"
+        "$base" -m venv "$venv"
+    else
+        echo "$base cannot make an environment: install Debian's python$version-venv and run make again" >&2
+        exit 1
+    fi
+}
+
+if ! "$python" -c 'import sys' >/dev/null 2>&1; then
+    make_venv
+fi
+
+uv="$venv/bin/uv"
+if ! "$uv" --version >/dev/null 2>&1; then
+    "$python" -m pip install --quiet --require-hashes -r requirements/tools.txt ||
+        { echo "cannot install requirements/tools.txt: is a package index in reach?" >&2; exit 1; }
+fi
+
+# The packages with hashes; then the project, editable, with nothing left to resolve or to fetch
+# (its build back end came with requirements/tools.txt).
+if "$uv" --version >/dev/null 2>&1; then
+    "$uv" pip install --quiet --python "$python" --require-hashes -r requirements/tools.txt -r "requirements/$set_name.txt"
+    "$uv" pip install --quiet --python "$python" --no-deps --no-build-isolation --editable .
+else
+    say "uv does not run here; pip takes its place"
+    "$python" -m pip install --quiet --require-hashes -r "requirements/$set_name.txt"
+    "$python" -m pip install --quiet --no-deps --no-build-isolation --editable .
+fi
+"$python" -c 'import sidecar, collector'
+say "ready: $("$python" --version) with requirements/$set_name.txt"

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Compile the pins in requirements/ from pyproject.toml and requirements/*.in.
+#
+# usage: requirements.sh UV [--upgrade]
+#
+# Every entry carries its hashes. The pins hold for Python 3.11 and later (--universal), name no
+# package index (--no-emit-index-url) and no path of the machine that made them. The largest set
+# is compiled first and constrains the rest, so that a package has one version wherever it can;
+# litellm and vLLM, whose own bounds may differ, are compiled apart.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+uv=$1
+shift
+export UV_CUSTOM_COMPILE_COMMAND="make requirements"
+cooldown=$(date -u -d '7 days ago' +%Y-%m-%d)
+
+compile() {
+    local output=requirements/$1.txt
+    shift
+    "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+        --no-config --no-header ${cooldown:+--exclude-newer "$cooldown"} --output-file "$output" "$@"
+    echo "compiled $output"
+}
+
+compile dev pyproject.toml --extra dashboard --group dev "$@"
+compile base pyproject.toml --constraints requirements/dev.txt "$@"
+compile dashboard pyproject.toml --extra dashboard --constraints requirements/dev.txt "$@"
+compile gpu pyproject.toml --extra gpu --constraints requirements/dev.txt "$@"
+compile litellm pyproject.toml --extra litellm --constraints requirements/base.txt "$@"
+compile tools requirements/tools.in "$@"
+compile prices requirements/prices.in --constraints requirements/litellm.txt "$@"
+compile vllm pyproject.toml --extra vllm --constraints requirements/base.txt "$@"
