@@ -1,0 +1,1 @@
+"""One question each: what was spent, and on which calls."""

@@ -1,0 +1,20 @@
+"""Entry point of the dashboard: navigation and the bar of shared filters, then one page."""
+
+import streamlit as st
+
+from dashboards import filters
+
+st.set_page_config(page_title="Bursar", page_icon="💰", layout="wide", initial_sidebar_state="collapsed")
+
+# Titles are plain text: an icon of the `:material/` kind would be fetched from a font host, and this
+# works without one. New views become further entries here, in groups once there are many.
+page = st.navigation(
+    [
+        st.Page("views/spend.py", title="Spend", default=True),
+        st.Page("views/calls.py", title="Calls"),
+    ],
+    position="top",
+)
+
+filters.bar()
+page.run()

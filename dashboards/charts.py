@@ -1,0 +1,151 @@
+"""ECharts options, made from figures: pure functions, no Streamlit.
+
+A chart takes floats: it is drawn, not added up. Whatever is added up stays ``Decimal``
+and is written beside the chart. Colours come from the theme (``.streamlit/config.toml``,
+colour-blind safe in light and dark); only the remainder has one of its own.
+
+Text in an option is plain text to ECharts: names are never markup.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from dashboards.display import plain, usd
+
+Option = dict[str, Any]
+
+REMAINDER = "All others"
+REMAINDER_COLOR = "#8b929c"
+"""A grey that stands out against neither page and is no one's."""
+
+MAX_SERIES = 7
+MAX_BARS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One coloured part of a stacked chart; one figure per step."""
+
+    name: str
+    figures: list[Decimal]
+    is_remainder: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One amount in USD and whose it is."""
+
+    name: str
+    amount: Decimal
+    is_remainder: bool = False
+    """It is nobody's in particular: what the other bars leave of the total."""
+
+
+def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
+    """Bars over time, one colour per series.
+
+    Args:
+        steps: the name of every step of time, in order.
+        series: parts, the largest first; each as long as ``steps``.
+    """
+    names = _distinct([part.name for part in series])
+    columns: dict[str, pa.Array] = {"": pa.array(list(steps), pa.string())}
+    columns |= {
+        name: pa.array([float(figure) for figure in part.figures])
+        for name, part in zip(names, series, strict=True)
+    }
+    heights = [sum(part.figures[i] for part in series) for i in range(len(steps))]
+    return {
+        "animationDuration": 300,
+        "grid": {"left": 8, "right": 12, "top": 12, "bottom": 36, "containLabel": True},
+        "legend": {"type": "scroll", "bottom": 0, "icon": "roundRect", "itemWidth": 12, "itemHeight": 12},
+        "tooltip": {
+            "trigger": "axis",
+            "axisPointer": {"type": "shadow"},
+            "valueFormatter": dollar_format(max(heights, default=0)),
+            "confine": True,
+        },
+        "dataset": {"source": pa.table(columns)},
+        "xAxis": {"type": "category", "axisTick": {"show": False}, "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "splitNumber": 4, "axisLabel": {"formatter": "${value}"}},
+        "series": [
+            {
+                "type": "bar",
+                "name": name,
+                "stack": "spend",
+                "encode": {"x": 0, "y": position},
+                "barMaxWidth": 36,
+                "barCategoryGap": "25%",
+                "emphasis": {"focus": "series"},
+                **({"itemStyle": {"color": REMAINDER_COLOR}} if part.is_remainder else {}),
+            }
+            for position, (name, part) in enumerate(zip(names, series, strict=True), start=1)
+        ],
+    }
+
+
+def ranking(bars: Sequence[Bar]) -> Option:
+    """Horizontal bars, the first on top; a bar can be clicked."""
+    names = _distinct([bar.name for bar in bars])
+    largest = max((bar.amount for bar in bars), default=Decimal(0))
+    return {
+        "animationDuration": 300,
+        "grid": {"left": 4, "right": 64, "top": 4, "bottom": 4, "containLabel": True},
+        "tooltip": {"trigger": "item", "valueFormatter": dollar_format(largest), "confine": True},
+        "xAxis": {"type": "value", "show": False, "max": "dataMax"},
+        "yAxis": {
+            "type": "category",
+            "inverse": True,
+            "data": names,
+            "axisTick": {"show": False},
+            "axisLine": {"show": False},
+            "axisLabel": {"width": 120, "overflow": "truncate"},
+        },
+        "series": [
+            {
+                "type": "bar",
+                "name": "Spend",
+                "selectedMode": "single",
+                "cursor": "pointer",
+                "barMaxWidth": 18,
+                "itemStyle": {"borderRadius": [0, 3, 3, 0]},
+                "data": [
+                    {
+                        "value": float(bar.amount),
+                        "name": name,
+                        "label": {"show": True, "position": "right", "formatter": usd(bar.amount)},
+                        **({"itemStyle": {"color": REMAINDER_COLOR}} if bar.is_remainder else {}),
+                    }
+                    for name, bar in zip(names, bars, strict=True)
+                ],
+            }
+        ],
+    }
+
+
+def top(amounts: Mapping[str, Decimal], keep: int) -> list[str]:
+    """The names of the ``keep`` largest amounts, the largest first; ties in the order of their names."""
+    return sorted(amounts, key=lambda name: (-amounts[name], name))[:keep]
+
+
+def dollar_format(largest: Decimal | int) -> str:
+    """A printf form of USD with digits enough to tell amounts of this size apart."""
+    size = abs(Decimal(largest))
+    if size >= 100:
+        return "$%,.2f"
+    return "$%,.4f" if size >= Decimal("0.1") else "$%.8f"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names as shown, made distinct where two of them look alike: ECharts keys by name."""
+    met: dict[str, int] = {}
+    shown = []
+    for name in names:
+        text = plain(name, 60)
+        met[text] = met.get(text, 0) + 1
+        shown.append(text if met[text] == 1 else f"{text} ({met[text]})")
+    return shown

@@ -1,0 +1,271 @@
+"""The only place that talks to the collector.
+
+A question is asked over HTTP and answered as an Arrow stream. Answers are shared by all
+readers for ``TTL_S`` seconds. When the collector does not answer, the last good answer to
+the same question is served once more, marked with its age; without one the error is
+raised, and it says what happened and what to do.
+"""
+
+import http.client
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+from urllib.parse import urlencode, urlsplit
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboards.scope import Scope, Window
+
+URL_VARIABLE = "BURSAR_COLLECTOR_URL"
+KEY_VARIABLE = "BURSAR_CONTROL_KEY"
+DEFAULT_URL = "http://127.0.0.1:4010"
+
+TTL_S = 10
+CONNECT_TIMEOUT_S = 2.0
+ANSWER_TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 64 << 20
+MAX_CACHE_ENTRIES = 512
+MAX_REMEMBERED = 64
+MAX_REMEMBERED_BYTES = 16 << 20
+PARALLEL_QUESTIONS = 4
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+Row = Mapping[str, Any]
+
+
+class CollectorError(Exception):
+    """The collector did not answer a question.
+
+    CollectorError
+    ├── CollectorUnreachable  nobody listens there, or it does not answer in time
+    ├── CollectorBusy         it has as many questions in hand as it takes (429, 503, 504)
+    ├── NotAllowed            it refuses our key (401, 403)
+    ├── NotUnderstood         it does not know the question or a parameter (400, 404, 422)
+    └── BadAnswer             what it sent is not an answer
+    """
+
+    advice: ClassVar[str] = ""
+
+
+class CollectorUnreachable(CollectorError):
+    """Nobody listens there, or the answer did not come in time."""
+
+    advice = f"Start it with `bursar collector` (or `bursar up`), or say where it is in `{URL_VARIABLE}`."
+
+
+class CollectorBusy(CollectorError):
+    """It has as many questions in hand as it takes, or this one ran past its time limit."""
+
+    advice = "Try again in a moment, or look at a shorter time range."
+
+
+class NotAllowed(CollectorError):
+    """It refuses our key."""
+
+    advice = f"Give the dashboard the collector's control key in `{KEY_VARIABLE}`."
+
+
+class NotUnderstood(CollectorError):
+    """It does not know the question, or a parameter of it."""
+
+    advice = "The collector and the dashboard may be of different versions."
+
+
+class BadAnswer(CollectorError):
+    """What came back is not an answer."""
+
+    advice = "Check that the address is that of a Bursar collector."
+
+
+_ERRORS: Mapping[int, type[CollectorError]] = {
+    401: NotAllowed,
+    403: NotAllowed,
+    429: CollectorBusy,
+    503: CollectorBusy,
+    504: CollectorBusy,
+    400: NotUnderstood,
+    404: NotUnderstood,
+    422: NotUnderstood,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One named question of the read API with all its parameters."""
+
+    name: str
+    params: tuple[tuple[str, str], ...] = ()
+    family: str = ""
+    """What stays the same while the window moves on; finds the last good answer."""
+    attempt: int = 0
+    """Asked again, past the cache, because the answers to one page did not agree."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Rows, and when the collector gave them."""
+
+    table: pa.Table
+    answered_at: datetime
+    trouble: CollectorError | None = None
+    """Why this is an earlier answer; ``None`` when it is a current one."""
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows as dicts; money as ``Decimal``, times aware."""
+        rows: list[Row] = self.table.to_pylist()
+        return rows
+
+    @property
+    def row(self) -> Row:
+        """The only row; empty when there is none."""
+        rows = self.rows
+        return rows[0] if rows else {}
+
+
+def about(name: str, scope: Scope, window: Window | None = None, **params: str | int) -> Question:
+    """The question ``name`` about the calls of ``scope``.
+
+    Args:
+        name: as the read API lists it.
+        scope: which calls.
+        window: another stretch of time than the scope's.
+        params: further parameters of that question.
+    """
+    window = window or scope.window
+    steady = (*scope.params(), ("tz", scope.zone_name), *((key, str(value)) for key, value in params.items()))
+    times = (("since", window.since.isoformat()), ("until", window.until.isoformat()))
+    moving = "" if window is scope.window else "before"
+    return Question(name, times + steady, family=f"{window.name}{moving}?{urlencode(steady)}")
+
+
+def ask(question: Question) -> Answer:
+    """The answer to one question; at most ``TTL_S`` old while the collector is well.
+
+    Raises:
+        CollectorError: there is no answer, and none was ever given.
+    """
+    base_url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    memory = _last_good()
+    try:
+        body, answered_at = _answered(base_url, question)
+        answer = Answer(_decoded(body), answered_at)
+    except CollectorError as trouble:
+        remembered = memory.get(base_url, question)
+        if remembered is None:
+            raise
+        body, answered_at = remembered
+        return Answer(_decoded(body), answered_at, trouble)
+    memory.put(base_url, question, body, answered_at)
+    return answer
+
+
+def ask_all(questions: Sequence[Question]) -> list[Answer]:
+    """The answers to several questions, asked side by side; in the order of the questions.
+
+    Raises:
+        CollectorError: at least one has no answer.
+    """
+    with ThreadPoolExecutor(min(PARALLEL_QUESTIONS, len(questions)) or 1) as pool:
+        return list(pool.map(ask, questions))
+
+
+def forget() -> None:
+    """Drop every cached answer, so that the next drawing asks anew. Last good answers are kept."""
+    _answered.clear()
+
+
+def money(value: Any) -> Decimal:
+    """An amount of an answer in USD, exact; nothing is zero."""
+    return value if isinstance(value, Decimal) else Decimal(value or 0)
+
+
+@st.cache_data(ttl=TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
+def _answered(base_url: str, question: Question) -> tuple[bytes, datetime]:
+    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, "")), datetime.now(UTC)
+
+
+def _fetch(base_url: str, question: Question, key: str) -> bytes:
+    """The answer's bytes, from the network."""
+    where = urlsplit(base_url)
+    if where.scheme not in ("http", "https") or not where.hostname:
+        raise BadAnswer(f"{URL_VARIABLE} is not an http address: {base_url!r}")
+    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
+    connection = kind(where.hostname, where.port, timeout=CONNECT_TIMEOUT_S)
+    path = f"{where.path.rstrip('/')}/v1/questions/{question.name}?{urlencode(question.params)}"
+    headers = {"Accept": ARROW} | ({"Authorization": f"Bearer {key}"} if key else {})
+    try:
+        connection.connect()
+        connection.sock.settimeout(ANSWER_TIMEOUT_S)
+        connection.request("GET", path, headers=headers)
+        reply = connection.getresponse()
+        body = reply.read(MAX_ANSWER_BYTES + 1)
+    except TimeoutError as error:
+        raise CollectorUnreachable(f"The collector at {base_url} did not answer in time.") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise CollectorUnreachable(f"The collector at {base_url} cannot be reached.") from error
+    finally:
+        connection.close()
+    if reply.status != http.HTTPStatus.OK:
+        kind_of_error = _ERRORS.get(reply.status, BadAnswer)
+        raise kind_of_error(f"The collector answered {question.name!r} with {reply.status}{_reason(body)}.")
+    if len(body) > MAX_ANSWER_BYTES:
+        raise BadAnswer(f"The answer to {question.name!r} is larger than {MAX_ANSWER_BYTES >> 20} MiB.")
+    return body
+
+
+def _reason(body: bytes) -> str:
+    """What an error body says, shortened; empty when it says nothing we can read."""
+    try:
+        error = json.loads(body[:10_000])["error"]
+        message = error["message"] if isinstance(error, dict) else error
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return f": {str(message)[:200].rstrip('.')}"
+
+
+def _decoded(body: bytes) -> pa.Table:
+    try:
+        with pa.ipc.open_stream(body) as stream:
+            return stream.read_all()
+    except pa.ArrowException as error:
+        raise BadAnswer("The collector's answer is not an Arrow stream.") from error
+
+
+class _LastGood:
+    """The last good answers, by what was asked apart from the moving window; bounded."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[str, str, str], tuple[bytes, datetime]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, base_url: str, question: Question) -> tuple[bytes, datetime] | None:
+        with self._lock:
+            return self._answers.get((base_url, question.name, question.family))
+
+    def put(self, base_url: str, question: Question, body: bytes, answered_at: datetime) -> None:
+        if not question.family or len(body) > MAX_REMEMBERED_BYTES // 4:
+            return
+        key = (base_url, question.name, question.family)
+        with self._lock:
+            replaced = self._answers.pop(key, None)
+            self._answers[key] = (body, answered_at)
+            self._bytes += len(body) - (len(replaced[0]) if replaced else 0)
+            while len(self._answers) > MAX_REMEMBERED or self._bytes > MAX_REMEMBERED_BYTES:
+                _, (dropped, _) = self._answers.popitem(last=False)
+                self._bytes -= len(dropped)
+
+
+@st.cache_resource(show_spinner=False)
+def _last_good() -> _LastGood:
+    return _LastGood()

@@ -1,0 +1,45 @@
+"""How the dashboard process is started; starts nothing itself and imports no Streamlit."""
+
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def command(host: str, port: int, collector_url: str) -> list[str]:
+    """The command line of a dashboard that listens on ``host:port``.
+
+    Args:
+        host: address to listen on; off loopback, put authentication in front.
+        port: TCP port.
+        collector_url: base URL of the collector's read API; see :func:`environment`.
+
+    Theme and everything that never differs is in ``.streamlit/config.toml`` beside ``app.py``.
+
+    Raises:
+        ValueError: ``collector_url`` is not an http address.
+    """
+    if not collector_url.startswith(("http://", "https://")):
+        raise ValueError(f"not an http address: {collector_url!r}")
+    return [
+        sys.executable,
+        "-m",
+        "streamlit",
+        "run",
+        str(FOLDER / "app.py"),
+        f"--server.address={host}",
+        f"--server.port={port}",
+        "--server.headless=true",
+        "--browser.gatherUsageStats=false",
+    ]
+
+
+def environment(collector_url: str, control_key: str | None = None) -> dict[str, str]:
+    """What to add to the process environment: where the collector is, and the key to it."""
+    added = {"BURSAR_COLLECTOR_URL": collector_url, "PYTHONPATH": str(FOLDER.parent)}
+    return added | ({"BURSAR_CONTROL_KEY": control_key} if control_key else {})
+
+
+def health_url(host: str, port: int) -> str:
+    """Answers 200 once the dashboard serves."""
+    return f"http://{host}:{port}/_stcore/health"

@@ -1,0 +1,104 @@
+"""Rows as tables that show text as text, and as CSV that a spreadsheet does not execute."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from dashboards.display import plain
+
+_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠|")
+"""A cell of text that begins so is a formula, or a command, to some spreadsheet."""
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
+    """Rows as CSV (UTF-8 with a byte order mark, which spreadsheets need to see it is UTF-8).
+
+    Text that a spreadsheet would run is put behind an apostrophe. Money keeps every digit,
+    times are ISO 8601, an absent value is empty.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([cell(row.get(column)) for column in columns])
+    return "\ufeff".encode() + out.getvalue().encode()
+
+
+def cell(value: object) -> str:
+    """One value as a CSV cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    text = str(value)
+    return f"'{text}" if text.lstrip(" \u00a0\ufeff").startswith(_FORMULA_STARTS) else text
+
+
+def shown(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
+    """The named columns of ``table`` that it has, made fit to be looked at.
+
+    Text is made plain; amounts become floats, which a table can sort and which are exact to
+    the pico-dollar up to about 1,000 USD. Exact amounts of any size are in the CSV.
+    """
+    kept = {name: _shown(table.column(name)) for name in columns if name in table.column_names}
+    return pa.table(kept)
+
+
+def column_config(columns: Mapping[str, str], zone_name: str = "UTC") -> dict[str, Any]:
+    """How Streamlit draws the columns: title, unit and digits, judged by the column's name."""
+    return {name: _drawn(name, title, zone_name) for name, title in columns.items()}
+
+
+def facts(pairs: Mapping[str, object]) -> pa.Table:
+    """Named facts as a table of two columns, everything shown as the text it is."""
+    values = [plain(_listed(value), 500) for value in pairs.values()]
+    return pa.table({"what": pa.array(list(pairs), pa.string()), "value": pa.array(values, pa.string())})
+
+
+def _listed(value: object) -> object:
+    """Lists and maps in words: ``a, b`` and ``k=v``."""
+    if isinstance(value, Mapping):
+        value = list(value.items())
+    if isinstance(value, list):
+        return ", ".join("=".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
+    return value
+
+
+FACTS_CONFIG = {
+    "what": st.column_config.TextColumn("", width="small"),
+    "value": st.column_config.TextColumn("", width="large"),
+}
+
+
+def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    if pa.types.is_decimal(column.type):
+        return column.cast(pa.float64(), safe=False)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pa.array([plain(value) for value in column.to_pylist()], pa.string())
+    if pa.types.is_timestamp(column.type) and column.type.tz is None:
+        return column.cast(pa.timestamp("us", tz="UTC"))  # The ledger keeps UTC without saying so.
+    return column
+
+
+def _drawn(name: str, title: str, zone_name: str) -> Any:
+    if name.endswith("_usd"):
+        return st.column_config.NumberColumn(title, format="$%,.6f")
+    if name.endswith("_at"):
+        return st.column_config.DatetimeColumn(title, format="MMM D, HH:mm:ss", timezone=zone_name)
+    if name.endswith(("_ms", "_us")):
+        return st.column_config.NumberColumn(title, format="%,.0f")
+    if name.endswith(("_tokens", "calls")):
+        return st.column_config.NumberColumn(title, format="%,d")
+    return st.column_config.Column(title)

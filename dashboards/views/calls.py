@@ -1,0 +1,145 @@
+"""Which calls were they? A table of calls, newest first, and everything about one of them."""
+
+import streamlit as st
+
+from dashboards import data, display, filters, notices, tables
+from dashboards.scope import Scope
+from dashboards.views import call
+
+PAGE_SIZE = 50
+MAX_EXPORT = 5_000
+
+TABLE = {
+    "started_at": "Started",
+    "agent": "Agent",
+    "team": "Team",
+    "request_model": "Model",
+    "outcome": "Outcome",
+    "http_status": "Status",
+    "input_tokens": "Input",
+    "cache_read_input_tokens": "cached",
+    "output_tokens": "Output",
+    "effective_cost_usd": "Cost",
+    "duration_ms": "Took, ms",
+    "time_to_first_chunk_ms": "First chunk, ms",
+    "cache": "Cache",
+    "usage_grade": "Usage",
+    "price_grade": "Price",
+    "provider_name": "Provider",
+    "upstream": "Upstream",
+    "error_type": "Error",
+    "conversation_id": "Conversation",
+    "call_id": "Call",
+}
+
+
+def page() -> None:
+    """Everything below the bar of filters."""
+    scope = filters.scope()
+    cursors = _cursors(scope)
+    try:
+        found, totals = data.ask_all([_page_of_calls(scope, cursors[-1:]), data.about("totals", scope)])
+        notices.simulated(scope)
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    notices.stale([found, totals])
+    if not found.table.num_rows and not cursors:
+        notices.empty(scope)
+        return
+    in_scope = totals.row
+    st.caption(
+        display.escaped(
+            f"{in_scope['calls']:,} calls · "
+            f"{display.usd_exact(data.money(in_scope['effective_cost_usd']))} USD · newest first, page "
+            f"{len(cursors) + 1} of {max(1, -(-in_scope['calls'] // PAGE_SIZE)):,} · "
+            f"as of {notices.drawn_at([found])}. Click a row for everything about a call."
+        )
+    )
+    table(found, scope)
+    pager(found, cursors, scope)
+    if st.session_state.pop("call_chosen", False):
+        st.rerun()  # The call is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def table(found: data.Answer, scope: Scope) -> None:
+    """One page of calls; a click on a row shows that call."""
+    key = f"calls_{st.session_state.get('calls_shown', 0)}"
+    identities = [row["call_id"] for row in found.rows]
+    st.dataframe(
+        tables.shown(found.table, TABLE),
+        hide_index=True,
+        height=520,
+        column_config=tables.column_config(TABLE, scope.zone_name),
+        on_select=lambda: _choose(key, identities),
+        selection_mode="single-row",
+        key=key,
+        alt="Calls, newest first",
+    )
+
+
+def pager(found: data.Answer, cursors: list[str], scope: Scope) -> None:
+    """To newer and older calls, to one call by its id, and into a file."""
+    older = found.table.num_rows == PAGE_SIZE
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.button("← Newer", disabled=not cursors, on_click=lambda: cursors.__delitem__(-1), key="newer")
+        last = found.rows[-1]["call_id"] if older else ""
+        st.button("Older →", disabled=not older, on_click=cursors.append, args=(last,), key="older")
+        st.text_input(
+            "Call id",
+            key="call_sought",
+            placeholder="Call id",
+            label_visibility="collapsed",
+            width=320,
+            on_change=_seek,
+        )
+        st.download_button(
+            "CSV",
+            lambda: _export(scope),
+            file_name="calls.csv",
+            mime="text/csv",
+            on_click="ignore",
+            help=f"The newest {MAX_EXPORT:,} calls of this selection, every column.",
+            key="calls_csv",
+        )
+
+
+def _page_of_calls(scope: Scope, before: list[str]) -> data.Question:
+    if before:
+        return data.about("calls", scope, limit=PAGE_SIZE, before=before[0])
+    return data.about("calls", scope, limit=PAGE_SIZE)
+
+
+def _cursors(scope: Scope) -> list[str]:
+    """The calls at which the pages before this one ended; starts anew with another selection."""
+    selection = (scope.window.name, scope.filters)
+    if st.session_state.get("calls_selection") != selection:
+        st.session_state["calls_selection"] = selection
+        st.session_state["calls_cursors"] = []
+    cursors: list[str] = st.session_state["calls_cursors"]
+    return cursors
+
+
+def _choose(key: str, identities: list[str]) -> None:
+    rows = st.session_state[key].selection.rows
+    if rows and rows[0] < len(identities):
+        st.query_params[call.PARAMETER] = identities[rows[0]]
+        st.session_state["call_chosen"] = True
+
+
+def _seek() -> None:
+    sought = st.session_state["call_sought"].strip()
+    if sought:
+        st.query_params[call.PARAMETER] = sought
+        st.session_state["call_sought"] = ""
+        st.session_state["call_chosen"] = True
+
+
+def _export(scope: Scope) -> bytes:
+    answer = data.ask(data.about("calls", scope, limit=MAX_EXPORT))
+    return tables.csv_bytes(answer.table.column_names, answer.rows)
+
+
+if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.
+    st.fragment(page, run_every=filters.pulse())()
+    call.show_chosen()

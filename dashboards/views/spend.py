@@ -1,0 +1,227 @@
+"""Where did the money go? Totals, their course, and who spent them."""
+
+from decimal import Decimal
+from typing import Any
+
+import streamlit as st
+
+from dashboards import charts, data, display, filters, notices, tables
+from dashboards.scope import DIMENSIONS
+from dashboards.spending import BREAKDOWNS, MAX_ROWS, Spending, spending
+
+SPLITS = ("request_model", "agent", "team", "provider_name", "user_id", "tenant", "api", "outcome")
+
+TABLE = {
+    "calls": "Calls",
+    "failed_calls": "Failed",
+    "input_tokens": "Input tokens",
+    "cache_read_input_tokens": "of which cached",
+    "output_tokens": "Output tokens",
+    "effective_cost_usd": "Spend, USD",
+    "list_cost_usd": "At list price, USD",
+    "avoided_cost_usd": "Avoided, USD",
+    "p50_ms": "p50, ms",
+    "p95_ms": "p95, ms",
+}
+
+
+def page() -> None:
+    """Everything below the bar of filters."""
+    scope = filters.scope()
+    try:
+        split = st.session_state.get("split") or SPLITS[0]
+        found = spending(scope, split)
+        notices.simulated(scope)
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    notices.ledger_age()
+    notices.stale(found.answers)
+    if not found.total or not found.total["calls"]:
+        notices.empty(scope)
+        return
+    tiles(found)
+    ledger_line(found)
+    over_time(found)
+    with st.grid(3, min_column_width=300):
+        for dimension in BREAKDOWNS:
+            breakdown(found, dimension)
+    details(found)
+
+
+def tiles(found: Spending) -> None:
+    """The figures of the period, each against the period of the same length before."""
+    now, before = found.total, found.earlier.row
+    since = f"vs {display.span(found.scope.window.span)} before"
+
+    def tile(title: str, value: str, delta: str | None, meaning: str, **more: Any) -> None:
+        st.metric(
+            title,
+            display.escaped(value),
+            0 if delta and delta.startswith(("+0.0 ", "-0.0 ")) else delta,
+            help=meaning,
+            delta_description=since if delta else "nothing to compare with",
+            border=True,
+            height="stretch",
+            **more,
+        )
+
+    def figure(row: data.Row, *columns: str) -> int:
+        return sum(int(row.get(column) or 0) for column in columns)
+
+    spent, spent_before = found.spend, data.money(before.get("effective_cost_usd"))
+    calls, tokens = figure(now, "calls"), figure(now, "input_tokens", "output_tokens")
+    failed = figure(now, "failed_calls")
+    with st.grid(6, min_column_width=165):
+        tile(
+            "Spend",
+            display.usd(spent),
+            display.change(spent, spent_before),
+            f"What is really owed, exactly {display.escaped(display.usd_exact(spent))} USD",
+            delta_color="inverse",
+            chart_data=found.trend("effective_cost_usd"),
+            chart_type="area",
+        )
+        tile(
+            "Calls",
+            display.count(calls),
+            display.change(calls, figure(before, "calls")),
+            f"{calls:,} calls, of which {failed:,} failed ({display.escaped(display.share(failed, calls))})",
+            delta_color="off",
+            chart_data=found.trend("calls"),
+            chart_type="area",
+        )
+        tile(
+            "Tokens",
+            display.count(tokens),
+            display.change(tokens, figure(before, "input_tokens", "output_tokens")),
+            f"{figure(now, 'input_tokens'):,} in, {figure(now, 'output_tokens'):,} out "
+            f"(of which {figure(now, 'reasoning_output_tokens'):,} for reasoning)",
+            delta_color="off",
+            chart_data=found.trend("input_tokens", "output_tokens"),
+            chart_type="area",
+        )
+        for title, part, whole, color, what in (
+            ("Cached input", "cache_read_input_tokens", "input_tokens", "normal",
+             "Input tokens that came from a provider's prompt cache"),
+            ("Estimated", "estimated_calls", "calls", "inverse",
+             "Calls whose tokens the provider did not report; ours is an estimate, never 0"),
+            ("Unpriced", "unpriced_calls", "calls", "inverse",
+             "Calls to models without a known price; charged at a conservative stand-in, never 0"),
+        ):  # fmt: skip
+            tile(
+                title,
+                display.share(figure(now, part), figure(now, whole)),
+                display.points(
+                    _ratio(figure(now, part), figure(now, whole)),
+                    _ratio(figure(before, part), figure(before, whole)),
+                ),
+                f"{what}: {figure(now, part):,} of {figure(now, whole):,}",
+                delta_color=color,
+            )
+
+
+def ledger_line(found: Spending) -> None:
+    """The total to the last digit, and what it is the total of."""
+    window, zone = found.scope.window, filters.zone()
+    amounts = (
+        ("effective_cost_usd", "spent"),
+        ("list_cost_usd", "at list price"),
+        ("avoided_cost_usd", "avoided"),
+    )
+    exact = " · ".join(
+        f"{display.usd_exact(data.money(found.total[column]))} USD {what}" for column, what in amounts
+    )
+    when = f"{display.moment(window.since, zone)} to {display.moment(window.until, zone)}"
+    drawn = notices.drawn_at(found.answers)
+    st.caption(display.escaped(f"Ledger: {exact} · {found.total['calls']:,} calls · {when} · as of {drawn}"))
+    if found.disagreement:
+        notices.moving(found.disagreement)
+
+
+def over_time(found: Spending) -> None:
+    """Spend per step of time, coloured by what the reader chooses."""
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**Spend per {found.scope.window.bucket}**, USD")
+            st.selectbox(
+                "Split by",
+                SPLITS,
+                format_func=lambda name: f"by {DIMENSIONS[name].lower()}",
+                key="split",
+                label_visibility="collapsed",
+                width=180,
+                bind="query-params",
+            )
+        steps, series = found.series()
+        st.echarts_chart(
+            charts.stacked(steps, series),
+            height=300,
+            key="over_time",
+            alt=f"Spend per {found.scope.window.bucket} by {DIMENSIONS[found.split].lower()}",
+        )
+
+
+def breakdown(found: Spending, dimension: str) -> None:
+    """Who spent most; a click on a bar narrows the page to it."""
+    bars = found.amounts(dimension)
+    with st.container(border=True):
+        st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")
+        # The key moves on with every click: a chart that kept its selection would fire it again.
+        key = f"bars_{dimension}_{st.session_state.get('clicks', 0)}"
+        st.echarts_chart(
+            charts.ranking(bars),
+            height=26 * max(3, len(bars)) + 16,
+            key=key,
+            on_select=lambda: _narrow(key, dimension, bars),
+            alt=f"Spend by {DIMENSIONS[dimension].lower()}, the largest on top",
+        )
+        if st.session_state.pop(f"narrowed_{dimension}", False):
+            st.rerun()  # The bar of filters is outside of this fragment and must show it too.
+
+
+def details(found: Spending) -> None:
+    """The chosen split as a table and as areas, and as a file."""
+    dimension = found.split
+    title = DIMENSIONS[dimension]
+    answer = found.breakdowns[dimension]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+            st.markdown(f"**Every {title.lower()}**" + (f", first {MAX_ROWS}" if _cut(answer) else ""))
+            st.download_button(
+                "CSV",
+                lambda: tables.csv_bytes([dimension, *TABLE], answer.rows),
+                file_name=f"spend-by-{dimension}.csv",
+                mime="text/csv",
+                on_click="ignore",
+                key="spend_csv",
+            )
+        st.dataframe(
+            tables.shown(answer.table, {dimension: title} | TABLE),
+            hide_index=True,
+            column_config=tables.column_config({dimension: title} | TABLE),
+            key="spend_table",
+            alt=f"Calls, tokens and spend by {title.lower()}",
+        )
+
+
+def _narrow(key: str, dimension: str, bars: list[charts.Bar]) -> None:
+    """Filter by the bar that was clicked; the remainder is nobody in particular."""
+    selected = st.session_state[key].selection.selected
+    chosen = [bars[index] for group in selected for index in group["data_indices"] if index < len(bars)]
+    st.session_state["clicks"] = st.session_state.get("clicks", 0) + 1
+    if chosen and not chosen[0].is_remainder:
+        filters.only(dimension, chosen[0].name)
+        st.session_state[f"narrowed_{dimension}"] = True
+
+
+def _ratio(part: int, whole: int) -> Decimal | None:
+    return Decimal(part) / whole if whole else None
+
+
+def _cut(answer: data.Answer) -> bool:
+    return bool(answer.table.num_rows >= MAX_ROWS)
+
+
+if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.
+    st.fragment(page, run_every=filters.pulse())()

@@ -1,0 +1,313 @@
+"""A small collector that answers the read API's questions from a list of calls, and pages run against it."""
+
+import asyncio
+import io
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+import streamlit as st
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from streamlit.testing.v1 import AppTest
+
+APP = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
+
+Row = dict[str, Any]
+
+DIMENSIONS = (
+    "tenant", "team", "user_id", "agent", "conversation_id", "task_id", "request_model", "response_model",
+    "upstream", "provider_name", "api", "outcome", "cache", "key_id", "usage_grade", "price_grade", "tag",
+)  # fmt: skip
+COUNTS = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens",
+          "reasoning_output_tokens")  # fmt: skip
+AMOUNTS = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
+
+MONEY = pa.decimal128(18, 12)
+SUM = pa.decimal128(38, 12)
+CALL_TYPES: Mapping[str, pa.DataType] = {
+    "call_id": pa.string(), "started_at": pa.timestamp("us"), "duration_ms": pa.float64(),
+    "time_to_first_chunk_ms": pa.float64(), "tenant": pa.string(), "team": pa.string(),
+    "user_id": pa.string(), "agent": pa.string(), "conversation_id": pa.string(),
+    "conversation_source": pa.string(), "task_id": pa.string(), "tags": pa.map_(pa.string(), pa.string()),
+    "key_id": pa.string(), "trace_id": pa.string(), "span_id": pa.string(), "parent_span_id": pa.string(),
+    "api": pa.string(), "stream": pa.bool_(), "request_model": pa.string(), "response_model": pa.string(),
+    "provider_name": pa.string(), "upstream": pa.string(), "outcome": pa.string(),
+    "outcome_reason": pa.string(), "http_status": pa.int32(), "error_type": pa.string(),
+    "cache": pa.string(), "downgraded_from": pa.string(), "input_tokens": pa.int64(),
+    "output_tokens": pa.int64(), "cache_read_input_tokens": pa.int64(),
+    "cache_write_input_tokens": pa.int64(), "cache_write_1h_input_tokens": pa.int64(),
+    "reasoning_output_tokens": pa.int64(), "usage_grade": pa.string(), "price_grade": pa.string(),
+    "price_version": pa.string(), "list_cost_usd": MONEY, "effective_cost_usd": MONEY,
+    "avoided_cost_usd": MONEY, "overhead_us": pa.int64(),
+}  # fmt: skip
+DEFAULTS: Row = {
+    "duration_ms": 1234.5, "time_to_first_chunk_ms": 210.0, "tenant": "acme", "team": "search",
+    "user_id": "", "agent": "planner", "conversation_id": "c-1", "conversation_source": "header",
+    "task_id": "", "tags": {}, "key_id": "", "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331", "parent_span_id": "", "api": "openai.chat", "stream": True,
+    "request_model": "gpt-5-mini", "response_model": "gpt-5-mini-2025-08-07", "provider_name": "openai",
+    "upstream": "openai", "outcome": "served", "outcome_reason": "", "http_status": 200, "error_type": "",
+    "cache": "miss", "downgraded_from": "", "input_tokens": 1000, "output_tokens": 100,
+    "cache_read_input_tokens": 400, "cache_write_input_tokens": 0, "cache_write_1h_input_tokens": 0,
+    "reasoning_output_tokens": 20, "usage_grade": "reported", "price_grade": "listed",
+    "price_version": "2026-11-01", "overhead_us": 180,
+}  # fmt: skip
+
+
+@dataclass
+class FakeCollector:
+    """Answers from ``calls``; can be told to fail in every way a collector fails."""
+
+    calls: list[Row] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    trouble: str = ""
+    """``busy``, ``broken``, ``slow``, ``refusing`` or ``old``; empty when it is well."""
+    key: str = ""
+    url: str = ""
+    arriving: Callable[[], None] | None = None
+    """Called before every answer: calls that come in while a page is asking."""
+
+    def book(self, ago: timedelta = timedelta(minutes=5), **values: Any) -> Row:
+        """One more call, ``ago`` before now, at a cost of 0.001 USD unless said otherwise."""
+        number = len(self.calls) + 1
+        cost = Decimal(values.pop("cost", "0.001"))
+        started = datetime.now(UTC).replace(tzinfo=None) - ago
+        row = {
+            "call_id": f"0198{number:04x}-0000-7000-8000-{number:012x}",
+            "started_at": started,
+            "list_cost_usd": cost,
+            "effective_cost_usd": cost,
+            "avoided_cost_usd": Decimal(0),
+        }
+        self.calls.append(DEFAULTS | row | values)
+        return self.calls[-1]
+
+    # The questions.
+
+    def totals(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """One row of sums."""
+        return pa.Table.from_pylist(
+            [
+                {
+                    "calls": len(rows),
+                    "attempts": sum(row["outcome"] not in ("refused", "reused") for row in rows),
+                    "failed_calls": sum(row["outcome"] == "failed" for row in rows),
+                    "unpriced_calls": sum(row["price_grade"] == "prior" for row in rows),
+                    "estimated_calls": sum(row["usage_grade"] in ("estimated", "assumed") for row in rows),
+                    "first_at": min((row["started_at"] for row in rows), default=None),
+                    "last_at": max((row["started_at"] for row in rows), default=None),
+                }
+                | _sums(rows)
+            ],
+            _schema({"calls": pa.int64(), "attempts": pa.int64(), "failed_calls": pa.int64(),
+                     "unpriced_calls": pa.int64(), "estimated_calls": pa.int64(),
+                     "first_at": pa.timestamp("us"), "last_at": pa.timestamp("us")} | _SUM_TYPES),
+        )  # fmt: skip
+
+    def spend_by(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """Sums by the values of one dimension, the dearest first."""
+        by = query["by"]
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row[by], []).append(row)
+        found = [
+            {
+                by: value,
+                "calls": len(group),
+                "failed_calls": sum(row["outcome"] == "failed" for row in group),
+                "conversations": len({row["conversation_id"] for row in group}),
+                "p50_ms": sorted(row["duration_ms"] for row in group)[len(group) // 2],
+                "p95_ms": max(row["duration_ms"] for row in group),
+            }
+            | _sums(group)
+            for value, group in groups.items()
+        ]
+        found.sort(key=lambda row: (-row["effective_cost_usd"], row[by]))
+        return pa.Table.from_pylist(
+            found[: int(query.get("limit", 100))],
+            _schema({by: pa.string(), "calls": pa.int64(), "failed_calls": pa.int64()} | _SUM_TYPES
+                    | {"p50_ms": pa.float64(), "p95_ms": pa.float64(), "conversations": pa.int64()}),
+        )  # fmt: skip
+
+    def spend_over_time(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """Sums by step of time and value of one dimension."""
+        by, bucket, zone = query["by"], query["bucket"], ZoneInfo(query.get("tz", "UTC"))
+        groups: dict[tuple[datetime, str], list[Row]] = {}
+        for row in rows:
+            groups.setdefault((_floor(row["started_at"], bucket, zone), row[by]), []).append(row)
+        return pa.Table.from_pylist(
+            [
+                {"bucket": start, by: value, "calls": len(group)} | _sums(group)
+                for (start, value), group in sorted(groups.items())
+            ],
+            _schema({"bucket": pa.timestamp("us"), by: pa.string(), "calls": pa.int64()} | _SUM_TYPES),
+        )
+
+    def call_list(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """Calls, newest first."""
+        newest = sorted(rows, key=lambda row: row["call_id"], reverse=True)
+        if before := query.get("before"):
+            newest = [row for row in newest if row["call_id"] < before]
+        return _calls_table(newest[: int(query.get("limit", 100))])
+
+    def values(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """The values of one dimension, the most frequent first."""
+        dimension = query["dimension"]
+        if dimension == "tag":
+            met = Counter(f"{name}={value}" for row in rows for name, value in row["tags"].items())
+        else:
+            met = Counter(row[dimension] for row in rows)
+        return pa.table(
+            {
+                "value": pa.array([value for value, _ in met.most_common()], pa.string()),
+                "calls": pa.array([number for _, number in met.most_common()], pa.int64()),
+            }
+        )
+
+    def attempts(self, call_id: str) -> pa.Table:
+        """Every call here had one attempt, unless it never went out."""
+        rows = [
+            row | {"attempt": 1, "replica": "api.example:443"}
+            for row in self.calls
+            if row["call_id"] == call_id and row["outcome"] not in ("refused", "reused")
+        ]
+        kept = {"attempt": pa.int32(), "replica": pa.string()} | CALL_TYPES
+        return pa.Table.from_pylist([{name: row[name] for name in kept} for row in rows], pa.schema(kept))
+
+    def answer(self, name: str, query: Any) -> pa.Table:
+        """The table that answers one question."""
+        params = dict(query)
+        if name == "health":
+            return pa.table({"journal_lag_s": [0.2], "calls": [len(self.calls)]})
+        if name == "call":
+            return _calls_table([row for row in self.calls if row["call_id"] == params["call_id"]])
+        if name == "attempts":
+            return self.attempts(params["call_id"])
+        rows = [row for row in self.calls if _matches(row, query)]
+        ways = {"calls": self.call_list, "totals": self.totals, "spend_by": self.spend_by,
+                "spend_over_time": self.spend_over_time, "values": self.values}  # fmt: skip
+        return ways[name](rows, params)
+
+    async def question(self, request: Request) -> Response:
+        """``GET /v1/questions/{name}``."""
+        name = request.path_params["name"]
+        self.asked[name] += 1
+        if self.arriving:
+            self.arriving()
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": {"message": "a control key is needed"}}, 401)
+        if self.trouble == "busy":
+            return JSONResponse({"error": {"message": "2 questions are being answered already"}}, 429)
+        if self.trouble == "old":
+            return JSONResponse({"error": {"message": f"no question is called {name}"}}, 404)
+        if self.trouble == "slow":
+            await asyncio.sleep(1.0)
+        if self.trouble == "broken":
+            return Response(b"<html>a proxy's page</html>", media_type="text/html")
+        table = self.answer(name, request.query_params)
+        if "arrow" not in request.headers.get("accept", ""):
+            rows = [{key: str(value) for key, value in row.items()} for row in table.to_pylist()]
+            return JSONResponse({"rows": rows})
+        out = io.BytesIO()
+        with pa.ipc.new_stream(out, table.schema) as stream:
+            stream.write_table(table)
+        return Response(out.getvalue(), media_type="application/vnd.apache.arrow.stream")
+
+
+_SUM_TYPES = {name: pa.int64() for name in COUNTS} | {name: SUM for name in AMOUNTS}
+
+
+def _sums(rows: Sequence[Row]) -> Row:
+    counts = {name: sum(row[name] for row in rows) for name in COUNTS}
+    return counts | {name: sum((row[name] for row in rows), Decimal(0)) for name in AMOUNTS}
+
+
+def _schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
+    return pa.schema(dict(types))
+
+
+def _calls_table(rows: Sequence[Row]) -> pa.Table:
+    kept = [{name: row[name] for name in CALL_TYPES} | {"tags": list(row["tags"].items())} for row in rows]
+    return pa.Table.from_pylist(kept, pa.schema(dict(CALL_TYPES)))
+
+
+def _floor(instant: datetime, bucket: str, zone: ZoneInfo) -> datetime:
+    if bucket == "day":
+        local = instant.replace(tzinfo=UTC).astimezone(zone)
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        return midnight.astimezone(UTC).replace(tzinfo=None)
+    whole = instant.replace(second=0, microsecond=0)
+    return whole.replace(minute=0) if bucket == "hour" else whole
+
+
+def _matches(row: Row, query: Any) -> bool:
+    since = datetime.fromisoformat(query["since"]).astimezone(UTC).replace(tzinfo=None)
+    until = datetime.fromisoformat(query["until"]).astimezone(UTC).replace(tzinfo=None)
+    if not since <= row["started_at"] < until:
+        return False
+    for dimension in DIMENSIONS:
+        wanted = query.getlist(dimension)
+        has = [f"{k}={v}" for k, v in row["tags"].items()] if dimension == "tag" else [row[dimension]]
+        if wanted and not set(wanted) & set(has):
+            return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def _served() -> Iterator[FakeCollector]:
+    fake = FakeCollector()
+    app = Starlette(routes=[Route("/v1/questions/{name}", fake.question)])
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", ws="none"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline, "the fake collector did not start"
+        time.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    fake.url = f"http://127.0.0.1:{port}"
+    yield fake
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCollector]:
+    """A running collector without calls, which pages find; nothing is cached yet."""
+    _served.calls, _served.asked = [], Counter()
+    _served.trouble, _served.key, _served.arriving = "", "", None
+    monkeypatch.setenv("BURSAR_COLLECTOR_URL", _served.url)
+    monkeypatch.delenv("BURSAR_CONTROL_KEY", raising=False)
+    st.cache_data.clear()
+    st.cache_resource.clear()
+    yield _served
+
+
+@pytest.fixture
+def visit(collector: FakeCollector) -> Callable[..., AppTest]:
+    """Open a page as its address says: ``visit("calls", team="search")``."""
+
+    def open_page(page: str = "spend", **params: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(APP), default_timeout=30)
+        for name, value in params.items():
+            app.query_params[name] = value
+        app.run()
+        if page != "spend":
+            app.switch_page(f"views/{page}.py").run()
+        assert not app.exception, app.exception[0].message
+        return app
+
+    return open_page
