@@ -1,0 +1,82 @@
+"""Every metric that is set rather than added up from calls: name, kind, help, labels.
+
+Names and labels are those of the design; base units, ``_total`` on counters.
+With several workers each has its own values; ``merge`` says what they make together.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family whose samples some part of the program sets."""
+
+    name: str
+    kind: Literal["counter", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+    merge: Literal["sum", "max"] = "sum"
+
+
+FAMILIES = {
+    family.name: family
+    for family in (
+        Family(
+            "bursar_dropped_total",
+            "counter",
+            "Telemetry given up, by the stage that gave it up and why. No cost is ever among it.",
+            ("stage", "reason"),
+        ),
+        Family("bursar_budget_limit_usd", "gauge", "Limit of a budget in its window.", ("budget",), "max"),
+        Family("bursar_budget_spent_usd", "gauge", "Settled in a budget's window.", ("budget",), "max"),
+        Family("bursar_budget_held_usd", "gauge", "Held for calls under way.", ("budget",), "max"),
+        Family(
+            "bursar_budget_actions_total",
+            "counter",
+            "What budgets did to calls: notify, downgrade, throttle, refuse, cut.",
+            ("budget", "action"),
+        ),
+        Family(
+            "bursar_journal_lag_seconds",
+            "gauge",
+            "Age of the oldest journal record that is not durable yet.",
+            merge="max",
+        ),
+        Family(
+            "bursar_event_loop_lag_seconds",
+            "gauge",
+            "How late the serving loop ran its last timer.",
+            merge="max",
+        ),
+        Family(
+            "bursar_process_memory_ratio",
+            "gauge",
+            "Resident memory of a serving process over its configured limit.",
+            merge="max",
+        ),
+        Family(
+            "bursar_upstream_inflight",
+            "gauge",
+            "Requests under way at an upstream's replica.",
+            ("upstream", "replica"),
+        ),
+        Family("bursar_gpu_utilization_ratio", "gauge", "Share of time a kernel ran.", ("gpu",), "max"),
+        Family("bursar_gpu_memory_used_bytes", "gauge", "GPU memory in use.", ("gpu",), "max"),
+        Family("bursar_gpu_memory_size_bytes", "gauge", "GPU memory there is.", ("gpu",), "max"),
+        Family("bursar_gpu_power_watts", "gauge", "Power drawn.", ("gpu",), "max"),
+        Family("bursar_gpu_energy_joules_total", "counter", "Energy drawn.", ("gpu",), "max"),
+        Family("bursar_gpu_temperature_celsius", "gauge", "Temperature of the die.", ("gpu",), "max"),
+        Family(
+            "bursar_gpu_clock_hertz", "gauge", "Clock rate of a domain (sm, memory).", ("gpu", "clock"), "max"
+        ),
+        Family(
+            "bursar_gpu_throttled",
+            "gauge",
+            "1 while clocks are held down for a reason.",
+            ("gpu", "reason"),
+            "max",
+        ),
+        Family("bursar_gpu_cost_usd_total", "counter", "Cost of own GPUs while they ran.", ("upstream",)),
+    )
+}

@@ -1,0 +1,340 @@
+"""Calls added up for Prometheus, in the process that serves them.
+
+A record touches three aggregates, each found by one dictionary look-up: the call's
+counters, its timings, and the inference's timings by the GenAI conventions. Adding
+a record takes about 3 µs and rendering 200 label sets about 2 ms; prometheus-client
+takes 46 ms for the latter, in the serving loop.
+
+Everything is an integer (micro-seconds, tokens, pico-USD), so adding workers
+together is exact and their order does not matter.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from collector.domain.record import AttemptRecord, CacheResult, CallRecord, Outcome, PriceGrade
+from collector.export.aggregates import (
+    CALL_BUCKETS,
+    OVERHEAD_BUCKETS,
+    Aggregate,
+    CallTotals,
+    Key,
+    Timings,
+    call_families,
+    timing_families,
+)
+from collector.export.conventions import EMBEDDINGS, TOKEN_BUCKETS, operation_of
+from collector.export.exposition import Number, header, label_text
+from collector.export.inferences import INFERENCE_BUCKETS, Inference, InferenceResult, inference_families
+from collector.export.labels import OTHER, LabelLimits, LabelValues
+from collector.export.targets import Target, error_of, targets_of
+from collector.export.values import SetValues, ValueRows
+
+_MOST_ADDRESSES = 64
+_MOST_ERRORS = 32
+_MOST_PROVIDERS = 32
+_MOST_APIS = 16
+
+_UNWORKING = (Outcome.REFUSED, Outcome.FAILED)
+
+Rows = list[tuple[list[str], list[int]]]
+
+
+class State(NamedTuple):
+    """The figures of one process, as plain data to be sent to the one that renders."""
+
+    calls: Rows
+    timings: Rows
+    inferences: Rows
+    results: Rows
+    cache: dict[str, int]
+    unpriced: list[tuple[list[str], int]]
+    values: ValueRows
+
+
+class CallMetrics:
+    """The metrics of one process: observed calls, and values that other parts set."""
+
+    def __init__(self, limits: LabelLimits | None = None) -> None:
+        self._limits = limits = limits or LabelLimits()
+        self._upstreams = LabelValues(limits.upstreams, limits.unconfigured_upstreams)
+        self._models = LabelValues(limits.models, limits.unconfigured_models)
+        self._response_models = LabelValues(limits.models, limits.unconfigured_models)
+        self._teams = LabelValues(limits.teams, limits.unconfigured_teams)
+        self._agents = LabelValues(limits.agents, limits.unconfigured_agents)
+        self._apis = LabelValues((), _MOST_APIS)
+        self._outcomes = LabelValues(Outcome, 0)
+        self._providers = LabelValues((), _MOST_PROVIDERS)
+        self._servers = LabelValues((), _MOST_ADDRESSES)
+        self._errors = LabelValues((), _MOST_ERRORS)
+        self._calls: dict[Key, CallTotals] = {}
+        self._timings: dict[Key, Timings] = {}
+        self._inferences: dict[Key, Inference] = {}
+        self._results: dict[Key, InferenceResult] = {}
+        self._cache = {str(result): 0 for result in CacheResult}
+        self._unpriced: dict[Key, int] = {}
+        self._values = SetValues()
+
+    # Observing
+
+    def observe(self, record: CallRecord) -> None:
+        """Add one ended call."""
+        outcome = record.outcome
+        key = (
+            self._upstreams.known.get(record.upstream),
+            self._models.known.get(record.request_model),
+            self._apis.known.get(record.api),
+            self._outcomes.known.get(outcome),
+            self._teams.known.get(record.team),
+            self._agents.known.get(record.agent),
+        )
+        totals = self._calls.get(key)  # type: ignore[arg-type]  # a key with None is in no dictionary
+        if totals is None:
+            totals = self._totals_of(record)
+        totals.add(record)
+        timings = totals.timings
+        figures = timings.duration
+        figures[bisect_left(CALL_BUCKETS, record.duration_us)] += 1
+        figures[-1] += record.duration_us
+        figures = timings.overhead
+        figures[bisect_left(OVERHEAD_BUCKETS, record.overhead_us)] += 1
+        figures[-1] += record.overhead_us
+        first_chunk_us = record.time_to_first_chunk_us
+        if first_chunk_us is not None:
+            figures = timings.first_chunk
+            figures[bisect_left(CALL_BUCKETS, first_chunk_us)] += 1
+            figures[-1] += first_chunk_us
+        if record.cache in self._cache:
+            self._cache[record.cache] += 1
+        if record.price_grade == PriceGrade.PRIOR:
+            unpriced = totals.key[:2]
+            self._unpriced[unpriced] = self._unpriced.get(unpriced, 0) + 1
+        attempts = record.attempts
+        if len(attempts) == 1:
+            attempt = attempts[0]
+            error = error_of(attempt.error_type, attempt.http_status)
+            self._infer(record, attempt, attempt.replica, error, final=True)
+        elif attempts or record.gen_ai_span_id:
+            for target in targets_of(record):
+                replica = f"{target.address}:{target.port}" if target.address else ""
+                self._infer(record, target, replica, target.error_type, final=target.final)
+
+    def _infer(
+        self, record: CallRecord, tried: AttemptRecord | Target, replica: str, error: str, *, final: bool
+    ) -> None:
+        """Add one inference: what one target was asked and how it answered."""
+        provider, model = tried.provider_name, tried.request_model
+        operation = operation_of(record.api, provider, model_known=bool(model))
+        if not operation:
+            return
+        response_model = record.response_model if final else ""
+        key = (
+            operation,
+            self._providers.known.get(provider),
+            self._models.known.get(model),
+            self._response_models.known.get(response_model),
+            self._servers.known.get(replica),
+            self._errors.known.get(error),
+        )
+        result = self._results.get(key)  # type: ignore[arg-type]  # a key with None is in no dictionary
+        if result is None:
+            worked = not error
+            result = self._result_for(
+                (
+                    operation,
+                    _value(self._providers, provider, worked),
+                    _value(self._models, model, worked),
+                    _value(self._response_models, response_model, worked),
+                    _value(self._servers, replica, worked),
+                    _value(self._errors, error, worked),
+                )
+            )
+        duration_us = tried.duration_us
+        figures = result.duration
+        figures[bisect_left(INFERENCE_BUCKETS, duration_us)] += 1
+        figures[-1] += duration_us
+        if tried.usage_grade:
+            figures = result.input_tokens
+            figures[bisect_left(TOKEN_BUCKETS, tried.input_tokens)] += 1
+            figures[-1] += tried.input_tokens
+            if operation == EMBEDDINGS:
+                return
+            figures = result.output_tokens
+            figures[bisect_left(TOKEN_BUCKETS, tried.output_tokens)] += 1
+            figures[-1] += tried.output_tokens
+            inference = result.inference
+            inference.input += tried.input_tokens
+            inference.output += tried.output_tokens
+            inference.cache_read += tried.cache_read_input_tokens
+            inference.cache_write += tried.cache_write_input_tokens
+            inference.reasoning += tried.reasoning_output_tokens
+            if final and record.audio_input_tokens:
+                inference.audio_input += min(record.audio_input_tokens, tried.input_tokens)
+            if final and record.audio_output_tokens:
+                inference.audio_output += min(record.audio_output_tokens, tried.output_tokens)
+        first_chunk_us = tried.time_to_first_chunk_us
+        if record.stream and first_chunk_us is not None:
+            inference = result.inference
+            figures = inference.first_chunk
+            figures[bisect_left(INFERENCE_BUCKETS, first_chunk_us)] += 1
+            figures[-1] += first_chunk_us
+            later = record.chunks - 1
+            if final and later > 0 and duration_us >= first_chunk_us:
+                spent_us = duration_us - first_chunk_us
+                figures = inference.per_chunk
+                figures[bisect_left(INFERENCE_BUCKETS, spent_us // later)] += later
+                figures[-1] += spent_us
+
+    # Finding aggregates
+
+    def _totals_of(self, record: CallRecord) -> CallTotals:
+        """The aggregate of a call with a name that was not met in this combination before."""
+        worked = record.outcome not in _UNWORKING
+        return self._totals_for(
+            (
+                _value(self._upstreams, record.upstream, worked),
+                _value(self._models, record.request_model, worked),
+                _value(self._apis, record.api, worked),
+                _value(self._outcomes, record.outcome, worked),
+                _value(self._teams, record.team, worked),
+                _value(self._agents, record.agent, worked),
+            )
+        )
+
+    def _totals_for(self, key: Key) -> CallTotals:
+        found = self._calls.get(key)
+        if found is None and len(self._calls) >= self._limits.label_sets:
+            # No room for one more combination: what remains told apart is how calls ended.
+            key = (OTHER, OTHER, key[2], key[3], OTHER, OTHER)
+            found = self._calls.get(key)
+        if found is None:
+            found = self._calls[key] = CallTotals(key, self._timings_for(key[:4]))
+        return found
+
+    def _timings_for(self, key: Key) -> Timings:
+        found = self._timings.get(key)
+        if found is None and len(self._timings) >= self._limits.label_sets // 2:
+            key = (OTHER, OTHER, key[2], key[3])
+            found = self._timings.get(key)
+        if found is None:
+            found = self._timings[key] = Timings(key)
+        return found
+
+    def _result_for(self, key: Key) -> InferenceResult:
+        found = self._results.get(key)
+        if found is None and len(self._results) >= self._limits.label_sets // 4:
+            key = (key[0], key[1], OTHER, OTHER, "", OTHER if key[5] else "")
+            found = self._results.get(key)
+        if found is None:
+            found = self._results[key] = InferenceResult(key, self._inference_for(key[:5]))
+        return found
+
+    def _inference_for(self, key: Key) -> Inference:
+        found = self._inferences.get(key)
+        if found is None:
+            found = self._inferences[key] = Inference(key)
+        return found
+
+    # What other parts set
+
+    def set_gauge(self, name: str, labels: Mapping[str, str], value: Number) -> None:
+        """Set a gauge of :mod:`collector.export.families`.
+
+        Raises:
+            ValueError: there is no such gauge, or these are not its labels.
+        """
+        self._values.set_gauge(name, labels, value)
+
+    def clear_gauge(self, name: str) -> None:
+        """Forget all series of a gauge, before those that still exist are set again."""
+        self._values.clear_gauge(name)
+
+    def add(self, name: str, labels: Mapping[str, str], amount: Number = 1) -> None:
+        """Raise a counter of :mod:`collector.export.families`.
+
+        Raises:
+            ValueError: there is no such counter, these are not its labels, or the amount is negative.
+        """
+        self._values.add(name, labels, amount)
+
+    # Several processes
+
+    def state(self) -> State:
+        """All figures as plain data; ``msgspec`` carries it as it is."""
+        return State(
+            calls=_rows(self._calls),
+            timings=_rows(self._timings),
+            inferences=_rows(self._inferences),
+            results=_rows(self._results),
+            cache=dict(self._cache),
+            unpriced=[(list(key), count) for key, count in self._unpriced.items()],
+            values=self._values.rows(),
+        )
+
+    def absorb(self, state: State) -> None:
+        """Add the figures of another process, within this one's limits.
+
+        Raises:
+            ValueError: the figures are of another version of the program.
+        """
+        for labels, figures in state.timings:
+            self._timings_for(tuple(labels)).absorb(figures)
+        for labels, figures in state.calls:
+            self._totals_for(tuple(labels)).absorb(figures)
+        for labels, figures in state.inferences:
+            self._inference_for(tuple(labels)).absorb(figures)
+        for labels, figures in state.results:
+            self._result_for(tuple(labels)).absorb(figures)
+        for result, count in state.cache.items():
+            self._cache[result] = self._cache.get(result, 0) + count
+        for labels, count in state.unpriced:
+            key = tuple(labels)
+            self._unpriced[key] = self._unpriced.get(key, 0) + count
+        self._values.absorb(state.values)
+
+    # Rendering
+
+    def render(self) -> bytes:
+        """The text exposition of everything."""
+        return "".join(self.chunks()).encode("utf-8", "replace")
+
+    def chunks(self) -> Iterator[str]:
+        """The same text in pieces of one family each, for a loop that has other work in between."""
+        yield from call_families(list(self._calls.values()))
+        yield from timing_families(list(self._timings.values()))
+        yield header("bursar_cache_requests_total", "counter", "Calls by what our cache had to say.")
+        yield "".join(
+            [
+                f'bursar_cache_requests_total{{result="{result}"}} {count}\n'
+                for result, count in self._cache.items()
+            ]
+        )
+        yield header(
+            "bursar_unpriced_calls_total", "counter", "Calls charged a stand-in for an unknown price."
+        )
+        yield "".join(
+            [
+                f"bursar_unpriced_calls_total{{{label_text(('upstream', 'model'), key)}}} {count}\n"
+                for key, count in list(self._unpriced.items())
+            ]
+        )
+        yield from self._values.chunks()
+        yield from inference_families(list(self._inferences.values()), list(self._results.values()))
+
+
+def merge(states: Iterable[State], limits: LabelLimits | None = None) -> CallMetrics:
+    """The metrics of several processes as those of one."""
+    merged = CallMetrics(limits)
+    for state in states:
+        merged.absorb(state)
+    return merged
+
+
+def _value(values: LabelValues, name: str, worked: bool) -> str:
+    known = values.known.get(name)
+    return values.admit(name, worked=worked) if known is None else known
+
+
+def _rows(aggregates: Mapping[Key, Aggregate]) -> Rows:
+    return [(list(key), aggregate.figures()) for key, aggregate in aggregates.items()]
