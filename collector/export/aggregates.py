@@ -6,7 +6,6 @@ then the sum. Durations are in microseconds.
 
 from collections.abc import Iterable, Iterator
 
-from collector.domain.record import CallRecord
 from collector.export.exposition import (
     HistogramLines,
     counter_lines,
@@ -45,6 +44,9 @@ TOKEN_CLASSES = (
     *("output", "output_audio", "reasoning"),
 )
 """Disjoint: their sum is every token of a call, each counted once, in the class that prices it."""
+_INPUT, _INPUT_AUDIO, _CACHE_READ, _CACHE_WRITE, _CACHE_WRITE_1H, _OUTPUT, _OUTPUT_AUDIO, _REASONING = range(
+    8
+)
 
 Key = tuple[str, ...]
 Figures = int | list[int]
@@ -121,38 +123,39 @@ class CallTotals(Aggregate):
         self.avoided_pico = 0
         self.tokens = [0] * len(TOKEN_CLASSES)
 
-    def add(self, record: CallRecord) -> None:
-        """Count one call, its money and its tokens, each token in one class."""
-        self.calls += 1
-        if record.effective_cost_pico > 0:
-            self.cost_pico += record.effective_cost_pico
-        if record.avoided_cost_pico > 0:
-            self.avoided_pico += record.avoided_cost_pico
+    def add(
+        self,
+        input_tokens: int,
+        cache_read: int,
+        cache_write: int,
+        cache_write_1h: int,
+        audio_input: int,
+        output_tokens: int,
+        reasoning: int,
+        audio_output: int,
+    ) -> None:
+        """Add the tokens of a call, each in one class."""
         tokens = self.tokens
-        if record.input_tokens:
-            read = record.cache_read_input_tokens
-            write = record.cache_write_input_tokens
-            uncached = record.input_tokens - read - write
-            if record.audio_input_tokens:
+        if input_tokens:
+            uncached = input_tokens - cache_read - cache_write
+            if audio_input:
                 # Which part of the audio came from the cache is not recorded: what fits in the uncached part.
-                audio = min(record.audio_input_tokens, uncached)
-                tokens[1] += audio
+                audio = min(audio_input, uncached)
+                tokens[_INPUT_AUDIO] += audio
                 uncached -= audio
-            tokens[0] += uncached
-            tokens[2] += read
-            if write:
-                long = record.cache_write_1h_input_tokens
-                tokens[3] += write - long
-                tokens[4] += long
-        if record.output_tokens:
-            reasoning = record.reasoning_output_tokens
-            answer = record.output_tokens - reasoning
-            if record.audio_output_tokens:
-                audio = min(record.audio_output_tokens, answer)
-                tokens[6] += audio
+            tokens[_INPUT] += uncached
+            tokens[_CACHE_READ] += cache_read
+            if cache_write:
+                tokens[_CACHE_WRITE] += cache_write - cache_write_1h
+                tokens[_CACHE_WRITE_1H] += cache_write_1h
+        if output_tokens:
+            answer = output_tokens - reasoning
+            if audio_output:
+                audio = min(audio_output, answer)
+                tokens[_OUTPUT_AUDIO] += audio
                 answer -= audio
-            tokens[5] += answer
-            tokens[7] += reasoning
+            tokens[_OUTPUT] += answer
+            tokens[_REASONING] += reasoning
 
 
 # The families, in the order that they are exposed in.

@@ -32,26 +32,27 @@ class LabelLimits:
 
 
 class LabelValues:
-    """The values of one label."""
+    """The values of one label. A name that is admitted is its own value."""
 
-    __slots__ = ("_half", "_room", "known")
+    __slots__ = ("_half", "_known", "_room")
 
     def __init__(self, configured: Iterable[str], room: int) -> None:
-        self.known = {name: name[:_LONGEST] for name in configured}
-        """Each admitted name and its label value. Read it first: it is the fast path."""
-        self.known[""] = ""
-        self.known[OTHER] = OTHER
+        self._known = {"", OTHER, *configured}
         self._room = room
         self._half = room // 2
 
-    def admit(self, name: str, *, worked: bool) -> str:
-        """The label value of a name that is not known yet.
+    def value(self, name: str, *, worked: bool) -> str:
+        """The label value of a name; admits it where there is room.
 
         Names of calls that failed may take only half of the room, so that a caller
-        who makes names up cannot crowd out those that work.
+        who makes names up cannot crowd out those that work. What looks like a
+        credential is never admitted.
         """
-        if self._room <= (0 if worked else self._half) or redact_shapes(name) != name:
+        if name in self._known:
+            return name
+        room = self._room if worked else self._room - self._half
+        if room <= 0 or len(name) > _LONGEST or redact_shapes(name) != name:
             return OTHER
         self._room -= 1
-        value = self.known[name] = name[:_LONGEST]
-        return value
+        self._known.add(name)
+        return name

@@ -11,7 +11,8 @@ together is exact and their order does not matter.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from collector.domain.record import AttemptRecord, CacheResult, CallRecord, Outcome, PriceGrade
 from collector.export.aggregates import (
@@ -37,6 +38,31 @@ _MOST_PROVIDERS = 32
 _MOST_APIS = 16
 
 _UNWORKING = (Outcome.REFUSED, Outcome.FAILED)
+
+_PRIOR = str(PriceGrade.PRIOR)
+_call_facts = itemgetter(
+    *map(
+        CallRecord._fields.index,
+        (
+            *("duration_us", "time_to_first_chunk_us", "overhead_us"),
+            *("upstream", "request_model", "api", "outcome", "team", "agent", "cache", "price_grade"),
+            *("effective_cost_pico", "avoided_cost_pico"),
+            *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens"),
+            *("cache_write_1h_input_tokens", "audio_input_tokens"),
+            *("output_tokens", "reasoning_output_tokens", "audio_output_tokens"),
+            "attempts",
+        ),
+    )
+)
+"""Taken all at once: a third of what as many attributes cost."""
+
+_TRIED = (
+    *("provider_name", "request_model", "replica", "duration_us", "time_to_first_chunk_us"),
+    *("http_status", "error_type", "input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_write_input_tokens", "reasoning_output_tokens", "usage_grade"),
+)
+_attempt_facts = itemgetter(*map(AttemptRecord._fields.index, _TRIED))
+_target_facts = itemgetter(*map(Target._fields.index, _TRIED))
 
 Rows = list[tuple[list[str], list[int]]]
 
@@ -80,125 +106,121 @@ class CallMetrics:
 
     def observe(self, record: CallRecord) -> None:
         """Add one ended call."""
-        outcome = record.outcome
-        key = (
-            self._upstreams.known.get(record.upstream),
-            self._models.known.get(record.request_model),
-            self._apis.known.get(record.api),
-            self._outcomes.known.get(outcome),
-            self._teams.known.get(record.team),
-            self._agents.known.get(record.agent),
-        )
-        totals = self._calls.get(key)  # type: ignore[arg-type]  # a key with None is in no dictionary
-        if totals is None:
-            totals = self._totals_of(record)
-        totals.add(record)
+        (
+            duration_us, first_chunk_us, overhead_us,
+            upstream, model, api, outcome, team, agent, cache, price_grade,
+            cost_pico, avoided_pico,
+            input_tokens, cache_read, cache_write, cache_write_1h, audio_input,
+            output_tokens, reasoning, audio_output,
+            attempts,
+        ) = _call_facts(record)  # fmt: skip
+        # An admitted name is its own label value, so the usual call finds its aggregate under its own names.
+        totals = self._calls.get((upstream, model, api, outcome, team, agent)) or self._totals_of(record)
+        totals.calls += 1
+        if cost_pico > 0:
+            totals.cost_pico += cost_pico
+        if avoided_pico > 0:
+            totals.avoided_pico += avoided_pico
+        totals.add(
+            input_tokens, cache_read, cache_write, cache_write_1h, audio_input,
+            output_tokens, reasoning, audio_output,
+        )  # fmt: skip
         timings = totals.timings
         figures = timings.duration
-        figures[bisect_left(CALL_BUCKETS, record.duration_us)] += 1
-        figures[-1] += record.duration_us
+        figures[bisect_left(CALL_BUCKETS, duration_us)] += 1
+        figures[-1] += duration_us
         figures = timings.overhead
-        figures[bisect_left(OVERHEAD_BUCKETS, record.overhead_us)] += 1
-        figures[-1] += record.overhead_us
-        first_chunk_us = record.time_to_first_chunk_us
+        figures[bisect_left(OVERHEAD_BUCKETS, overhead_us)] += 1
+        figures[-1] += overhead_us
         if first_chunk_us is not None:
             figures = timings.first_chunk
             figures[bisect_left(CALL_BUCKETS, first_chunk_us)] += 1
             figures[-1] += first_chunk_us
-        if record.cache in self._cache:
-            self._cache[record.cache] += 1
-        if record.price_grade == PriceGrade.PRIOR:
+        if cache in self._cache:
+            self._cache[cache] += 1
+        if price_grade == _PRIOR:
             unpriced = totals.key[:2]
             self._unpriced[unpriced] = self._unpriced.get(unpriced, 0) + 1
-        attempts = record.attempts
         if len(attempts) == 1:
-            attempt = attempts[0]
-            error = error_of(attempt.error_type, attempt.http_status)
-            self._infer(record, attempt, attempt.replica, error, final=True)
+            self._infer(record, _attempt_facts(attempts[0]), final=True)
         elif attempts or record.gen_ai_span_id:
             for target in targets_of(record):
-                replica = f"{target.address}:{target.port}" if target.address else ""
-                self._infer(record, target, replica, target.error_type, final=target.final)
+                self._infer(record, _target_facts(target), final=target.final)
 
-    def _infer(
-        self, record: CallRecord, tried: AttemptRecord | Target, replica: str, error: str, *, final: bool
-    ) -> None:
+    def _infer(self, record: CallRecord, facts: tuple[Any, ...], *, final: bool) -> None:
         """Add one inference: what one target was asked and how it answered."""
-        provider, model = tried.provider_name, tried.request_model
+        (
+            provider, model, replica, duration_us, first_chunk_us, http_status, error,
+            input_tokens, output_tokens, cached, written, reasoning, usage_grade,
+        ) = facts  # fmt: skip
         operation = operation_of(record.api, provider, model_known=bool(model))
         if not operation:
             return
-        response_model = record.response_model if final else ""
-        key = (
-            operation,
-            self._providers.known.get(provider),
-            self._models.known.get(model),
-            self._response_models.known.get(response_model),
-            self._servers.known.get(replica),
-            self._errors.known.get(error),
-        )
-        result = self._results.get(key)  # type: ignore[arg-type]  # a key with None is in no dictionary
-        if result is None:
-            worked = not error
-            result = self._result_for(
-                (
-                    operation,
-                    _value(self._providers, provider, worked),
-                    _value(self._models, model, worked),
-                    _value(self._response_models, response_model, worked),
-                    _value(self._servers, replica, worked),
-                    _value(self._errors, error, worked),
-                )
-            )
-        duration_us = tried.duration_us
+        error = error_of(error, http_status)
+        answered = record.response_model if final else ""
+        key = (operation, provider, model, answered, replica, error)
+        result = self._results.get(key) or self._result_of(key)
         figures = result.duration
         figures[bisect_left(INFERENCE_BUCKETS, duration_us)] += 1
         figures[-1] += duration_us
-        if tried.usage_grade:
+        if usage_grade:
             figures = result.input_tokens
-            figures[bisect_left(TOKEN_BUCKETS, tried.input_tokens)] += 1
-            figures[-1] += tried.input_tokens
+            figures[bisect_left(TOKEN_BUCKETS, input_tokens)] += 1
+            figures[-1] += input_tokens
             if operation == EMBEDDINGS:
                 return
             figures = result.output_tokens
-            figures[bisect_left(TOKEN_BUCKETS, tried.output_tokens)] += 1
-            figures[-1] += tried.output_tokens
+            figures[bisect_left(TOKEN_BUCKETS, output_tokens)] += 1
+            figures[-1] += output_tokens
             inference = result.inference
-            inference.input += tried.input_tokens
-            inference.output += tried.output_tokens
-            inference.cache_read += tried.cache_read_input_tokens
-            inference.cache_write += tried.cache_write_input_tokens
-            inference.reasoning += tried.reasoning_output_tokens
-            if final and record.audio_input_tokens:
-                inference.audio_input += min(record.audio_input_tokens, tried.input_tokens)
-            if final and record.audio_output_tokens:
-                inference.audio_output += min(record.audio_output_tokens, tried.output_tokens)
-        first_chunk_us = tried.time_to_first_chunk_us
-        if record.stream and first_chunk_us is not None:
-            inference = result.inference
-            figures = inference.first_chunk
+            inference.input += input_tokens
+            inference.output += output_tokens
+            inference.cache_read += cached
+            inference.cache_write += written
+            inference.reasoning += reasoning
+            if final and (heard := record.audio_input_tokens):
+                inference.audio_input += min(heard, input_tokens)
+            if final and (spoken := record.audio_output_tokens):
+                inference.audio_output += min(spoken, output_tokens)
+        if first_chunk_us is not None and record.stream:
+            figures = result.inference.first_chunk
             figures[bisect_left(INFERENCE_BUCKETS, first_chunk_us)] += 1
             figures[-1] += first_chunk_us
             later = record.chunks - 1
-            if final and later > 0 and duration_us >= first_chunk_us:
-                spent_us = duration_us - first_chunk_us
-                figures = inference.per_chunk
+            spent_us = duration_us - first_chunk_us
+            if final and later > 0 and spent_us >= 0:
+                figures = result.inference.per_chunk
                 figures[bisect_left(INFERENCE_BUCKETS, spent_us // later)] += later
                 figures[-1] += spent_us
 
     # Finding aggregates
 
     def _totals_of(self, record: CallRecord) -> CallTotals:
-        """The aggregate of a call with a name that was not met in this combination before."""
+        """The aggregate of a call whose names are new in this combination, or get no label of their own."""
         worked = record.outcome not in _UNWORKING
         return self._totals_for(
             (
-                _value(self._upstreams, record.upstream, worked),
-                _value(self._models, record.request_model, worked),
-                _value(self._apis, record.api, worked),
-                _value(self._outcomes, record.outcome, worked),
-                _value(self._teams, record.team, worked),
-                _value(self._agents, record.agent, worked),
+                self._upstreams.value(record.upstream, worked=worked),
+                self._models.value(record.request_model, worked=worked),
+                self._apis.value(record.api, worked=worked),
+                self._outcomes.value(record.outcome, worked=worked),
+                self._teams.value(record.team, worked=worked),
+                self._agents.value(record.agent, worked=worked),
+            )
+        )
+
+    def _result_of(self, key: Key) -> InferenceResult:
+        """Likewise for an inference; the key is made of bare names."""
+        operation, provider, model, answered, replica, error = key
+        worked = not error
+        return self._result_for(
+            (
+                operation,
+                self._providers.value(provider, worked=worked),
+                self._models.value(model, worked=worked),
+                self._response_models.value(answered, worked=worked),
+                self._servers.value(replica, worked=worked),
+                self._errors.value(error, worked=worked),
             )
         )
 
@@ -329,11 +351,6 @@ def merge(states: Iterable[State], limits: LabelLimits | None = None) -> CallMet
     for state in states:
         merged.absorb(state)
     return merged
-
-
-def _value(values: LabelValues, name: str, worked: bool) -> str:
-    known = values.known.get(name)
-    return values.admit(name, worked=worked) if known is None else known
 
 
 def _rows(aggregates: Mapping[Key, Aggregate]) -> Rows:

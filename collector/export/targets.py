@@ -16,6 +16,8 @@ class Target(NamedTuple):
     provider_name: str
     request_model: str
     upstream: str
+    replica: str
+    """``host:port`` of the server, empty when unknown."""
     address: str
     port: int
     """0 when unknown."""
@@ -91,6 +93,7 @@ def _from_attempts(record: CallRecord, attempts: tuple[AttemptRecord, ...], *, f
         provider_name=last.provider_name,
         request_model=last.request_model,
         upstream=last.upstream,
+        replica=f"{address}:{port}" if port else address,
         address=address,
         port=port,
         started_at_us=started_us,
@@ -119,6 +122,9 @@ def _from_call(record: CallRecord) -> Target:
         provider_name=record.provider_name,
         request_model=record.request_model,
         upstream=record.upstream,
+        replica=f"{record.server_address}:{record.server_port}"
+        if record.server_port
+        else record.server_address,
         address=record.server_address,
         port=record.server_port,
         started_at_us=record.started_at_us,
