@@ -1,0 +1,1 @@
+"""Ways to a model: ``native`` speaks to HTTP APIs on our own connection pools."""

@@ -1,0 +1,1 @@
+"""The steps of a call, in the order of ``sidecar/app.py``: record, identify, forward."""

@@ -1,0 +1,94 @@
+"""What a call used and what that costs: pure functions of what is known when it ended.
+
+No path ends in a silent zero. Where the provider did not say, the numbers are our estimate or,
+when nothing of a reply is known though it may be billed, the hold; and the grade says which.
+"""
+
+from dataclasses import dataclass, replace
+
+from collector.pricing.book import Quote
+
+from collector.domain.price import list_cost
+from collector.domain.record import PriceGrade
+from collector.domain.usage import Usage, UsageGrade
+from sidecar.wire import ReplyFacts
+
+DEFAULT_OUTPUT_HOLD = 4096
+"""Output tokens assumed when neither the request nor the price book bounds them."""
+
+FREE_APIS = frozenset({"anthropic.count_tokens", "models"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """All that is known of one attempt when it ended."""
+
+    api: str
+    sent: bool
+    """Whether the request may have reached the provider."""
+    status: int | None
+    """Of the provider's reply; None when none came."""
+    stream: bool
+    facts: ReplyFacts | None
+    """What the reply said, as far as it came."""
+    estimated_input: int
+    estimated_output: int
+    """Tokens of the output seen so far."""
+    hold_input: int
+    hold_output: int
+
+
+def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
+    """The tokens to charge, and where the number comes from; no grade when nothing was consumed."""
+    facts = known.facts
+    if not known.sent or known.api in FREE_APIS:
+        return Usage(), None
+    if known.status is None:
+        return _without_reply(known)
+    if facts is not None and facts.usage is not None:
+        if facts.complete:
+            return facts.usage, UsageGrade.REPORTED
+        # The stream broke off: what was reported at its start stands, what came since is estimated.
+        output = max(facts.usage.output_tokens, known.estimated_output)
+        started = facts.usage.input_tokens or known.estimated_input
+        return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
+    if known.status >= 400:
+        return Usage(), None
+    return Usage(
+        input_tokens=known.estimated_input, output_tokens=known.estimated_output
+    ), UsageGrade.ESTIMATED
+
+
+def _without_reply(known: Known) -> tuple[Usage, UsageGrade]:
+    if known.stream:
+        # Providers stop a stream when its reader leaves: the prompt was read, little else was done.
+        return Usage(input_tokens=known.estimated_input), UsageGrade.ESTIMATED
+    # A whole reply that nobody waited for is finished and billed all the same.
+    return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
+
+
+def quote_for(requested: Quote, answered: Quote | None) -> Quote:
+    """The price of a reply: the answering model's where it is known, else the dearer one.
+
+    A price that the user configured for the model asked for stands in any case.
+    """
+    if answered is None or requested.grade is PriceGrade.CONFIGURED:
+        return requested
+    if answered.grade is not PriceGrade.PRIOR:
+        return answered
+    if requested.grade is not PriceGrade.PRIOR:
+        return requested
+    return max(requested, answered, key=lambda quote: quote.price.input + quote.price.output)
+
+
+def output_hold(max_output_tokens: int | None, choices: int, quote: Quote) -> int:
+    """Output tokens that a call may produce: its own cap, else the smaller of the model's and ours."""
+    cap = max_output_tokens
+    if cap is None:
+        cap = min(quote.max_output_tokens or DEFAULT_OUTPUT_HOLD, DEFAULT_OUTPUT_HOLD)
+    return cap * max(1, choices)
+
+
+def cost_of(usage: Usage, quote: Quote, service_tier: str) -> int:
+    """Cost in pico-USD."""
+    return list_cost(usage, quote.price, service_tier=service_tier)

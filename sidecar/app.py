@@ -1,0 +1,299 @@
+"""The composition root: builds everything a sidecar is made of, and hands it to those who need it.
+
+A call's way is one line here: record, limit, identify, forward.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import socket
+import time
+import uuid
+from pathlib import Path
+
+from collector.pricing.book import PriceBook
+
+from collector.export.prometheus import CallMetrics, LabelLimits
+from collector.journal import JournalConfig, JournalWriter
+from sidecar.books import Books
+from sidecar.call import Call, Onward, compose
+from sidecar.config import BursarConfig
+from sidecar.control import Control, leave_state
+from sidecar.errors import NoRoute
+from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
+from sidecar.keys import KeyFileBroken, KeyRing
+from sidecar.providers.native import Upstream
+from sidecar.routes import OWN_ROUTES, route_of
+from sidecar.stages.forward import Forward
+from sidecar.stages.identify import Identify
+from sidecar.stages.limit import Limit
+from sidecar.stages.record import Record
+from sidecar.wire import error_body
+
+logger = logging.getLogger("bursar.sidecar")
+
+TICK_S = 0.5
+"""How often the things that only age are looked at: keys, gauges, configuration."""
+
+_JSON: HeaderList = [(b"content-type", b"application/json")]
+
+
+class Plane:
+    """What a configuration stands for; swapped whole when the configuration changes."""
+
+    def __init__(self, config: BursarConfig, books: Books, keys: KeyRing) -> None:
+        deadlines = deadlines_of(config)
+        self.upstreams = {name: Upstream(name, item, deadlines) for name, item in config.upstreams.items()}
+        self.names = frozenset(self.upstreams)
+        self.record = Record(books)
+        limit = Limit(books, config.limits.streams)
+        identify = Identify(
+            keys,
+            control_key=config.control.key.reveal() if config.control.key else None,
+            require_key=not config.listen.is_loopback,
+            streams_per_key=config.limits.streams_per_key,
+            capture=config.capture.content,
+            tags=config.tags,
+        )
+        forward = Forward(
+            self.upstreams, config.models, books, cost_header_body=config.limits.cost_header_body
+        )
+        self.answer: Onward = compose([self.record, limit, identify], forward)
+
+    async def close(self) -> None:
+        """Close the connections to all upstreams."""
+        for upstream in self.upstreams.values():
+            await upstream.close()
+
+
+class Sidecar:
+    """One worker process of the data plane."""
+
+    def __init__(self, config: BursarConfig, *, worker: int = 0) -> None:
+        self.config = config
+        self.worker = worker
+        self.draining = False
+        self.keys = KeyRing(config.data_dir)
+        self.metrics = CallMetrics(label_limits(config))
+        self.source = source_name(worker)
+        self.journal = JournalWriter(config.journal_dir, self.source, journal_config(config))
+        self.books = Books(
+            self.journal,
+            self.metrics,
+            load_prices(config),
+            refuse_when_full=config.journal.on_full == "refuse",
+            capture_bytes=config.capture.max_bytes,
+        )
+        self.plane = Plane(config, self.books, self.keys)
+        self.server = Server(
+            self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
+        )
+        self.control = Control(self)
+        self._running: set[Call] = set()
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self, sock: socket.socket | None = None) -> None:
+        """Listen for agents, and for operators when this is the only worker."""
+        config = self.config
+        await self.server.start(
+            config.listen.host, config.listen.port, reuse_port=config.workers > 1, sock=sock
+        )
+        if config.workers == 1:
+            await self.control.start(config.control.listen)
+        self._ticker = asyncio.create_task(self._tick(), name="ticker")
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Answer one request."""
+        plane = self.plane
+        try:
+            route = route_of(request.path, plane.names)
+        except NoRoute as error:
+            if not self._own_path(request, responder):
+                status, body = (
+                    error.status,
+                    error_body(
+                        dialect_of(request.path),
+                        error.status,
+                        kind=error.kind,
+                        code=error.code,
+                        message=str(error),
+                    ),
+                )
+                responder.send(status, _JSON, body)
+            return
+        if request.method != "POST" and route.api not in ("raw", "models"):
+            message = f"{request.method} is not allowed here; use POST"
+            body = error_body(
+                route.api, 405, kind="invalid_request_error", code="method_not_allowed", message=message
+            )
+            responder.send(405, [*_JSON, (b"allow", b"POST")], body)
+            return
+        call = Call(request, responder, route)
+        task = asyncio.current_task()
+        assert task is not None
+        responder.on_disconnect(task.cancel)
+        self._running.add(call)
+        try:
+            reply = await plane.answer(call)
+            if reply.stream is None:
+                responder.send(reply.status, reply.headers, reply.body)
+            else:
+                status = reply.status
+                await reply.stream.run(lambda: plane.record.closed(call, status))
+        except asyncio.CancelledError:
+            if not call.recorded:
+                raise
+            responder.abort()
+        finally:
+            self._running.discard(call)
+
+    async def drain(self) -> None:
+        """Take no more calls, let the running ones end or cut them, and close the books."""
+        self.draining = True
+        drained = asyncio.create_task(self.server.drain(self.config.deadlines.drain + 5))
+        done, _ = await asyncio.wait({drained}, timeout=self.config.deadlines.drain)
+        if not done:
+            for call in list(self._running):
+                if call.cut is not None:
+                    call.cut("the sidecar is shutting down")
+            await drained
+        if self._ticker is not None:
+            self._ticker.cancel()
+        await self.control.close()
+        await self.plane.close()
+        await asyncio.to_thread(self.journal.close)
+
+    def reconfigure(self, config: BursarConfig) -> None:
+        """Serve new calls by ``config``; running ones end as they began. Addresses need a restart."""
+        old, self.config = self.plane, config
+        self.books.prices = load_prices(config)
+        self.plane = Plane(config, self.books, self.keys)
+        asyncio.get_running_loop().call_later(
+            config.deadlines.total, lambda: asyncio.ensure_future(old.close())
+        )
+
+    # -- aside from calls
+
+    def _own_path(self, request: Request, responder: Responder) -> bool:
+        if request.path in ("/healthz", "/readyz"):
+            self.control.answer_health(request, responder)
+            return True
+        return False
+
+    async def _tick(self) -> None:
+        metrics, due = self.metrics, time.monotonic() + TICK_S
+        while True:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            metrics.set_gauge("bursar_event_loop_lag_seconds", {}, max(0.0, time.monotonic() - due))
+            due = time.monotonic() + TICK_S
+            try:
+                self.keys.refresh()
+            except KeyFileBroken as error:
+                logger.error("keys not reloaded, the old ones stay in force", extra={"reason": str(error)})
+            since = self.journal.unsynced_since
+            metrics.set_gauge(
+                "bursar_journal_lag_seconds", {}, 0.0 if since is None else max(0.0, time.monotonic() - since)
+            )
+            metrics.set_gauge("bursar_process_memory_ratio", {}, memory_ratio())
+            for upstream in self.plane.upstreams.values():
+                for replica in upstream.replicas:
+                    labels = {"upstream": upstream.name, "replica": replica.name}
+                    metrics.set_gauge("bursar_upstream_inflight", labels, replica.pool.inflight)
+            if self.config.workers > 1:
+                leave_state(self)
+
+
+# ---- from configuration to parts ------------------------------------------------------------
+
+
+def source_name(worker: int) -> str:
+    """A name for this run of this worker: the host, and a boot id that sorts by time."""
+    host = "".join(letter if letter.isalnum() else "_" for letter in socket.gethostname())[:32] or "host"
+    boot = f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:8]}"
+    return f"{host}-{worker}-{boot}"
+
+
+def journal_config(config: BursarConfig) -> JournalConfig:
+    """The journal's part of the configuration."""
+    settings = config.journal
+    return JournalConfig(
+        cap_bytes=settings.cap,
+        reserve_bytes=settings.reserve,
+        sync_interval_s=settings.sync_interval,
+        sync_always=settings.sync == "always",
+    )
+
+
+def label_limits(config: BursarConfig) -> LabelLimits:
+    """Which names become Prometheus labels: the configured ones, and the first few others."""
+    return LabelLimits(
+        upstreams=frozenset(config.upstreams),
+        models=frozenset(config.models) | frozenset(config.prices),
+        unconfigured_models=config.labels.model,
+        unconfigured_teams=config.labels.team,
+        unconfigured_agents=config.labels.agent,
+    )
+
+
+def load_prices(config: BursarConfig) -> PriceBook:
+    """The price book with the user's own prices on top."""
+    return PriceBook.load(config.prices)
+
+
+def limits_of(config: BursarConfig) -> Limits:
+    """What the HTTP server allows."""
+    limits = config.limits
+    return Limits(
+        body=limits.body,
+        header=limits.header,
+        header_fields=limits.header_fields,
+        connections=limits.connections,
+    )
+
+
+def deadlines_of(config: BursarConfig) -> Deadlines:
+    """How long either side of the wire may take."""
+    given = config.deadlines
+    return Deadlines(
+        connect=given.connect,
+        first_byte=given.first_byte,
+        idle=given.idle,
+        total=given.total,
+        header=given.header,
+        body=given.body,
+        keep_alive=given.keep_alive,
+    )
+
+
+def dialect_of(path: str) -> str:
+    """The dialect to speak about ``path`` in: Anthropic's below its own paths, else OpenAI's."""
+    return OWN_ROUTES.get(path, "anthropic.messages" if path.startswith("/v1/messages") else "openai.chat")
+
+
+def http_error(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
+    """The body for a request that is not even HTTP, or too large, or too slow."""
+    kind = "overloaded_error" if status == 503 else "invalid_request_error"
+    body = error_body(dialect_of(path), status, kind=kind, code=f"http_{status}", message=message)
+    return [*_JSON, (b"x-should-retry", b"false")] if status != 503 else [
+        *_JSON,
+        (b"retry-after", b"1"),
+    ], body
+
+
+_PAGE = resource.getpagesize()
+
+
+def memory_ratio() -> float:
+    """Our resident memory as a share of what the machine or its control group has."""
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    return resident / _memory_limit()
+
+
+def _memory_limit() -> int:
+    total = os.sysconf("SC_PHYS_PAGES") * _PAGE
+    try:
+        said = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+    except OSError:
+        return total
+    return min(total, int(said)) if said.isdigit() else total

@@ -1,0 +1,276 @@
+"""The sidecar's side of the ledger: it opens a call with an intent and closes it with one record."""
+
+import time
+
+from collector.pricing.book import PriceBook
+
+from collector.domain.record import AttemptRecord, CallRecord, Intent
+from collector.domain.usage import Usage, UsageGrade
+from collector.export.prometheus import CallMetrics
+from collector.journal import JournalFull, JournalWriter
+from sidecar.accounting import Known, cost_of, output_hold, quote_for, usage_of
+from sidecar.call import Attempt, Call
+from sidecar.errors import JournalUnavailable
+from sidecar.wire import TokenRatios
+
+
+class Books:
+    """Writes the journal, keeps the counters, and learns what a token of each model weighs."""
+
+    def __init__(
+        self,
+        journal: JournalWriter,
+        metrics: CallMetrics,
+        prices: PriceBook,
+        *,
+        refuse_when_full: bool = False,
+        capture_bytes: int = 16 << 10,
+        input_ratios: TokenRatios | None = None,
+        output_ratios: TokenRatios | None = None,
+    ) -> None:
+        self.journal = journal
+        self.metrics = metrics
+        self.prices = prices
+        self.running = 0
+        self._refuse_when_full = refuse_when_full
+        self._capture_bytes = capture_bytes
+        self._input_ratios = input_ratios or TokenRatios()
+        self._output_ratios = output_ratios or TokenRatios()
+
+    # -- before
+
+    def open(self, call: Call, attempt: Attempt) -> None:
+        """Write down that ``attempt`` may now spend up to its hold.
+
+        Raises:
+            JournalUnavailable: the journal is full and the configuration says to refuse then.
+        """
+        facts = call.facts
+        assert facts is not None
+        attempt.hold_input = (
+            self._input_ratios.estimate(attempt.model, facts.text_bytes) if facts.text_bytes else 0
+        )
+        attempt.hold_output = output_hold(facts.max_output_tokens, facts.choice_count, attempt.quote)
+        if call.api == "openai.embeddings":
+            attempt.hold_output = 0
+        hold = Usage(input_tokens=attempt.hold_input, output_tokens=attempt.hold_output)
+        attempt.hold_pico = cost_of(hold, attempt.quote, "")
+        caller = call.caller
+        try:
+            self.journal.intent(
+                Intent(
+                    call.call_id,
+                    call.started_at_us,
+                    caller.tenant,
+                    caller.team,
+                    caller.user,
+                    caller.agent,
+                    caller.conversation,
+                    caller.conversation_source,
+                    caller.task,
+                    dict(caller.tags),
+                    caller.key_id,
+                    call.trace_id,
+                    call.span_id,
+                    call.parent_span_id,
+                    call.gen_ai_span_id,
+                    call.api,
+                    facts.stream,
+                    facts.model,
+                    attempt.provider,
+                    attempt.upstream,
+                    attempt.hold_input,
+                    attempt.hold_output,
+                    attempt.quote.grade,
+                    attempt.quote.version,
+                    attempt.hold_pico,
+                    call.route.template,
+                )
+            )
+        except JournalFull as error:
+            self.metrics.add("bursar_dropped_total", {"stage": "journal", "reason": "full"}, 1)
+            if self._refuse_when_full:
+                raise JournalUnavailable(
+                    "this call cannot be written down: the journal is full", code="journal_full"
+                ) from error
+
+    # -- after
+
+    def settle(self, call: Call, attempt: Attempt, *, sent: bool) -> None:
+        """Work out what ``attempt`` used and costs, from all that is known of it now."""
+        facts = call.facts
+        assert facts is not None
+        reply = call.meter.facts() if call.meter is not None else None
+        call.reply_facts = reply
+        output_bytes = reply.output_text_bytes if reply else 0
+        known = Known(
+            api=call.api,
+            sent=sent,
+            status=attempt.status,
+            stream=facts.stream,
+            facts=reply,
+            estimated_input=attempt.hold_input,
+            estimated_output=self._output_ratios.estimate(attempt.model, output_bytes) if output_bytes else 0,
+            hold_input=attempt.hold_input,
+            hold_output=attempt.hold_output,
+        )
+        usage, grade = usage_of(known)
+        attempt.usage, attempt.grade = usage, grade or ""
+        if grade is None:
+            return
+        tier = ""
+        if reply is not None:
+            if reply.response_model and reply.response_model != attempt.model:
+                answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
+                attempt.quote = quote_for(attempt.quote, answered)
+            tier = reply.service_tier
+        attempt.cost_pico = cost_of(
+            usage, attempt.quote, tier or str(facts.attributes.get("service_tier", ""))
+        )
+        if grade is UsageGrade.REPORTED:
+            if facts.text_bytes and usage.input_tokens and not facts.has_images:
+                self._input_ratios.learn(attempt.model, facts.text_bytes, usage.input_tokens)
+            spoken = usage.output_tokens - usage.reasoning_output_tokens
+            if output_bytes and spoken > 0:
+                self._output_ratios.learn(attempt.model, output_bytes, spoken)
+
+    def close(self, call: Call, status: int, response_bytes: int) -> None:
+        """Write the call's one record. A second call of this does nothing."""
+        if call.recorded:
+            return
+        call.recorded = True
+        self.running -= 1
+        if call.metered:
+            record = record_of(call, status, response_bytes, time.monotonic_ns(), self._capture_bytes)
+            self.journal.record(record)
+            self.metrics.observe(record)
+        if call.on_close is not None:
+            call.on_close(call)
+
+
+def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int) -> CallRecord:
+    """Everything the ledger will know of ``call``."""
+    caller, facts, reply, request = call.caller, call.facts, call.reply_facts, call.request
+    last = call.attempts[-1] if call.attempts else None
+    usage = last.usage if last else Usage()
+    attempts = tuple(attempt_record(number, attempt) for number, attempt in enumerate(call.attempts, 1))
+    cost = sum(attempt.cost_pico for attempt in call.attempts)
+    provider_cost = reply.provider_cost_pico if reply else None
+    first = last.first_chunk_ns if last else 0
+    server, _, port = (last.replica if last else "").rpartition(":")
+    waited = sum(attempt.ended_ns - attempt.sent_ns for attempt in call.attempts if attempt.sent_ns)
+    duration_ns = now_ns - call.started_ns
+    user_agent = request.header(b"user-agent") or b""
+    return CallRecord(
+        call.call_id,
+        call.started_at_us,
+        duration_ns // 1000,
+        (first - call.started_ns) // 1000 if first else None,
+        caller.tenant,
+        caller.team,
+        caller.user,
+        caller.agent,
+        caller.conversation,
+        caller.conversation_source,
+        caller.task,
+        dict(caller.tags),
+        caller.key_id,
+        call.trace_id,
+        call.span_id,
+        call.parent_span_id,
+        call.gen_ai_span_id if last else "",
+        call.api,
+        facts.stream if facts else False,
+        facts.model if facts else "",
+        reply.response_model if reply else "",
+        last.provider if last else "",
+        last.upstream if last else call.route.upstream,
+        call.outcome,
+        call.outcome_reason,
+        status,
+        call.error_type,
+        call.cache,
+        call.downgraded_from,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.cache_write_1h_input_tokens,
+        usage.reasoning_output_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+        last.grade if last else "",
+        last.quote.grade if last and last.grade else "",
+        last.quote.version if last and last.grade else "",
+        cost,
+        cost,
+        0,
+        provider_cost,
+        max(0, duration_ns - waited) // 1000,
+        reply.response_id if reply else "",
+        reply.finish_reasons if reply else [],
+        reply.tool_names if reply else [],
+        len(request.body),
+        response_bytes,
+        reply.chunks if reply and facts and facts.stream else 0,
+        call.route.template,
+        server,
+        int(port or 0),
+        request.client_address,
+        user_agent[:200].decode("latin-1"),
+        facts.attributes if facts else {},
+        response_attributes(call),
+        facts.message_hashes if facts else [],
+        reply.last_message_hash if reply else 0,
+        captured(call, capture_bytes),
+        attempts,
+    )
+
+
+def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:
+    """The record of one attempt."""
+    usage = attempt.usage
+    first = attempt.first_chunk_ns
+    return AttemptRecord(
+        number,
+        attempt.upstream,
+        attempt.replica,
+        attempt.provider,
+        attempt.model,
+        attempt.span_id,
+        attempt.started_at_us,
+        (attempt.ended_ns - attempt.started_ns) // 1000,
+        (first - attempt.started_ns) // 1000 if first else None,
+        attempt.status,
+        attempt.error_type,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.cache_write_1h_input_tokens,
+        usage.reasoning_output_tokens,
+        attempt.grade,
+        attempt.quote.grade if attempt.grade else "",
+        attempt.quote.version if attempt.grade else "",
+        attempt.cost_pico,
+        attempt.cost_pico,
+    )
+
+
+def response_attributes(call: Call) -> dict[str, object]:
+    """What the GenAI span says of the reply besides its usage."""
+    reply = call.reply_facts
+    if reply is None or not (reply.service_tier or reply.system_fingerprint):
+        return {}
+    named = {"service_tier": reply.service_tier, "system_fingerprint": reply.system_fingerprint}
+    return {name: value for name, value in named.items() if value}
+
+
+def captured(call: Call, limit: int) -> dict[str, str] | None:
+    """Prompt and answer as they went over the wire, cut at ``limit`` bytes; None unless opted in."""
+    if not call.caller.capture:
+        return None
+    found = {"input": call.request.body[:limit].decode("utf-8", "replace")}
+    if call.captured_output:
+        found["output"] = bytes(call.captured_output[:limit]).decode("utf-8", "replace")
+    return found

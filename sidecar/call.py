@@ -1,0 +1,207 @@
+"""One call, and the order of work on it.
+
+The stages are a list in one place (``sidecar/app.py``). Each knows its own job and the one
+word *onward*: it may change the call, answer it without going onward, or look at the reply.
+It never holds a stream back.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from collector.pricing.book import Quote
+
+from collector.domain.ids import TraceParent, parse_traceparent, uuid7
+from collector.domain.record import CacheResult, Outcome
+from collector.domain.usage import Usage
+from sidecar.http import HeaderList, Request, Responder
+from sidecar.routes import Route
+from sidecar.wire import Meter, ReplyFacts, RequestFacts
+
+_random = random.SystemRandom()
+# Ids need to be unique, not secret; a system call for each would cost more than the rest of them.
+_bits = random.Random(_random.getrandbits(256)).getrandbits  # noqa: S311
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who and what a call is for; empty where nobody said."""
+
+    tenant: str = ""
+    team: str = ""
+    user: str = ""
+    agent: str = ""
+    conversation: str = ""
+    conversation_source: str = ""
+    task: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+    key_id: str = ""
+    models: frozenset[str] | None = None
+    """Models that the key may ask for; None for all."""
+    capture: bool = False
+    """Whether the key opted in to capturing content."""
+
+
+NOBODY = Caller()
+
+
+class Attempt:
+    """One try at one upstream, while it runs and after."""
+
+    __slots__ = (
+        "cost_pico",
+        "ended_ns",
+        "error_type",
+        "first_chunk_ns",
+        "grade",
+        "head_ns",
+        "hold_input",
+        "hold_output",
+        "hold_pico",
+        "model",
+        "provider",
+        "quote",
+        "replica",
+        "sent_ns",
+        "span_id",
+        "started_at_us",
+        "started_ns",
+        "status",
+        "upstream",
+        "usage",
+    )
+
+    def __init__(self, upstream: str, replica: str, provider: str, model: str, quote: Quote) -> None:
+        self.upstream = upstream
+        self.replica = replica
+        self.provider = provider
+        self.model = model
+        self.quote = quote
+        self.span_id = f"{_bits(64):016x}"
+        self.started_at_us = time.time_ns() // 1000
+        self.started_ns = time.monotonic_ns()
+        self.sent_ns = 0
+        self.head_ns = 0
+        self.first_chunk_ns = 0
+        self.ended_ns = 0
+        self.status: int | None = None
+        self.error_type = ""
+        self.usage = Usage()
+        self.grade = ""
+        self.cost_pico = 0
+        self.hold_input = 0
+        self.hold_output = 0
+        self.hold_pico = 0
+
+
+class Call:
+    """One logical request of an agent, on its way."""
+
+    __slots__ = (
+        "api",
+        "attempts",
+        "cache",
+        "call_id",
+        "caller",
+        "captured_output",
+        "cut",
+        "downgraded_from",
+        "error_type",
+        "facts",
+        "gen_ai_span_id",
+        "meter",
+        "metered",
+        "on_close",
+        "outcome",
+        "outcome_reason",
+        "parent_span_id",
+        "recorded",
+        "reply_facts",
+        "request",
+        "responder",
+        "route",
+        "sampled",
+        "span_id",
+        "started_at_us",
+        "started_ns",
+        "trace_id",
+        "written_ns",
+    )
+
+    def __init__(self, request: Request, responder: Responder, route: Route) -> None:
+        now_ns = time.time_ns()
+        self.request = request
+        self.responder = responder
+        self.route = route
+        self.api = route.api
+        self.started_at_us = now_ns // 1000
+        self.started_ns = request.received_ns
+        bits = _bits(76 + 64 + 64)
+        self.call_id = uuid7(now_ns // 1_000_000, bits)
+        header = request.header(b"traceparent")
+        parent: TraceParent | None = parse_traceparent(header.decode("latin-1")) if header else None
+        self.trace_id = parent.trace_id if parent else f"{_bits(128):032x}"
+        self.parent_span_id = parent.parent_span_id if parent else ""
+        self.sampled = parent.sampled if parent else True
+        self.span_id = f"{(bits >> 76) & (1 << 64) - 1:016x}"
+        self.gen_ai_span_id = f"{bits >> 140:016x}"
+        self.caller = NOBODY
+        self.facts: RequestFacts | None = None
+        self.reply_facts: ReplyFacts | None = None
+        self.meter: Meter | None = None
+        self.attempts: list[Attempt] = []
+        self.cache = CacheResult.BYPASS
+        self.downgraded_from = ""
+        self.outcome = Outcome.FAILED
+        self.outcome_reason = ""
+        self.error_type = ""
+        self.written_ns = 0
+        self.recorded = False
+        self.captured_output: bytearray | None = None
+        """The reply so far, while the key opted in to capturing content."""
+        self.metered = True
+        """Whether it asks a model; a list of models, say, does not, and leaves no record."""
+        self.cut: Callable[[str], None] | None = None
+        """Ends the running stream for the reason given; None while none runs."""
+        self.on_close: Callable[[Call], None] | None = None
+        """Called once, when the call has been recorded."""
+
+
+class Stream(Protocol):
+    """A reply's body that is still coming."""
+
+    def run(self, on_end: Callable[[], None]) -> Awaitable[None]:
+        """Relay it to the client; ``on_end`` is called once, before the last bytes are handed over."""
+        ...
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the agent gets: a head, and a body that is whole or still coming."""
+
+    status: int
+    headers: HeaderList
+    body: bytes = b""
+    stream: Stream | None = None
+
+
+Onward = Callable[[Call], Awaitable[Reply]]
+
+
+class Stage(Protocol):
+    """One step on a call's way to the provider and back."""
+
+    async def __call__(self, call: Call, onward: Onward) -> Reply:
+        """Do one job, then go onward, or answer."""
+        ...
+
+
+def compose(stages: Sequence[Stage], provider: Onward) -> Onward:
+    """Run ``stages`` in the order listed, then ``provider``."""
+    onward = provider
+    for stage in reversed(stages):
+        onward = partial(stage, onward=onward)
+    return onward

@@ -1,0 +1,70 @@
+"""The ``bursar`` command."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+COMMANDS = {
+    "up": "run sidecar, collector and dashboard on this machine",
+    "demo": "run everything against a built-in simulator, with replayed calls; needs no key and no network",
+    "sidecar": "run the proxy that agents point their base URL at",
+    "collector": "run the process that keeps the books",
+    "dashboard": "run the dashboard",
+    "check": "validate the configuration; show routes and prices",
+    "report": "show what was spent, by any dimension",
+    "keys": "create, list and revoke virtual keys",
+}
+
+
+class Command(Protocol):
+    """What each module of ``sidecar.commands`` that is a command offers."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Say which arguments it takes."""
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it; returns the exit code."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from sidecar import __version__
+
+    top = argparse.ArgumentParser(prog="bursar", description="The treasurer that runs beside any agent service.")
+    top.add_argument("--version", action="version", version=f"bursar {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        command.add_argument("--config", type=Path, metavar="FILE", help="bursar.yaml to read (default: the one here)")
+        module(name).add_arguments(command)
+    return top
+
+
+def module(name: str) -> Command:
+    """The module that does what ``name`` asks."""
+    return cast(Command, importlib.import_module(f"sidecar.commands.{name}"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    from collector.settings import InvalidSettings
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser().parse_args(words)
+    try:
+        return module(arguments.command).run(arguments)
+    except InvalidSettings as error:
+        sys.stderr.write("The configuration cannot be used:\n")
+        sys.stderr.writelines(f"  {problem}\n" for problem in error.problems)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

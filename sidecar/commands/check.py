@@ -1,0 +1,83 @@
+"""``bursar check``: is the configuration sound, and what does it mean for a model or a key?"""
+
+import argparse
+import os
+import sys
+import time
+from decimal import Decimal
+
+from collector.domain.money import usd
+from collector.domain.names import provider_name
+from collector.pricing.book import PriceBook
+from collector.pricing.explain import format_explanation
+from collector.settings import unknown_overrides
+from sidecar.commands.process import checked_config, unenforced
+from sidecar.config import OTHER_VARIABLES, BursarConfig
+from sidecar.keys import KeyRing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to explain."""
+    parser.add_argument("--model", help="show where calls for this model go and what they cost")
+    parser.add_argument("--price", metavar="MODEL", help="show every price known for a model, the choice, and why")
+    parser.add_argument("--provider", default="", help="whose price to explain (default: the model's own provider)")
+    parser.add_argument("--key", metavar="ID", help="show what a virtual key fixes")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Validate, then explain what was asked for."""
+    config = checked_config(arguments.config)
+    prices = PriceBook.load(config.prices)
+    for problem in unknown_overrides(BursarConfig, os.environ, OTHER_VARIABLES):
+        sys.stderr.write(f"warning: {problem}\n")
+    for warning in [*unenforced(config), *prices.warnings]:
+        sys.stderr.write(f"warning: {warning}\n")
+    if arguments.price:
+        sys.stdout.writelines(f"{line}\n" for line in format_explanation(prices, arguments.provider, arguments.price))
+        return 0
+    if arguments.key:
+        return explain_key(config, arguments.key)
+    if arguments.model:
+        return explain_model(config, prices, arguments.model)
+    sys.stdout.write("The configuration is valid.\n")
+    for name, upstream in config.upstreams.items():
+        provider = upstream.provider or provider_name(upstream.kind, "", name)
+        sys.stdout.write(f"  upstream {name}: {provider}, {', '.join(upstream.urls) or upstream.kind}\n")
+    for model, target in config.models.items():
+        sys.stdout.write(f"  model {model}: goes to {target.upstream}{f' as {target.model}' if target.model else ''}\n")
+    sys.stdout.write(f"  prices: {prices.version}\n")
+    return 0
+
+
+def explain_key(config: BursarConfig, key_id: str) -> int:
+    """What a key fixes."""
+    for key in KeyRing(config.data_dir):
+        if key.id == key_id:
+            state = "valid" if key.is_valid(time.time()) else "no longer valid"
+            sys.stdout.write(f"{key.id} ({key.name or 'no name'}) is {state}\n")
+            for field in ("tenant", "team", "user", "agent"):
+                sys.stdout.write(f"  {field}: {getattr(key, field) or 'whatever the call says'}\n")
+            sys.stdout.write(f"  models: {', '.join(key.models) or 'all'}\n")
+            return 0
+    sys.stderr.write(f"no key has the id {key_id!r}\n")
+    return 1
+
+
+def explain_model(config: BursarConfig, prices: PriceBook, model: str) -> int:
+    """Where calls for a model go, and what a million of its tokens cost."""
+    target = config.models.get(model)
+    names = [target.upstream] if target else list(config.upstreams)
+    for name in names:
+        upstream = config.upstreams[name]
+        provider = upstream.provider or provider_name(upstream.kind, "", name)
+        quote = prices.quote(provider, target.model if target and target.model else model, time.time_ns() // 1000)
+        rates = {
+            "input": quote.price.input,
+            "output": quote.price.output,
+            "cache read": quote.price.cache_read,
+        }
+        sys.stdout.write(f"{model} at {name} ({provider}): priced as {quote.model}, {quote.grade}, {quote.source}\n")
+        for label, pico in rates.items():
+            if pico is not None:
+                sys.stdout.write(f"  {label}: {usd(pico) * Decimal(10**6):f} USD per million tokens\n")
+    return 0

@@ -1,0 +1,105 @@
+"""``bursar keys``: what agents hold instead of a provider's key."""
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+
+from collector.settings import Duration
+from sidecar.config import load_config
+from sidecar.keys import KeyRing, VirtualKey
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One of create, list, revoke."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make a key; it is shown once")
+    create.add_argument("--name", default="", help="what it is for")
+    for who in ("tenant", "team", "user", "agent"):
+        create.add_argument(f"--{who}", default="", help=f"the {who} that its calls are for; no header can change it")
+    create.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls")
+    create.add_argument("--models", default="", metavar="A,B", help="models it may ask for (default: all)")
+    create.add_argument("--expires", type=Duration.parse, metavar="30d", help="when it ends by itself")
+    create.add_argument("--capture", action="store_true", help="keep prompts and answers of its calls")
+    listed = actions.add_parser("list", help="show all keys, never the keys themselves")
+    listed.add_argument("--format", choices=("table", "json"), default="table")
+    revoke = actions.add_parser("revoke", help="end a key; running sidecars follow within 5 s")
+    revoke.add_argument("id", help="as `bursar keys list` shows it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Change or show the keys of the data directory."""
+    ring = KeyRing(load_config(arguments.config).data_dir)
+    if arguments.action == "create":
+        return create(ring, arguments)
+    if arguments.action == "revoke":
+        key = ring.revoke(arguments.id, time.time())
+        if key is None:
+            sys.stderr.write(f"no valid key has the id {arguments.id!r}\n")
+            return 1
+        sys.stdout.write(f"{key.id} is revoked\n")
+        return 0
+    return show(list(ring), arguments.format)
+
+
+def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
+    """Make a key and show it."""
+    now = time.time()
+    tags = dict(tag.partition("=")[::2] for tag in arguments.tag)
+    token, key = ring.create(
+        now,
+        name=arguments.name,
+        tenant=arguments.tenant,
+        team=arguments.team,
+        user=arguments.user,
+        agent=arguments.agent,
+        tags=tags,
+        models=tuple(model.strip() for model in arguments.models.split(",") if model.strip()),
+        expires_at=int(now + arguments.expires) if arguments.expires else None,
+        capture=arguments.capture,
+    )
+    sys.stdout.write(f"{token}\n")
+    sys.stderr.write(f"This is key {key.id}. It is not shown again: keep it where the agent finds it.\n")
+    return 0
+
+
+def show(keys: list[VirtualKey], how: str) -> int:
+    """Print what is known of all keys."""
+    rows = [
+        {
+            "id": key.id,
+            "name": key.name,
+            "tenant": key.tenant,
+            "team": key.team,
+            "agent": key.agent,
+            "models": ",".join(key.models),
+            "created": moment(key.created_at),
+            "expires": moment(key.expires_at),
+            "state": state(key),
+        }
+        for key in keys
+    ]
+    if how == "json":
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "name", "tenant", "team", "agent", "models", "created", "expires", "state")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+    return 0
+
+
+def state(key: VirtualKey) -> str:
+    """Valid, revoked or expired."""
+    if key.revoked_at is not None:
+        return "revoked"
+    return "valid" if key.is_valid(time.time()) else "expired"
+
+
+def moment(seconds: int | None) -> str:
+    """A time as people write it."""
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,52 @@
+"""What every process of ours does when it starts and when it is told to stop."""
+
+import ctypes
+import logging
+import resource
+import signal
+import sys
+from pathlib import Path
+
+from collector.logs import configure
+from collector.settings import InvalidSettings, Problem
+from sidecar.config import BursarConfig, load_config
+
+PR_SET_PDEATHSIG = 1
+
+
+def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
+    """Set up logs, keep secrets out of core dumps, and go when the supervisor is gone."""
+    configure(component, secrets=config.secrets)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if supervised and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    for what in unenforced(config):
+        logging.getLogger("bursar").warning(what)
+
+
+def unenforced(config: BursarConfig) -> list[str]:
+    """Settings that were given and have no effect yet: said, never passed over in silence."""
+    found = []
+    if config.budgets:
+        found.append(f"{len(config.budgets)} budgets are configured; this version records spending, it does not limit it")
+    if config.downgrades:
+        found.append("downgrades are configured; this version does not change models")
+    return found
+
+
+def checked_config(path: Path | None) -> BursarConfig:
+    """The configuration, together with what can only be seen from outside the file.
+
+    Raises:
+        InvalidSettings: it cannot be used.
+    """
+    from sidecar.keys import KeyRing
+
+    config = load_config(path)
+    if not config.listen.is_loopback and not len(KeyRing(config.data_dir)):
+        raise InvalidSettings(
+            [Problem("listen", f"{config.listen} is open to others: create a virtual key first (bursar keys create)")]
+        )
+    return config
+
+

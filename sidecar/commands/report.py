@@ -1,0 +1,183 @@
+"""``bursar report``: what was spent, by any dimension."""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, TextIO
+
+from sidecar.commands.questions import NoAnswer, ask, complain
+from sidecar.config import load_config
+
+COLUMNS = (
+    "calls",
+    "failed_calls",
+    "input_tokens",
+    "cache_read_input_tokens",
+    "output_tokens",
+    "list_cost_usd",
+    "effective_cost_usd",
+)
+MONEY = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
+
+FOCUS_DIMENSIONS = ("provider_name", "request_model", "tenant", "team", "agent")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What to show, of when, and how."""
+    parser.add_argument(
+        "--by", default="request_model", metavar="DIM[,DIM]", help="dimensions, such as team or agent,request_model"
+    )
+    parser.add_argument("--since", metavar="TIME", help="ISO 8601, or 24h or 7d ago (default: 24h)", default="24h")
+    parser.add_argument("--until", metavar="TIME", help="ISO 8601 (default: now)")
+    parser.add_argument(
+        "--where", action="append", default=[], metavar="DIM=VALUE", help="only calls with this value; repeatable"
+    )
+    parser.add_argument("--limit", type=int, default=50, help="most rows to show")
+    parser.add_argument("--format", choices=("table", "json", "csv", "focus"), default="table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Ask the collector and print its answer."""
+    config = load_config(arguments.config)
+    dimensions = tuple(name.strip() for name in arguments.by.split(",") if name.strip())
+    filters = {}
+    for text in arguments.where:
+        name, equals, value = text.partition("=")
+        if not equals:
+            sys.stderr.write(f"--where {text!r}: write DIM=VALUE\n")
+            return 2
+        filters.setdefault(name, []).append(value)
+    span = {"since": moment(arguments.since), "until": arguments.until}
+    try:
+        if arguments.format == "focus":
+            rows = ask(
+                config, "spend_over_time", bucket="day", by=",".join(FOCUS_DIMENSIONS), **span, **filters
+            )
+            write_focus(rows, sys.stdout)
+            return 0
+        rows = ask(config, "spend_by", by=",".join(dimensions), limit=arguments.limit, **span, **filters)
+        total = ask(config, "totals", **span, **filters)[0]
+    except NoAnswer as error:
+        return complain(error)
+    if arguments.format == "json":
+        sys.stdout.write(json.dumps({"rows": rows, "total": total}, indent=1) + "\n")
+    elif arguments.format == "csv":
+        write_csv(rows, (*dimensions, *COLUMNS), sys.stdout)
+    else:
+        print_table(rows, total, dimensions)
+    return 0
+
+
+def moment(text: str) -> str:
+    """``24h`` and the like as a time; anything else as it stands."""
+    units = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+    if text[-1:] in units and text[:-1].isdigit():
+        return (datetime.now().astimezone() - timedelta(**{units[text[-1]]: int(text[:-1])})).isoformat()
+    return text
+
+
+def print_table(rows: list[dict[str, Any]], total: dict[str, Any], dimensions: tuple[str, ...]) -> None:
+    """A table for people, with the total of the ledger below it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_footer=True)
+    for number, name in enumerate(dimensions):
+        table.add_column(name, footer="total" if number == 0 else "")
+    for name in COLUMNS:
+        table.add_column(name, footer=shown(name, total.get(name)), justify="right")
+    for row in rows:
+        names = [Text(str(row.get(name) or "-")) for name in dimensions]
+        table.add_row(*names, *(shown(name, row.get(name)) for name in COLUMNS))
+    Console().print(table)
+
+
+def shown(name: str, value: Any) -> str:
+    """A figure for people: six decimals of money, thousands apart."""
+    if value is None:
+        return "-"
+    return f"{Decimal(value):,.6f}" if name in MONEY else f"{int(value):,}"
+
+
+def write_csv(rows: list[dict[str, Any]], columns: Iterable[str], out: TextIO) -> None:
+    """Rows as CSV; text that a spreadsheet would run as a formula is quoted."""
+    columns = list(columns)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([inert(row.get(name)) for name in columns])
+
+
+def inert(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(value):
+        return "'" + value
+    return "" if value is None else value
+
+
+def is_number(text: str) -> bool:
+    """Whether ``text`` is a number, sign and all."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def write_focus(rows: list[dict[str, Any]], out: TextIO) -> None:
+    """A row a day, model and team in the columns of the FinOps FOCUS specification, version 1.2."""
+    columns = list(focus_row({}, None))
+    writer = csv.DictWriter(out, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        start = datetime.fromisoformat(str(row["bucket"]).replace("Z", "+00:00"))
+        writer.writerow({name: inert(value) for name, value in focus_row(row, start).items()})
+
+
+def focus_row(row: dict[str, Any], start: datetime | None) -> dict[str, Any]:
+    """One day of one model for one team, in FOCUS's words."""
+    tokens = int(row.get("input_tokens") or 0) + int(row.get("output_tokens") or 0)
+    month = start.replace(day=1) if start else None
+    after = (month + timedelta(days=32)).replace(day=1) if month else None
+    effective, listed = row.get("effective_cost_usd"), row.get("list_cost_usd")
+    return {
+        "BilledCost": effective,
+        "EffectiveCost": effective,
+        "ListCost": listed,
+        "ContractedCost": effective,
+        "BillingCurrency": "USD",
+        "BillingPeriodStart": utc(month),
+        "BillingPeriodEnd": utc(after),
+        "ChargePeriodStart": utc(start),
+        "ChargePeriodEnd": utc(start + timedelta(days=1) if start else None),
+        "ChargeCategory": "Usage",
+        "ChargeFrequency": "Usage-Based",
+        "ChargeDescription": f"{row.get('calls') or 0} calls of {row.get('request_model') or 'no model'}",
+        "ConsumedQuantity": tokens,
+        "ConsumedUnit": "Tokens",
+        "PricingQuantity": tokens,
+        "PricingUnit": "Tokens",
+        "ServiceCategory": "AI and Machine Learning",
+        "ServiceSubcategory": "Generative AI",
+        "ServiceName": row.get("provider_name"),
+        "ProviderName": row.get("provider_name"),
+        "PublisherName": row.get("provider_name"),
+        "InvoiceIssuerName": row.get("provider_name"),
+        "BillingAccountId": row.get("tenant") or "default",
+        "SubAccountId": row.get("team"),
+        "SubAccountName": row.get("team"),
+        "ResourceId": row.get("agent"),
+        "ResourceName": row.get("agent"),
+        "SkuId": row.get("request_model"),
+        "Tags": json.dumps({"agent": row.get("agent") or ""}),
+    }
+
+
+def utc(moment_: datetime | None) -> str:
+    """A time as FOCUS writes it."""
+    return moment_.strftime("%Y-%m-%dT%H:%M:%SZ") if moment_ else ""

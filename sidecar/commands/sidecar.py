@@ -1,0 +1,62 @@
+"""``bursar sidecar``: the data plane, as one process or several that share the port."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+from sidecar.commands.process import checked_config, started
+from sidecar.config import BursarConfig
+
+logger = logging.getLogger("bursar.sidecar")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """No arguments of its own but those between our processes."""
+    parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop."""
+    config = checked_config(arguments.config)
+    if config.workers > 1 and arguments.worker is None:
+        from sidecar.commands.workers import run_workers
+
+        return run_workers(config, arguments)
+    started("sidecar", config, supervised=arguments.supervised)
+    worker = arguments.worker or 0
+    if sys.platform == "win32":
+        return asyncio.run(serve(config, worker, arguments))
+    import uvloop
+
+    return uvloop.run(serve(config, worker, arguments))
+
+
+async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace) -> int:
+    """Build a sidecar, run it, drain it."""
+    from sidecar.app import Sidecar
+    from sidecar.reload import follow
+
+    sidecar = Sidecar(config, worker=worker)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await sidecar.start()
+    except OSError as error:
+        sys.stderr.write(f"cannot listen on {config.listen} or {config.control.listen}: {error.strerror}\n")
+        return 1
+    # What was made at start lives as long as we do; a collection need not look at it again.
+    gc.collect()
+    gc.freeze()
+    logger.info("listening", extra={"address": str(config.listen), "control": str(config.control.listen)})
+    following = asyncio.create_task(follow(sidecar, arguments.config))
+    await stop.wait()
+    following.cancel()
+    logger.info("draining")
+    await sidecar.drain()
+    return 0

@@ -1,0 +1,121 @@
+"""Processes that belong together: started in order, restarted when they fall, stopped in order."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+logger = logging.getLogger("bursar.supervisor")
+
+FIRST_BACKOFF_S = 0.5
+LONGEST_BACKOFF_S = 30.0
+STEADY_S = 60.0
+"""A process that ran this long starts again without waiting."""
+INVALID_CONFIGURATION = 2
+"""Exit code after which starting again is no use."""
+
+
+@dataclass(slots=True)
+class Part:
+    """One process."""
+
+    name: str
+    argv: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_within_s: float = 10.0
+    """How long it may take to end after SIGTERM."""
+    process: asyncio.subprocess.Process | None = None
+    restarts: int = 0
+
+
+def bursar(command: str, *arguments: str) -> list[str]:
+    """The command line of one of our own processes."""
+    return [sys.executable, "-m", "sidecar.cli", command, *arguments]
+
+
+class Supervisor:
+    """Keeps parts running until told to stop."""
+
+    def __init__(self, parts: Sequence[Part], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.parts = list(parts)
+        self.failed: str | None = None
+        """Why everything was stopped, when a part could not be kept running."""
+        self._clock = clock
+        self._stopping = asyncio.Event()
+        self._watchers: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all parts."""
+        for part in self.parts:
+            await self._spawn(part)
+            self._watchers.append(asyncio.create_task(self._watch(part), name=part.name))
+
+    async def stopped(self) -> None:
+        """Wait until somebody asked to stop, or a part cannot be kept running."""
+        await self._stopping.wait()
+
+    def ask_to_stop(self) -> None:
+        """Stop soon; safe in a signal handler."""
+        self._stopping.set()
+
+    async def stop(self) -> None:
+        """End the parts in the order they were given: who makes records before who takes them in."""
+        self._stopping.set()
+        for part in self.parts:
+            process = part.process
+            if process is None or process.returncode is not None:
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), part.stop_within_s)
+            except TimeoutError:
+                logger.warning("killed: it did not end in time", extra={"process": part.name})
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+
+    async def _spawn(self, part: Part) -> None:
+        # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
+        part.process = await asyncio.create_subprocess_exec(
+            *part.argv, env={**os.environ, **part.environment}, start_new_session=True
+        )
+
+    async def _watch(self, part: Part) -> None:
+        backoff = FIRST_BACKOFF_S
+        while not self._stopping.is_set():
+            assert part.process is not None
+            began = self._clock()
+            code = await part.process.wait()
+            if self._stopping.is_set():
+                return
+            if code == INVALID_CONFIGURATION:
+                self.failed = f"{part.name} cannot start: its configuration is invalid"
+                self._stopping.set()
+                return
+            if self._clock() - began > STEADY_S:
+                backoff = FIRST_BACKOFF_S
+            logger.error(
+                "ended; starting again", extra={"process": part.name, "exit_code": code, "wait_s": backoff}
+            )
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+                return
+            backoff = min(2 * backoff, LONGEST_BACKOFF_S)
+            part.restarts += 1
+            await self._spawn(part)
+
+
+def stop_on_signals(supervisor: Supervisor) -> None:
+    """Ctrl-C and SIGTERM ask ``supervisor`` to stop; a second one changes nothing."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, supervisor.ask_to_stop)

@@ -1,0 +1,125 @@
+"""The operator's side, on a port of its own: metrics and health."""
+
+import hmac
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from collector.export.prometheus import CallMetrics, State
+from collector.journal import Pressure
+from collector.settings import Address
+from sidecar.config import BursarConfig
+from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
+from sidecar.keys import PREFIX
+from sidecar.stages.identify import credentials_of
+
+if TYPE_CHECKING:
+    from sidecar.app import Sidecar
+
+_TEXT: HeaderList = [(b"content-type", b"text/plain; charset=utf-8")]
+_METRICS: HeaderList = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
+
+
+def run_dir(config: BursarConfig) -> Path:
+    """Where the workers of one sidecar leave their figures for the process that speaks for all."""
+    return config.data_dir / "run"
+
+
+class SharedControl:
+    """The control plane of several workers: adds up the figures that each leaves every half second."""
+
+    def __init__(self, config: BursarConfig) -> None:
+        self._config = config
+        self._server = Server(self.handle, limits=Limits(), deadlines=Deadlines(), error_body=plain_error)
+        for old in run_dir(config).glob("worker-*.state"):
+            old.unlink(missing_ok=True)
+
+    async def start(self, address: Address) -> None:
+        """Listen."""
+        await self._server.start(address.host, address.port)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._server.drain(1.0)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Answer one request of an operator or a scraper."""
+        if request.path in ("/healthz", "/readyz"):
+            responder.send(200, _TEXT, b"ok\n")
+        elif refused := refusal_of(request, self._config):
+            responder.send(refused[0], _TEXT, refused[1])
+        elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
+            states = [path.read_bytes() for path in sorted(run_dir(self._config).glob("worker-*.state"))]
+            merged = CallMetrics()
+            merged.merge([msgspec.msgpack.decode(state, type=State) for state in states])
+            responder.send(200, _METRICS, merged.render())
+        else:
+            responder.send(404, _TEXT, b"not found\n")
+
+
+def leave_state(sidecar: "Sidecar") -> None:
+    """Leave this worker's figures where :class:`SharedControl` finds them."""
+    folder = run_dir(sidecar.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / f"worker-{sidecar.worker}.part"
+    part.write_bytes(msgspec.msgpack.encode(sidecar.metrics.state()))
+    part.replace(folder / f"worker-{sidecar.worker}.state")
+
+
+class Control:
+    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` of one sidecar."""
+
+    def __init__(self, sidecar: "Sidecar") -> None:
+        self._sidecar = sidecar
+        self._server: Server | None = None
+
+    async def start(self, address: Address) -> None:
+        """Listen."""
+        self._server = Server(self.handle, limits=Limits(), deadlines=Deadlines(), error_body=plain_error)
+        await self._server.start(address.host, address.port)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        if self._server is not None:
+            await self._server.drain(1.0)
+
+    async def handle(self, request: Request, responder: Responder) -> None:
+        """Answer one request of an operator or a scraper."""
+        if request.path in ("/healthz", "/readyz"):
+            self.answer_health(request, responder)
+        elif refused := refusal_of(request, self._sidecar.config):
+            responder.send(refused[0], _TEXT, refused[1])
+        elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
+            responder.send(200, _METRICS, self._sidecar.metrics.render())
+        else:
+            responder.send(404, _TEXT, b"not found\n")
+
+    def answer_health(self, request: Request, responder: Responder) -> None:
+        """Alive; ready to serve. A lost collector or store takes neither away."""
+        sidecar = self._sidecar
+        full = sidecar.journal.pressure is Pressure.FULL and sidecar.config.journal.on_full == "refuse"
+        ready = not sidecar.draining and not full
+        if request.path == "/readyz" and not ready:
+            why = b"draining\n" if sidecar.draining else b"journal full\n"
+            responder.send(503, _TEXT, why)
+        else:
+            responder.send(200, _TEXT, b"ok\n")
+
+
+def refusal_of(request: Request, config: BursarConfig) -> tuple[int, bytes] | None:
+    """Why an operator's request is turned away; None when it is not."""
+    found = credentials_of(request.headers)
+    if any(token.startswith(PREFIX) for token in found):
+        return 403, b"a virtual key cannot use the control plane\n"
+    if config.control.key is None:
+        return None
+    wanted = config.control.key.reveal().encode()
+    if any(hmac.compare_digest(token.encode("utf-8", "replace"), wanted) for token in found):
+        return None
+    return 401, b"send the control key as a bearer token\n"
+
+
+def plain_error(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
+    """Errors of the wire, for people."""
+    return _TEXT, message.encode() + b"\n"

@@ -1,0 +1,166 @@
+"""Providers that speak HTTP: their replicas, and the headers that may travel there and back.
+
+A provider's key leaves only to its configured origin. Headers are built from an allow-list on
+the way out; on the way back those are dropped that mean something between two neighbours only,
+or say whose account it is.
+"""
+
+import re
+import ssl
+from urllib.parse import urlsplit
+
+from collector.domain.ids import format_traceparent
+from collector.domain.names import provider_name
+from sidecar.call import Call
+from sidecar.config import UpstreamConfig
+from sidecar.errors import InvalidCall
+from sidecar.http import Deadlines, HeaderList, UpstreamPool
+from sidecar.stages.identify import CREDENTIAL_HEADERS
+
+USER_AGENT = b"bursar/0.1"
+
+FORWARDED = frozenset(
+    {
+        b"content-type",
+        b"accept",
+        b"anthropic-version",
+        b"anthropic-beta",
+        b"openai-beta",
+        b"idempotency-key",
+        b"http-referer",
+        b"x-title",
+    }
+)
+OWN_ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-project"})
+"""Which account of its own an agent means; sent on only together with its own key."""
+FORWARDED_PREFIX = b"x-amzn-bedrock-"
+_PLAIN_VALUE = re.compile(rb"[\x20-\x7e]{0,2048}")
+_ENCODED_CONTROL = re.compile(rb"%(?:0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+
+NOT_RETURNED = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"content-length",
+        b"set-cookie",
+        b"alt-svc",
+        b"strict-transport-security",
+        b"openai-organization",
+        b"openai-project",
+        b"anthropic-organization-id",
+        b"server",
+        b"via",
+        b"nel",
+        b"report-to",
+        b"cf-ray",
+        b"cf-cache-status",
+    }
+)
+
+_KEY_HEADER = {"anthropic": b"x-api-key", "azure": b"api-key", "google": b"x-goog-api-key"}
+
+
+class Replica:
+    """One server of an upstream."""
+
+    __slots__ = ("base_path", "name", "pool")
+
+    def __init__(self, name: str, base_path: str, pool: UpstreamPool) -> None:
+        self.name = name
+        """``host:port``."""
+        self.base_path = base_path
+        self.pool = pool
+
+
+class Upstream:
+    """A provider account with its replicas."""
+
+    def __init__(self, name: str, config: UpstreamConfig, deadlines: Deadlines) -> None:
+        self.name = name
+        self.kind = config.kind
+        self.inject_usage = config.inject_usage
+        self.forward_trace = config.kind == "vllm" if config.forward_trace is None else config.forward_trace
+        self.unmetered_paths = config.unmetered_paths
+        self.replicas: list[Replica] = []
+        host = ""
+        for url in config.urls:
+            parts = urlsplit(url)
+            host = parts.hostname or ""
+            tls = tls_context(config) if parts.scheme == "https" else None
+            port = parts.port or (443 if tls else 80)
+            pool = UpstreamPool(host, port, tls=tls, connections=config.connection_limit, deadlines=deadlines)
+            self.replicas.append(Replica(f"{host}:{port}", parts.path, pool))
+        self.provider = config.provider or provider_name(config.kind, host, name)
+        self._fixed = [(key.lower().encode(), value.encode()) for key, value in config.headers.items()]
+        self._key = config.api_key.reveal() if config.api_key else None
+        self._turn = 0
+
+    def pick(self) -> Replica:
+        """The replica with the fewest calls in flight; taking turns among equals."""
+        replicas = self.replicas
+        if len(replicas) == 1:
+            return replicas[0]
+        self._turn += 1
+        turn = self._turn
+        count = len(replicas)
+        return min(
+            (replicas[(turn + offset) % count] for offset in range(count)),
+            key=lambda replica: replica.pool.inflight,
+        )
+
+    def headers_for(self, call: Call) -> HeaderList:
+        """What this upstream gets to see of the request's head.
+
+        Raises:
+            InvalidCall: a forwarded header holds something that is no header value.
+        """
+        passes_key = self._key is None and not call.caller.key_id and self.kind != "vllm"
+        headers: HeaderList = []
+        for name, value in call.request.headers:
+            if (
+                name in FORWARDED
+                or name.startswith(FORWARDED_PREFIX)
+                or (passes_key and (name in CREDENTIAL_HEADERS or name in OWN_ACCOUNT))
+            ):
+                if not _PLAIN_VALUE.fullmatch(value) or _ENCODED_CONTROL.search(value):
+                    shown = name.decode("latin-1")
+                    raise InvalidCall(
+                        f"header {shown} holds characters that cannot be sent", code="invalid_header"
+                    )
+                headers.append((name, value))
+        if self._key is not None:
+            header = _KEY_HEADER.get(self.kind, b"authorization")
+            value = self._key.encode()
+            headers.append((header, b"Bearer " + value if header == b"authorization" else value))
+        headers.append((b"accept-encoding", b"identity"))
+        headers.append((b"user-agent", USER_AGENT))
+        if self.forward_trace:
+            span = call.attempts[-1].span_id if call.attempts else call.span_id
+            headers.append((b"traceparent", format_traceparent(call.trace_id, span, call.sampled).encode()))
+        return headers + self._fixed
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for replica in self.replicas:
+            await replica.pool.close()
+
+
+def tls_context(config: UpstreamConfig) -> ssl.SSLContext:
+    """Verification is always on; the environment's proxies and trust settings are not consulted."""
+    context = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def returned_headers(headers: HeaderList) -> HeaderList:
+    """The upstream's headers that the agent may see."""
+    listed = b",".join(value for name, value in headers if name == b"connection").lower()
+    named = {part.strip() for part in listed.split(b",")} if listed else ()
+    return [(name, value) for name, value in headers if name not in NOT_RETURNED and name not in named]

@@ -1,0 +1,137 @@
+"""A reply on its way from the upstream to the agent: bytes pass, the meter looks at each.
+
+Pushed, not pulled: each socket read of the upstream is one call of :meth:`Relay._arrived`, which
+hands the bytes to the agent's socket at once. No task wakes up for a chunk.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from sidecar.http import HeaderList, Responder, UpstreamError, UpstreamReply
+from sidecar.wire import Meter
+
+CAPTURED_REPLY_LIMIT: Final = 1 << 20
+
+
+class Relay:
+    """One reply's body. First :meth:`whole`, if it may be small; else :meth:`run`."""
+
+    __slots__ = (
+        "_captured",
+        "_complete",
+        "_finished",
+        "_held",
+        "_limit",
+        "_meter",
+        "_on_end",
+        "_responder",
+        "_streaming",
+        "_upstream",
+        "error",
+        "first_ns",
+        "head",
+    )
+
+    def __init__(
+        self, upstream: UpstreamReply, meter: Meter, responder: Responder, captured: bytearray | None
+    ) -> None:
+        self._upstream = upstream
+        self._meter = meter
+        self._responder = responder
+        self._captured = captured
+        self._finished: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._held: list[bytes] = []
+        self._limit = 0
+        self._complete = False
+        self._streaming = False
+        self._on_end: Callable[[], None] | None = None
+        self.first_ns = 0
+        """Monotonic time of the first byte of the body; 0 before."""
+        self.error: UpstreamError | None = None
+        self.head: tuple[int, HeaderList] = (200, [])
+
+    async def whole(self, limit: int) -> bytes | None:
+        """The whole body, or None as soon as it turns out to be larger than ``limit`` bytes.
+
+        Raises:
+            UpstreamError: it broke off.
+        """
+        self._limit = limit
+        self._upstream.pipe(self._arrived)
+        done = await self._finished
+        if self.error is not None:
+            raise self.error
+        if done:
+            return b"".join(self._held)
+        self._finished = asyncio.get_running_loop().create_future()
+        return None
+
+    async def run(self, on_end: Callable[[], None]) -> None:
+        """Send the head and the body as it comes; ``on_end`` runs before the last bytes go.
+
+        When the upstream breaks off, so does the reply: the agent sees it is incomplete.
+        """
+        self._on_end = on_end
+        status, headers = self.head
+        self._responder.start(status, headers, length=None)
+        self._responder.on_flow(self._upstream.pause, self._upstream.resume)
+        held, self._held = self._held, []
+        self._streaming = True
+        if self._complete:
+            self._end(b"".join(held), self.error)
+        elif held:
+            self._responder.write(b"".join(held))
+            self._upstream.resume()
+        else:
+            self._upstream.pipe(self._arrived)
+        await self._finished
+
+    def close(self) -> None:
+        """Give up: the upstream's connection is closed now."""
+        self._upstream.close()
+
+    def cut(self, ending: bytes) -> None:
+        """End the stream now, in the agent's dialect; ``on_end`` runs first."""
+        self._upstream.close()
+        if self._streaming and not self._finished.done():
+            self._end(ending, None)
+
+    def _arrived(self, data: bytes, done: bool, error: UpstreamError | None) -> None:
+        if not self.first_ns and data:
+            self.first_ns = time.monotonic_ns()
+        out = self._meter.feed(data) if data else data
+        if self._captured is not None and len(self._captured) < CAPTURED_REPLY_LIMIT:
+            self._captured += data
+        if self._streaming:
+            if done:
+                self._end(out + self._meter.finish(), error)
+            elif out:
+                self._responder.write(out)
+            return
+        self._held.append(out)
+        if done:
+            self._held.append(self._meter.finish())
+            self.error = error
+            self._complete = True
+            if not self._finished.done():
+                self._finished.set_result(True)
+        else:
+            self._limit -= len(out)
+            if self._limit < 0 and not self._finished.done():
+                self._upstream.pause()
+                self._finished.set_result(False)
+
+    def _end(self, last: bytes, error: UpstreamError | None) -> None:
+        self.error = error
+        if self._on_end is not None:
+            self._on_end()
+        if last:
+            self._responder.write(last)
+        if error is None:
+            self._responder.finish()
+        else:
+            self._responder.abort()
+        if not self._finished.done():
+            self._finished.set_result(True)

@@ -1,0 +1,57 @@
+"""The configuration is read again when its file changes, and prices when theirs does.
+
+A file that cannot be used leaves the old configuration running, and says so once.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from collector.settings import InvalidSettings
+from sidecar.app import Sidecar
+from sidecar.config import DEFAULT_FILE, BursarConfig, load_config
+
+logger = logging.getLogger("bursar.sidecar")
+
+LOOK_EVERY_S = 1.0
+
+NEEDS_RESTART = ("listen", "control", "workers", "data_dir", "journal", "collector", "dashboard", "labels")
+"""Settings that only a new process can take up."""
+
+
+async def follow(sidecar: Sidecar, given: Path | None) -> None:
+    """Look at the file once a second, for as long as we run."""
+    path = given or DEFAULT_FILE
+    stamp = stamp_of(path)
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        seen = stamp_of(path)
+        if seen == stamp or seen is None:
+            continue
+        stamp = seen
+        try:
+            config = await asyncio.to_thread(load_config, path)
+        except InvalidSettings as error:
+            sidecar.metrics.set_gauge("bursar_config_valid", {}, 0)
+            logger.error("configuration not reloaded, the old one stays in force", extra={"reason": str(error)})
+            continue
+        sidecar.metrics.set_gauge("bursar_config_valid", {}, 1)
+        usable, kept = merged(sidecar.config, config)
+        sidecar.reconfigure(usable)
+        logger.info("configuration reloaded", extra={"needs_restart": kept})
+
+
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """What changes when the file does; None while there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def merged(old: BursarConfig, new: BursarConfig) -> tuple[BursarConfig, list[str]]:
+    """``new`` with what needs a restart as it was, and the names of what that held back."""
+    kept = [name for name in NEEDS_RESTART if getattr(old, name) != getattr(new, name)]
+    return replace(new, **{name: getattr(old, name) for name in NEEDS_RESTART}), kept

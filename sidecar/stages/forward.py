@@ -1,0 +1,279 @@
+"""The innermost step: choose an upstream, write down the intent, ask it, and relay the answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from collector.domain.record import CacheResult, Outcome
+from sidecar.books import Books
+from sidecar.call import Attempt, Call, Reply
+from sidecar.config import ModelConfig
+from sidecar.errors import NoRoute, NotAllowed, UpstreamFailed
+from sidecar.http import HeaderList, UpstreamError, UpstreamReply
+from sidecar.providers.native import Replica, Upstream, returned_headers
+from sidecar.relay import Relay
+from sidecar.routes import joined, joined_raw
+from sidecar.wire import meter_for, spends, terminal_events, with_include_usage, with_model
+
+SPOKEN_BY = {
+    "openai": frozenset({"openai", "vllm", "azure"}),
+    "anthropic": frozenset({"anthropic", "vllm"}),
+}
+"""Kinds of upstream that speak a family of dialects, best first."""
+
+USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
+"""Dialects whose streams report usage only when asked to."""
+
+_TIMEOUTS = frozenset({"timeout_connect", "timeout_first_byte", "timeout_idle", "timeout_total"})
+
+
+class Forward:
+    """Asks upstreams on behalf of calls."""
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        models: Mapping[str, ModelConfig],
+        books: Books,
+        *,
+        cost_header_body: int,
+    ) -> None:
+        self._upstreams = upstreams
+        self._models = models
+        self._books = books
+        self._cost_header_body = cost_header_body
+
+    async def __call__(self, call: Call) -> Reply:
+        """Answer ``call`` from an upstream.
+
+        Raises:
+            NoRoute: no upstream serves its model or dialect.
+            NotAllowed: the path may spend money that nobody would see.
+            UpstreamFailed: nobody answered.
+        """
+        upstream, model = self._choose(call)
+        replica = upstream.pick()
+        if call.route.api == "raw":
+            self._check_raw(call, upstream)
+            target = joined_raw(replica.base_path, call.route.path)
+        else:
+            target = joined(replica.base_path, call.route.path, upstream.kind)
+        if call.request.query:
+            target = f"{target}?{call.request.query}"
+        if call.facts is None:
+            return await self._fetch(call, upstream, replica, target)
+        quote = self._books.prices.quote(upstream.provider, model, call.started_at_us)
+        attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
+        call.attempts.append(attempt)
+        call.cache = CacheResult.MISS
+        body, withhold = self._body(call, upstream, model)
+        headers = upstream.headers_for(call)
+        self._books.open(call, attempt)
+        try:
+            answer = await replica.pool.request(call.request.method.encode(), target.encode(), headers, body)
+        except UpstreamError as error:
+            self._failed(call, attempt, error, sent=error.sent)
+            raise failure(upstream, error) from error
+        except asyncio.CancelledError:
+            self._settle(call, attempt, sent=True)
+            raise
+        return await self._reply(call, attempt, upstream, answer, withhold)
+
+    # -- where to
+
+    def _choose(self, call: Call) -> tuple[Upstream, str]:
+        """The upstream for a call, and the model to ask of it."""
+        facts = call.facts
+        asked = facts.model if facts is not None else ""
+        if call.route.upstream:
+            return self._upstreams[call.route.upstream], asked
+        target = self._models.get(asked)
+        if target is not None:
+            return self._upstreams[target.upstream], target.model or asked
+        family = call.api.partition(".")[0]
+        if call.api == "models":
+            family = "anthropic" if call.request.header(b"anthropic-version") else "openai"
+        for kind in SPOKEN_BY[family]:
+            for upstream in self._upstreams.values():
+                if upstream.kind == kind and upstream.replicas:
+                    return upstream, asked
+        configured = (
+            ", ".join(f"{name} ({upstream.kind})" for name, upstream in self._upstreams.items()) or "none"
+        )
+        raise NoRoute(
+            f"no upstream serves {asked or call.route.template!r} in the {family} dialect; "
+            f"configured: {configured}",
+            code="model_not_found",
+            param="model",
+        )
+
+    def _check_raw(self, call: Call, upstream: Upstream) -> None:
+        request = call.request
+        if spends(request.method, call.route.path) != "unmetered":
+            return
+        if any(call.route.path.startswith(allowed) for allowed in upstream.unmetered_paths):
+            return
+        raise NotAllowed(
+            f"{request.method} {call.route.path[:200]} may spend money without saying how much; "
+            f"list it under upstreams.{upstream.name}.unmetered_paths to allow it",
+            code="unmetered_path",
+        )
+
+    def _body(self, call: Call, upstream: Upstream, model: str) -> tuple[bytes, bool]:
+        facts, body = call.facts, call.request.body
+        assert facts is not None
+        if model != facts.model and call.route.api != "raw":
+            body = with_model(body, model)
+        if (
+            facts.stream
+            and not facts.include_usage
+            and upstream.inject_usage
+            and facts.api in USAGE_ON_REQUEST
+        ):
+            return with_include_usage(body), True
+        return body, False
+
+    # -- the answer
+
+    async def _reply(
+        self, call: Call, attempt: Attempt, upstream: Upstream, answer: UpstreamReply, withhold: bool
+    ) -> Reply:
+        facts = call.facts
+        assert facts is not None
+        attempt.status = answer.status
+        attempt.sent_ns, attempt.head_ns = answer.sent_ns, answer.head_ns
+        call.meter = meter = meter_for(
+            facts.api,
+            path=call.route.path,
+            status=answer.status,
+            headers=answer.headers,
+            request=facts,
+            withhold_usage=withhold,
+        )
+        if call.caller.capture:
+            call.captured_output = bytearray()
+        relay = Relay(answer, meter, call.responder, call.captured_output)
+        headers = returned_headers(answer.headers)
+        if not is_stream(answer.headers):
+            try:
+                body = await relay.whole(self._cost_header_body)
+            except UpstreamError as error:
+                self._failed(call, attempt, error, sent=True)
+                raise failure(upstream, error) from error
+            except asyncio.CancelledError:
+                relay.close()
+                self._settle(call, attempt, sent=True)
+                raise
+            if body is not None:
+                attempt.first_chunk_ns = relay.first_ns
+                self._settle(call, attempt, sent=True)
+                self._ended(call, attempt)
+                return Reply(answer.status, headers, body)
+        relay.head = (answer.status, headers)
+        return Reply(answer.status, headers, stream=ForwardedStream(self, call, attempt, relay))
+
+    async def _fetch(self, call: Call, upstream: Upstream, replica: Replica, target: str) -> Reply:
+        """Answer a request that asks no model, such as the list of models."""
+        headers = upstream.headers_for(call)
+        call.outcome = Outcome.SERVED
+        try:
+            answer = await replica.pool.request(
+                call.request.method.encode(), target.encode(), headers, call.request.body
+            )
+            body = await answer.read(FETCH_LIMIT)
+        except UpstreamError as error:
+            raise failure(upstream, error) from error
+        return Reply(answer.status, returned_headers(answer.headers), body)
+
+    # -- how it ended
+
+    def _settle(self, call: Call, attempt: Attempt, *, sent: bool) -> None:
+        attempt.ended_ns = time.monotonic_ns()
+        self._books.settle(call, attempt, sent=sent)
+
+    def _failed(self, call: Call, attempt: Attempt, error: UpstreamError, *, sent: bool) -> None:
+        call.outcome, call.outcome_reason = Outcome.FAILED, error.message[:500]
+        attempt.error_type = call.error_type = error.kind
+        self._settle(call, attempt, sent=sent)
+
+    def _ended(self, call: Call, attempt: Attempt) -> None:
+        """Name the outcome of a reply that came to its end."""
+        reply = call.reply_facts
+        wrong = reply.error if reply else None
+        if wrong is not None or (attempt.status or 0) >= 400:
+            call.outcome = Outcome.FAILED
+            attempt.error_type = call.error_type = (wrong.error_class if wrong else "") or str(attempt.status)
+            call.outcome_reason = (wrong.message if wrong else "")[:500]
+        else:
+            call.outcome = Outcome.SERVED
+
+
+class ForwardedStream:
+    """A reply that is relayed while it comes."""
+
+    __slots__ = ("_attempt", "_call", "_forward", "_relay")
+
+    def __init__(self, forward: Forward, call: Call, attempt: Attempt, relay: Relay) -> None:
+        self._forward = forward
+        self._call = call
+        self._attempt = attempt
+        self._relay = relay
+
+    async def run(self, on_end: Callable[[], None]) -> None:
+        """Relay until the end, the agent's leaving, or a cut."""
+        self._call.cut = self._cut
+        try:
+            await self._relay.run(lambda: self._finish(on_end))
+        except asyncio.CancelledError:
+            self._relay.close()
+            self._call.outcome, self._call.outcome_reason = Outcome.ABANDONED, "client disconnected"
+            self._settle()
+            on_end()
+            raise
+
+    def _cut(self, reason: str) -> None:
+        call = self._call
+        call.outcome, call.outcome_reason = Outcome.CUT, reason
+        self._relay.cut(terminal_events(call.api, call.meter.facts() if call.meter else None, reason))
+
+    def _finish(self, on_end: Callable[[], None]) -> None:
+        self._settle()
+        error = self._relay.error
+        if error is not None:
+            self._call.outcome, self._call.outcome_reason = Outcome.FAILED, error.message[:500]
+            self._attempt.error_type = self._call.error_type = error.kind
+        elif self._call.outcome is not Outcome.CUT:
+            self._forward._ended(self._call, self._attempt)
+        on_end()
+
+    def _settle(self) -> None:
+        self._attempt.first_chunk_ns = self._relay.first_ns
+        self._forward._settle(self._call, self._attempt, sent=True)
+
+
+FETCH_LIMIT = 8 << 20
+"""Largest reply to a request that asks no model, in bytes."""
+
+
+def is_stream(headers: HeaderList) -> bool:
+    """Whether a reply comes in events."""
+    for name, value in headers:
+        if name == b"content-type":
+            return b"event-stream" in value or b"eventstream" in value or b"ndjson" in value
+    return False
+
+
+def failure(upstream: Upstream, error: UpstreamError) -> UpstreamFailed:
+    """What the agent is told when an upstream did not answer; the origin and the key stay with us."""
+    said = {
+        "connect": "cannot be reached",
+        "tls": "has no valid certificate",
+        "reset": "broke the connection off",
+        "redirect": "answered with a redirect, which is never followed",
+        "protocol": "answered with something that is not HTTP",
+        "pool_full": "has all its connections in use",
+        "too_large": "answered with more than we take",
+    }.get(error.kind, "did not answer in time")
+    return UpstreamFailed(
+        f"upstream {upstream.name!r} {said}", code=f"upstream_{error.kind}", timed_out=error.kind in _TIMEOUTS
+    )

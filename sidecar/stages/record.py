@@ -1,0 +1,86 @@
+"""The outermost stage: whatever becomes of a call, it ends in exactly one record.
+
+Our own errors become replies here, in the caller's dialect. The record is in the journal before
+the last bytes of the reply are handed over.
+"""
+
+import asyncio
+
+from collector.domain.money import usd
+from collector.domain.record import Outcome
+from sidecar.books import Books
+from sidecar.call import Call, Onward, Reply
+from sidecar.errors import SidecarError
+from sidecar.http import HeaderList
+from sidecar.wire import error_body
+
+CLIENT_LEFT = 499
+"""What nginx calls the status of a reply that nobody waited for."""
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Record:
+    """Closes each call in the books, once."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    async def __call__(self, call: Call, onward: Onward) -> Reply:
+        """Go onward; then write down how it ended, now or when the stream does."""
+        self._books.running += 1
+        try:
+            reply = await onward(call)
+        except SidecarError as error:
+            reply = refusal(call, error)
+        except asyncio.CancelledError:
+            call.outcome, call.outcome_reason = abandoned(call)
+            self._books.close(call, CLIENT_LEFT, 0)
+            raise
+        except BaseException:
+            call.outcome, call.error_type = Outcome.FAILED, "internal"
+            self._books.close(call, 500, 0)
+            raise
+        reply.headers += own_headers(call)
+        if reply.stream is None:
+            self._books.close(call, reply.status, len(reply.body))
+            if call.attempts and call.outcome is Outcome.SERVED:
+                cost = sum(attempt.cost_pico for attempt in call.attempts)
+                reply.headers.append((b"x-bursar-cost-usd", f"{usd(cost):f}".encode()))
+        return reply
+
+    def closed(self, call: Call, status: int) -> None:
+        """The stream of ``call`` is about to end."""
+        self._books.close(call, status, call.responder.bytes_written)
+
+
+def abandoned(call: Call) -> tuple[Outcome, str]:
+    """How a cancelled call ended: by the agent leaving, unless we cut it ourselves."""
+    if call.outcome is Outcome.CUT:
+        return call.outcome, call.outcome_reason
+    return Outcome.ABANDONED, "client disconnected"
+
+
+def own_headers(call: Call) -> HeaderList:
+    """What we say on every reply."""
+    headers = [(b"x-bursar-call-id", call.call_id.encode()), (b"x-bursar-cache", call.cache.value.encode())]
+    if call.downgraded_from:
+        headers.append((b"x-bursar-downgraded-from", call.downgraded_from.encode()))
+    return headers
+
+
+def refusal(call: Call, error: SidecarError) -> Reply:
+    """Our own error as a reply in the caller's dialect."""
+    sent = any(attempt.sent_ns for attempt in call.attempts)
+    call.outcome = Outcome.FAILED if sent or error.http_status in (500, 502) else Outcome.REFUSED
+    call.outcome_reason = str(error)[:500]
+    call.error_type = error.code
+    headers: HeaderList = [_JSON]
+    if error.retryable:
+        headers.append((b"retry-after", b"1"))
+    elif error.http_status != 502:
+        headers.append((b"x-should-retry", b"false"))
+    body = error_body(
+        call.api, error.status, kind=error.kind, code=error.code, message=str(error), param=error.param
+    )
+    return Reply(error.status, headers, body)

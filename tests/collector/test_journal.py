@@ -1,0 +1,349 @@
+"""The journal loses nothing that was written whole, and never reads what was not."""
+
+import errno
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from collector import journal
+from collector.domain.record import AttemptRecord, CallRecord, Intent
+from collector.journal import (
+    BadSegment,
+    FrameKind,
+    JournalConfig,
+    JournalFull,
+    JournalWriter,
+    Pressure,
+    ReadEnd,
+    decode_intent,
+    decode_record,
+    encoded,
+    parse_frames,
+    pressure_of,
+    read_frames,
+    segment_header,
+    segments,
+    source_is_alive,
+)
+
+
+def intent(call_id: str = "call") -> Intent:
+    names = dict.fromkeys(Intent._fields, "")
+    return Intent(
+        **names
+        | {
+            "call_id": call_id,
+            "started_at_us": 1,
+            "tags": {},
+            "stream": False,
+            "hold_input_tokens": 3,
+            "hold_output_tokens": 4,
+            "hold_cost_pico": 5,
+        }
+    )  # type: ignore[arg-type]
+
+
+def record(call_id: str = "call", **changes: object) -> CallRecord:
+    attempt = AttemptRecord(
+        1,
+        "openai",
+        "h:1",
+        "openai",
+        "m",
+        "a" * 16,
+        1,
+        2,
+        None,
+        200,
+        "",
+        10,
+        5,
+        0,
+        0,
+        0,
+        0,
+        "reported",
+        "listed",
+        "v",
+        7,
+        7,
+    )
+    values: dict[str, object] = dict.fromkeys(CallRecord._fields, "")
+    values |= {
+        "call_id": call_id,
+        "tags": {"a": "b"},
+        "attempts": (attempt,),
+        "finish_reasons": ["stop"],
+        "content": None,
+        "request_attributes": {"temperature": 0.5},
+        "response_attributes": {},
+        "message_hashes": [1, 2],
+        "tool_names": [],
+        "list_cost_pico": 7,
+    }
+    return CallRecord(**values | changes)  # type: ignore[arg-type]
+
+
+def all_frames(directory: Path) -> list[journal.Frame]:
+    return [frame for segment in segments(directory) for frame in read_frames(segment.path)[0]]
+
+
+def test_what_is_written_is_read_back_in_order(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "host-0-abc")
+    writer.intent(intent("one"))
+    writer.record(record("one"))
+    writer.close()
+
+    first, second = all_frames(tmp_path)
+
+    assert (first.sequence, first.kind, second.sequence, second.kind) == (
+        1,
+        FrameKind.INTENT,
+        2,
+        FrameKind.RECORD,
+    )
+    assert decode_intent(first.payload) == intent("one")
+    assert decode_record(second.payload) == record("one")
+
+
+def test_a_segment_says_whose_it_is_and_where_it_begins(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "host-0-abc", JournalConfig(segment_bytes=600), now_us=lambda: 42)
+    for _ in range(4):
+        writer.record(record())
+    writer.close()
+
+    headers = [segment_header(segment.path) for segment in segments(tmp_path)]
+
+    assert len(headers) > 1
+    assert {header.source for header in headers} == {"host-0-abc"}
+    assert [header.created_us for header in headers] == [42] * len(headers)
+    assert headers[0].first_sequence == 1
+    assert [frame.sequence for frame in all_frames(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_reading_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1")
+    for number in range(20):
+        writer.record(record(str(number)))
+    (segment,) = segments(tmp_path)
+    seen, offset = [], 0
+
+    while True:
+        frames, end = read_frames(segment.path, offset, max_bytes=700)
+        seen += [decode_record(frame.payload).call_id for frame in frames]
+        if not frames:
+            break
+        offset = frames[-1].end
+
+    assert seen == [str(number) for number in range(20)]
+    assert end is ReadEnd.END
+    writer.close()
+
+
+def test_a_frame_larger_than_the_read_budget_is_read_all_the_same(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1")
+    writer.record(record(outcome_reason="x" * 5000))
+    writer.close()
+
+    frames, _ = read_frames(segments(tmp_path)[0].path, max_bytes=100)
+
+    assert len(frames) == 1
+
+
+FRAMES = encoded([intent(), record(), intent("two"), record("two"), record("three")])
+ENDS = [frame.end for frame in parse_frames(FRAMES)[0]]
+
+
+def test_a_segment_cut_off_anywhere_gives_the_frames_before_the_cut() -> None:
+    for cut in range(len(FRAMES)):
+        frames, used, end = parse_frames(FRAMES[:cut])
+        whole = [position for position in ENDS if position <= cut]
+        assert [frame.end for frame in frames] == whole
+        assert used == (whole[-1] if whole else 0)
+        assert end is (ReadEnd.END if cut in (0, *ENDS) else ReadEnd.TORN)
+
+
+def test_a_flipped_bit_anywhere_never_gives_a_wrong_record() -> None:
+    truth = parse_frames(FRAMES)[0]
+    for position in range(len(FRAMES)):
+        damaged = bytearray(FRAMES)
+        damaged[position] ^= 1 << (position % 8)
+        frames, _, end = parse_frames(bytes(damaged))
+        assert frames == truth[: len(frames)]
+        assert len(frames) < len(truth)
+        assert end is not ReadEnd.END
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, len(FRAMES)), st.booleans())
+def test_garbage_or_zeros_after_the_last_frame_are_not_frames(garbage: bytes, cut: int, zeros: bool) -> None:
+    tail = bytes(len(garbage)) if zeros else garbage
+    frames, _, _ = parse_frames(FRAMES[:cut] + tail)
+
+    truth = parse_frames(FRAMES)[0]
+    whole = [frame for frame in truth if frame.end <= cut]
+    assert frames[: len(whole)] == whole
+    assert all(frame in truth for frame in frames)
+
+
+def test_a_file_that_is_no_segment_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s-000001.seg"
+    for content in (b"", b"BURS", b"something else entirely", journal.MAGIC + b"\xff" * 8):
+        path.write_bytes(content)
+        with pytest.raises(BadSegment):
+            read_frames(path)
+
+
+def test_records_of_older_and_newer_writers_are_understood() -> None:
+    whole = journal._encode(record())
+    older = journal._encode(list(record())[:-2])
+    newer = journal._encode([*record(), "a field of the future"])
+
+    assert decode_record(whole) == decode_record(newer) == record()
+    with pytest.raises(KeyError):
+        decode_record(older)  # the fields of the first format have no defaults: none may be missing
+
+
+def test_an_attempt_without_the_later_fields_takes_their_defaults() -> None:
+    values = list(record().attempts[0])[:-2]
+
+    assert journal.decode_attempt(values).energy_mj is None
+
+
+def test_a_living_source_is_told_from_a_dead_one(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1")
+    assert source_is_alive(tmp_path, "s-1")
+    assert not source_is_alive(tmp_path, "s-2")
+
+    writer.close()
+
+    assert not source_is_alive(tmp_path, "s-1")
+
+
+def test_a_killed_writer_leaves_whole_frames_and_a_dead_source(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        writer = JournalWriter(tmp_path, "s-1")
+        while True:
+            writer.record(record())
+    deadline = time.monotonic() + 10
+    while not all_frames(tmp_path) if segments(tmp_path) else True:
+        assert time.monotonic() < deadline
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+
+    sequences = [frame.sequence for frame in all_frames(tmp_path)]
+
+    assert sequences == list(range(1, len(sequences) + 1))
+    assert not source_is_alive(tmp_path, "s-1")
+
+
+class SmallDisk:
+    """os.write with only so much room, for one test."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room = room
+        self.real = os.write
+        monkeypatch.setattr(journal.os, "write", self.write)
+
+    def write(self, fd: int, data: bytes) -> int:
+        if self.room <= 0:
+            raise OSError(errno.ENOSPC, "no space left")
+        taken = self.real(fd, data[: self.room])
+        self.room -= taken
+        return taken
+
+
+def test_a_full_disk_refuses_intents_and_counts_lost_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(sync_interval_s=60))
+    disk = SmallDisk(monkeypatch, room=0)
+    with pytest.raises(JournalFull):
+        writer.intent(intent())
+    writer.record(record())
+
+    assert writer.dropped == 1
+    assert writer.pressure is Pressure.FULL
+
+    disk.room = 1 << 20
+    writer.pressure = Pressure.NONE  # as the second thread finds once there is room again
+    writer.record(record("after"))
+    writer.close()
+    assert [decode_record(frame.payload).call_id for frame in all_frames(tmp_path)] == ["after"]
+
+
+def test_a_short_write_begins_a_new_segment_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(sync_interval_s=60))
+    writer.record(record("one"))
+    real, cut = os.write, [True]
+
+    def short_once(fd: int, data: bytes) -> int:
+        if cut.pop() if cut else False:
+            return real(fd, data[:10])
+        return real(fd, data)
+
+    monkeypatch.setattr(journal.os, "write", short_once)
+    writer.record(record("two"))
+    writer.record(record("three"))
+    writer.close()
+
+    assert [decode_record(frame.payload).call_id for frame in all_frames(tmp_path)] == ["one", "two", "three"]
+    assert len(segments(tmp_path)) == 2
+
+
+def test_a_slow_disk_sends_the_next_records_through_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(
+        tmp_path, "s-1", JournalConfig(slow_write_s=0.0, sync_interval_s=0.01, ring_frames=5)
+    )
+    writer.record(record("slow"))  # any write is slower than 0 s
+    with writer._mutex:  # the second thread cannot empty the ring meanwhile
+        for number in range(7):
+            writer.record(record(str(number)))
+        assert writer.backlog == 5
+        assert writer.dropped == 2
+    writer.close()
+
+    kept = [decode_record(frame.payload).call_id for frame in all_frames(tmp_path)]
+    assert kept == ["slow", "0", "1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [(0, Pressure.FULL), (50, Pressure.SHED_ATTRIBUTES), (150, Pressure.SHED_CONTENT), (200, Pressure.NONE)],
+)
+def test_content_is_shed_before_attributes_and_costs_never(left: int, expected: Pressure) -> None:
+    assert pressure_of(left, JournalConfig(reserve_bytes=100)) is expected
+
+
+def test_a_lightened_record_keeps_what_money_and_attribution_need() -> None:
+    heavy = record(content={"input": "secret"})
+
+    lighter = journal.lightened(heavy, Pressure.SHED_CONTENT)
+    lightest = journal.lightened(heavy, Pressure.SHED_ATTRIBUTES)
+
+    assert lighter == heavy._replace(content=None)
+    assert (lightest.list_cost_pico, lightest.attempts, lightest.tags) == (7, heavy.attempts, heavy.tags)
+    assert lightest.request_attributes == {}
+
+
+def test_segments_of_many_sources_are_told_apart(tmp_path: Path) -> None:
+    for source in random.sample(["b-0-1", "a-0-1", "a-1-1"], 3):
+        JournalWriter(tmp_path, source).close()
+    (tmp_path / "notes.txt").write_text("not a segment")
+
+    assert [(segment.source, segment.number) for segment in segments(tmp_path)] == [
+        ("a-0-1", 1),
+        ("a-1-1", 1),
+        ("b-0-1", 1),
+    ]
+    assert segments(tmp_path / "nowhere") == []

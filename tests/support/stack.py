@@ -1,0 +1,166 @@
+"""The real processes, as a user starts them: sidecar and collector on free ports."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]
+
+
+def wait_for(what: str, condition: Any, timeout_s: float = 30.0) -> Any:
+    """Poll until ``condition()`` is true; its value."""
+    until = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < until, f"waited {timeout_s} s in vain for {what}"
+        time.sleep(0.02)
+    return found
+
+
+@dataclass(slots=True)
+class Stack:
+    """A sidecar and a collector with a configuration of their own."""
+
+    folder: Path
+    upstreams: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    with_collector: bool = True
+    ports: list[int] = field(default_factory=lambda: free_ports(5))
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.write_config()
+        self.start("sidecar")
+        if self.with_collector:
+            self.start("collector")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self.processes):
+            self.stop(name)
+
+    # -- where things are
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def control_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+    @property
+    def collector_url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[2]}"
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "bursar.yaml"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.folder / "data"
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    # -- processes
+
+    def write_config(self, **changes: Any) -> None:
+        address = "127.0.0.1:{}".format
+        content = {
+            "listen": address(self.ports[0]),
+            "control": {"listen": address(self.ports[1])},
+            "collector": {
+                "listen": address(self.ports[2]),
+                "otlp_http": address(self.ports[3]),
+                "otlp_grpc": address(self.ports[4]),
+                "commit_every": "100ms",
+            },
+            "data_dir": str(self.data_dir),
+            "upstreams": {name: dict(item) for name, item in self.upstreams.items()},
+            **self.settings,
+            **changes,
+        }
+        part = self.config_file.with_suffix(".part")
+        part.write_text(yaml.safe_dump(content))
+        part.replace(self.config_file)
+
+    def start(self, name: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "sidecar.cli", name, "--config", str(self.config_file)],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+                stdout=log,
+                stderr=log,
+            )
+        url = self.url if name == "sidecar" else self.collector_url
+        wait_for(f"{name}:\n{self.log(name)[-3000:]}", lambda: self._is_ready(name, url))
+
+    def _is_ready(self, name: str, url: str) -> bool:
+        code = self.processes[name].poll()
+        assert code is None, f"{name} ended with {code}:\n{self.log(name)[-3000:]}"
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=2) as reply:
+            return bool(reply.status == 200)
+        return False
+
+    def stop(self, name: str, number: int = signal.SIGTERM) -> int:
+        """End a process; its exit code."""
+        process = self.processes.pop(name)
+        process.send_signal(number)
+        try:
+            return process.wait(40)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{name} did not stop:\n{self.log(name)[-3000:]}") from None
+
+    # -- questions
+
+    def ask(self, question: str, **parameters: object) -> list[dict[str, Any]]:
+        """The collector's answer to a named question."""
+        query = urllib.parse.urlencode({"since": "2000-01-01", **parameters}, doseq=True)
+        request = urllib.request.Request(
+            f"{self.collector_url}/v1/questions/{question}?{query}", headers={"accept": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            answer = json.load(reply)
+        return list(answer["rows"])
+
+    def calls(self, count: int, timeout_s: float = 30.0) -> list[dict[str, Any]]:
+        """The ledger's calls, oldest first, once there are ``count`` of them."""
+        wait_for(
+            f"{count} calls in the ledger (there are {self.total('calls')})",
+            lambda: self.total("calls") >= count,
+            timeout_s,
+        )
+        rows = self.ask("calls", limit=10_000)
+        assert len(rows) == count
+        return sorted(rows, key=lambda row: (row["started_at"], row["call_id"]))
+
+    def total(self, name: str) -> Any:
+        return self.ask("totals")[0][name]

@@ -1,0 +1,146 @@
+"""A scripted upstream: a raw TCP server that answers with exactly the bytes it was told to.
+
+It runs in a thread of its own, so that a test may be synchronous, and it is not built on
+the code under test.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(slots=True)
+class Seen:
+    """A request as the upstream saw it."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What to answer: raw pieces of the body, and how to send them."""
+
+    status: int = 200
+    headers: Sequence[tuple[str, str]] = (("content-type", "application/json"),)
+    pieces: Sequence[bytes] = (b"{}",)
+    gap_s: float = 0.0
+    """Wait between two pieces."""
+    delay_s: float = 0.0
+    """Wait before the head."""
+    chunked: bool = False
+    break_off: bool = False
+    """Close the connection instead of ending the body."""
+    hold: bool = False
+    """Keep the body open until the client goes."""
+
+
+@dataclass(slots=True)
+class ScriptedUpstream:
+    """Answers by ``script``; remembers what it saw."""
+
+    script: Callable[[Seen], Answer]
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0
+    gone: list[float] = field(default_factory=list)
+    """Loop times at which a client closed while we were answering."""
+    port: int = 0
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _thread: threading.Thread | None = None
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __enter__(self) -> Self:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
+        self._thread.start()
+        assert ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        assert self._thread is not None
+        self._thread.join(10)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _run(self, ready: threading.Event) -> None:
+        async def main() -> None:
+            server = await asyncio.start_server(self._connection, "127.0.0.1", 0)
+            self.port = server.sockets[0].getsockname()[1]
+            ready.set()
+            await self._stop.wait()
+            server.close()
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self._loop.run_until_complete(main())
+        self._loop.close()
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while await self._exchange(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ", 2)
+        headers = [
+            (name.lower(), value.strip())
+            for name, _, value in (line.partition(":") for line in head[1:] if line)
+        ]
+        length = int(next((value for name, value in headers if name == "content-length"), "0"))
+        request = Seen(method, target, headers, await reader.readexactly(length))
+        self.seen.append(request)
+        answer = self.script(request)
+        if answer.delay_s and await self._left_within(reader, answer.delay_s):
+            return False
+        lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in answer.headers)]
+        body = sum(map(len, answer.pieces))
+        lines.append("transfer-encoding: chunked" if answer.chunked else f"content-length: {body}")
+        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        for piece in answer.pieces:
+            if answer.gap_s and await self._left_within(reader, answer.gap_s):
+                return False
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
+            await writer.drain()
+            if answer.gap_s == 0:
+                await asyncio.sleep(0)
+        if answer.hold:
+            await self._left_within(reader, 60)
+            return False
+        if answer.break_off:
+            writer.transport.abort()
+            return False
+        if answer.chunked:
+            writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return True
+
+    async def _left_within(self, reader: asyncio.StreamReader, wait_s: float) -> bool:
+        """Wait; True as soon as the client closes."""
+        try:
+            data = await asyncio.wait_for(reader.read(1), wait_s)
+        except TimeoutError:
+            return False
+        except ConnectionError:
+            data = b""
+        if data:
+            raise AssertionError("the client sent more before it was answered")
+        self.gone.append(asyncio.get_running_loop().time())
+        return True
