@@ -1,0 +1,335 @@
+"""The cross-check: two price lists into one table, every choice with its reason.
+
+genai-prices and litellm's map mostly agree. Where they do not:
+
+* Both list the model under the very same provider and name: genai-prices is taken. Its
+  figures carry dates and hours, and are checked against real bills by its own tests.
+* genai-prices reaches the name only by a rule (``contains "nova-lite"``) or through the
+  model's home provider, and litellm lists that provider's own name: the dearer of the two
+  is taken. The rule may be blind to a region's surcharge or a host's own price.
+
+What the chosen source does not state is filled in from the other (service tiers, one-hour
+cache writes, long-prompt tiers): being silent is not disagreeing. Where the two differ in
+the basic rates, filled-in rates are carried over in proportion. What the other source says
+is kept beside the chosen price, so that the choice can be explained.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from statistics import median
+
+from collector.pricing.names import normal
+from collector.pricing.rates import FEE_NAMES, Rates, map_stated, proportion
+from collector.pricing.sources import GenaiProvider, Listing, loose_part, names_of
+from collector.pricing.table import (
+    FORMAT,
+    Clause,
+    InvalidTable,
+    Provider,
+    Row,
+    Source,
+    Table,
+    in_force,
+    matches,
+    write_row,
+)
+
+REASONS = {
+    "": "only one source lists this model",
+    "agree": "both sources agree; what one does not say comes from the other",
+    "named": "both list this provider's model by name and differ: genai-prices is taken, "
+    "whose figures carry dates and hours",
+    "dearer": "genai-prices knows the name only by a rule or from the model's home provider, and litellm "
+    "lists it: the dearer is taken",
+    "prior": "a stand-in for models that nobody lists: the dearest of the provider's current models, "
+    "outliers left out",
+}
+"""Why a row's figures were chosen."""
+
+OUTLIER = 10
+"""A model whose price is so many times its provider's median is no measure of an unknown one."""
+
+LEFT_OUT = re.compile(
+    r"huggingface_|quicksilverpro$|kyma$|aihubmix$|inferenceapis$|opencode_go$|streamlake$|sail$|avian$|doubleword$"
+    r"|qwen_ai_platform$|qwencloud$|llamagate$|coralbricks$|pinstripes$|refuseless$|darkbloom$|tensormesh$|libertai$"
+    r"|clf_ai_gateway$|hostinger_router$|zerogpu$|openinfer$|openai-decisions$"
+)
+"""Small resellers. Their models are found at other hosts; their lists would be a fifth of the table."""
+
+_SPECIAL = re.compile(
+    r"audio|realtime|-live|tts|speech|transcri|whisper|voice|sonic|image|banana|vision|search|research|embed"
+    r"|rerank|moderation|guard|ocr|computer-use|^ft:|cyber|-pro-?\d{0,4}$|-fast|\d{2}k"
+)
+"""Names of models that do not stand for what an ordinary unknown model may cost."""
+
+_CLOSE = 0.002
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """What is known of one provider while the table is made."""
+
+    provider: Provider
+    rows: dict[str, Row] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+
+    def put(self, name: str, row: Row, *, retired: bool) -> str:
+        """Keep ``row`` under its name; the key that it has."""
+        key = normal(name)
+        self.rows[key] = row
+        self.provider.models[key] = write_row(key, row)
+        if retired:
+            self.retired.add(key)
+        return key
+
+
+def merged(
+    genai: Iterable[GenaiProvider],
+    litellm: Iterable[Listing],
+    sources: Mapping[str, Source],
+    today: date,
+    *,
+    global_prior_of: Iterable[str] = ("openai", "anthropic", "google"),
+) -> Table:
+    """One table from both lists.
+
+    Args:
+        genai: genai-prices' providers.
+        litellm: litellm's models.
+        sources: what to call them, under ``g`` and ``l``.
+        today: the day for which dated prices are compared.
+        global_prior_of: providers of whose stand-ins the dearest serves where not even
+            the provider is known.
+    """
+    curated = {provider.id: provider for provider in genai if not LEFT_OUT.match(provider.id)}
+    # Vertex AI is Google's other door: same list, and prices of its own in litellm's map.
+    if "google" in curated:
+        curated.setdefault("vertex", GenaiProvider(id="vertex", home=["google", "anthropic"], listings=[]))
+    listed: dict[str, dict[str, Listing]] = {}
+    for listing in litellm:
+        if LEFT_OUT.match(listing.provider):
+            continue
+        listed.setdefault(listing.provider, {}).setdefault(normal(listing.name), listing)
+    shelves = {}
+    for name in (*curated, *sorted(listed.keys() - curated.keys())):
+        provider = curated.get(name) or GenaiProvider(id=name, home=[], listings=[])
+        shelves[name] = _shelf(provider, listed.get(name, {}), curated, today)
+    own = {name: _dearest_ordinary(shelf, "", today) for name, shelf in shelves.items()}
+    own_embedding = {name: _dearest_ordinary(shelf, "e", today) for name, shelf in shelves.items()}
+    for name, shelf in shelves.items():
+        places = (name, *shelf.provider.home)
+        shelf.provider.prior = _dearest_of(own, places)
+        shelf.provider.embedding_prior = _dearest_of(own_embedding, places)
+    anywhere = _dearest_of(own, global_prior_of) or _dearest_of(own, own)
+    if anywhere is None:
+        raise InvalidTable("no model with a price in any source")
+    return Table(
+        format=FORMAT,
+        made=today.isoformat(),
+        sources=dict(sources),
+        prior=anywhere,
+        providers={
+            name: shelf.provider for name, shelf in shelves.items() if shelf.rows or shelf.provider.home
+        },
+    )
+
+
+def _shelf(
+    provider: GenaiProvider,
+    listed: Mapping[str, Listing],
+    curated: Mapping[str, GenaiProvider],
+    today: date,
+) -> _Shelf:
+    """One provider's rows: genai-prices' models first, then what only litellm lists or lists apart."""
+    out = Provider(home=provider.home)
+    shelf = _Shelf(out)
+    spoken_for = {name: _matching(provider, name, curated) for name in listed}
+    for listing in provider.listings:
+        names = names_of(listing)
+        twin = next((listed[name] for name in (normal(listing.name), *names) if name in listed), None)
+        if twin is None:
+            twin = next((listed[name] for name, found in spoken_for.items() if found is listing), None)
+        by_name = twin is not None and normal(twin.name) in (normal(listing.name), *names)
+        row = _joined(listing, twin, "named" if by_name else "dearer", today)
+        key = shelf.put(listing.name, row, retired=listing.retired or bool(twin and twin.retired))
+        for name in names:
+            if name != key:
+                out.aliases.setdefault(name, key)
+        if listing.match is not None and (rule := loose_part(listing.match)) is not None:
+            out.rules.append((_compact(rule), key))
+    for name, entry in listed.items():
+        found = spoken_for[name]
+        if name in out.models or name in out.aliases:
+            continue
+        if found is None:
+            row = Row(model=entry.name, sources="l", rates=entry.rates, kind=entry.kind)
+            row.context_tokens, row.max_output_tokens = entry.context_tokens, entry.max_output_tokens
+        else:
+            row = _joined(found, entry, "dearer", today)
+            if row.why == "agree" or row.sources[0] == "g":
+                continue  # the rule, or the home provider, leads to the same figures
+            row.model = entry.name
+        shelf.put(name, row, retired=entry.retired)
+    # A model's own name stands for itself, whatever another's list of names says.
+    out.aliases = {name: key for name, key in out.aliases.items() if name not in out.models}
+    return shelf
+
+
+def _matching(provider: GenaiProvider, name: str, curated: Mapping[str, GenaiProvider]) -> Listing | None:
+    """The genai-prices model that ``name`` means at ``provider``, at its home providers else."""
+    for place in (provider, *(curated[home] for home in provider.home if home in curated)):
+        for listing in place.listings:
+            if listing.match is not None and matches(listing.match, name):
+                return listing
+    return None
+
+
+def _joined(curated: Listing, entry: Listing | None, if_they_differ: str, today: date) -> Row:
+    """One row from a model of genai-prices and what litellm says of it."""
+    row = Row(
+        model=curated.name,
+        sources="g",
+        rates=curated.rates,
+        changes=curated.changes,
+        kind=curated.kind,
+        context_tokens=curated.context_tokens,
+    )
+    if entry is None:
+        return row
+    now = _current(row, today)
+    if _close(now, entry.rates):
+        why, chosen, other = "agree", now, entry.rates
+    elif if_they_differ == "dearer" and _level(entry.rates) > _level(now):
+        why, chosen, other = "dearer", entry.rates, now
+        row.rates, row.changes = entry.rates, []
+    else:
+        why, chosen, other = if_they_differ, now, entry.rates
+    row.sources = "lg" if chosen is entry.rates else "gl"
+    row.why = why
+    row.kind = entry.kind or curated.kind
+    row.context_tokens = entry.context_tokens or curated.context_tokens
+    row.max_output_tokens = entry.max_output_tokens
+    row.filled, row.silent, row.other = _compared(chosen, other)
+    had_tiers = any(rates.tiers for rates in (row.rates, *(rates for _, rates in row.changes)))
+    row.rates = _filled_from(row.rates, other, tiers=not had_tiers)
+    row.changes = [(when, _filled_from(rates, other, tiers=not had_tiers)) for when, rates in row.changes]
+    return row
+
+
+def _compared(chosen: Rates, other: Rates) -> tuple[list[str], list[str], Rates | None]:
+    """What only the other says, what only the chosen says, and the other's differing figures."""
+    mine, theirs = chosen.stated(), other.stated()
+    filled = [name for name in theirs if name not in mine]
+    silent = [name for name in mine if name not in theirs]
+    differing = Rates.of(
+        {name: theirs[name] for name in theirs if name in mine and not _near(mine[name], theirs[name])}
+    )
+    if other.tiers and not chosen.tiers:
+        filled.append("tiers")
+    elif chosen.tiers and not other.tiers:
+        silent.append("tiers")
+    elif [_shape(tier) for tier in chosen.tiers] != [_shape(tier) for tier in other.tiers]:
+        differing.tiers = other.tiers
+    filled += [name for name in other.services if name not in chosen.services]
+    silent += [name for name in chosen.services if name not in other.services]
+    return filled, silent, differing if differing != Rates() else None
+
+
+def _shape(tier: tuple[int, Rates]) -> tuple[int, int | None, int | None]:
+    # 199,999 and 200,000 are the same edge, written by two people.
+    return round(tier[0], -3), tier[1].input, tier[1].output
+
+
+def _filled_from(rates: Rates, other: Rates, *, tiers: bool) -> Rates:
+    """``rates``, with what only ``other`` states, in proportion to the basic rates of both."""
+    if not rates.costs_something and "input" in rates.stated():
+        return rates  # free of charge is a statement, too
+    carry = proportion(other, rates)
+    figures = rates.stated()
+    for name, value in other.stated().items():
+        if name == "per_search" and "per_request" in figures:
+            continue  # the call's fee already pays for its searches
+        figures.setdefault(name, carry(name, value))
+    result = Rates.of(figures)
+    result.tiers = rates.tiers
+    if tiers and not rates.tiers:
+        result.tiers = [(above, map_stated(tier, carry)) for above, tier in other.tiers]
+    result.services = dict(rates.services)
+    for name, service in other.services.items():
+        if name not in result.services:
+            carried = map_stated(service, carry)
+            carried.tiers = [(above, map_stated(tier, carry)) for above, tier in service.tiers]
+            result.services[name] = carried
+    result.regions = rates.regions or other.regions
+    return result
+
+
+def _current(row: Row, today: date) -> Rates:
+    """What holds today, at the dearest hour."""
+    if not row.changes:
+        return row.rates
+    hours = [
+        in_force(
+            row, int(datetime(today.year, today.month, today.day, hour, 30, tzinfo=UTC).timestamp()) * 10**6
+        )
+        for hour in range(24)
+    ]
+    return max((rates for rates, _, _ in hours), key=_level)
+
+
+def _close(one: Rates, two: Rates) -> bool:
+    return _near(one.input or 0, two.input or 0) and (
+        _near(one.output or 0, two.output or 0) or not (one.output and two.output)
+    )
+
+
+def _near(one: int, two: int) -> bool:
+    return abs(one - two) <= _CLOSE * max(one, two)
+
+
+def _level(rates: Rates) -> int:
+    """How dear a price is: three tokens read for each written, as agents do."""
+    fees = sum(rates.stated().get(name, 0) for name in FEE_NAMES[:1])
+    return 3 * (rates.input or 0) + (rates.output or 0) + fees // 1_000_000
+
+
+def _dearest_of(
+    levels: Mapping[str, tuple[int, str] | None], places: Iterable[str]
+) -> tuple[str, str] | None:
+    found = [(level[0], place, level[1]) for place in places if (level := levels.get(place)) is not None]
+    return max(found)[1:] if found else None
+
+
+def _dearest_ordinary(shelf: _Shelf, kind: str, today: date) -> tuple[int, str] | None:
+    """How dear, and under which key, the dearest current ordinary model is; outliers left out."""
+    levels = sorted(
+        (level, key)
+        for key, row in shelf.rows.items()
+        if row.kind == kind and key not in shelf.retired and (kind or not _SPECIAL.search(key))
+        if (level := _level(_current(row, today)))
+    )
+    if not levels:
+        return None
+    middle = median(level for level, _ in levels)
+    return [pair for pair in levels if pair[0] <= OUTLIER * middle][-1]
+
+
+def _compact(clause: Clause) -> Clause:
+    """The same rule without parts that others cover."""
+    if "or" not in clause:
+        return clause
+    parts = [_compact(part) for part in clause["or"]]
+    contained = [part["contains"].lower() for part in parts if "contains" in part]
+    kept = [
+        part
+        for part in parts
+        if not any(
+            other in str(value).lower() and str(value).lower() != other
+            for kind, value in part.items()
+            if kind in ("contains", "starts_with", "ends_with", "equals")
+            for other in contained
+        )
+    ]
+    return kept[0] if len(kept) == 1 else {"or": kept}

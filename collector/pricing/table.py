@@ -1,0 +1,284 @@
+"""The price table on disk: what it holds, and how a row is found and read.
+
+One JSON file, a model a line, decoded in a few milliseconds: rows stay raw bytes
+until somebody asks for them. ``scripts/prices/build.py`` writes it.
+"""
+
+import hashlib
+import re
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.pricing.rates import Rates, price_of, read_rates, written
+
+FORMAT = 1
+
+FOREVER = 1 << 62
+"""A moment in microseconds that no call reaches."""
+
+Clause = dict[str, Any]
+"""When a name means a row, in genai-prices' words: ``equals``, ``starts_with``, ``ends_with``,
+``contains``, ``regex``, ``or``, ``and``; see :func:`matches`."""
+
+
+class InvalidTable(ValueError):
+    """A price file cannot be used; the message says why."""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """Where figures came from."""
+
+    name: str
+    version: str
+    date: str
+    """When it was read, ISO 8601."""
+    licence: str = ""
+    url: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".strip()
+
+
+class Row(msgspec.Struct, kw_only=True):
+    """One model's price, and what the source that was not chosen says."""
+
+    model: str
+    """As the source writes it."""
+    rates: Rates
+    """Until a change applies."""
+    changes: list[tuple[str, Rates]] = []
+    """(``2026-09-01`` or ``16:30-00:30`` in UTC, rates), the last one that applies holds."""
+    sources: str = "l"
+    """Letters of the sources, the chosen one first: ``g`` genai-prices, ``l`` litellm."""
+    kind: str = ""
+    """``e`` for embeddings, ``o`` for other things than chat."""
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    filled: list[str] = []
+    """What the chosen source does not say and the other does."""
+    other: Rates | None = None
+    """The other source's figures, where they differ from the chosen ones."""
+    silent: list[str] = []
+    """What the chosen source says and the other does not."""
+    why: str = ""
+    """Which rule chose; see :data:`collector.pricing.merge.REASONS`."""
+
+
+class Provider(msgspec.Struct, omit_defaults=True):
+    """The price list of one provider."""
+
+    home: list[str] = []
+    """Providers whose models this one resells at the same price."""
+    prior: tuple[str, str] | None = None
+    """Provider and key of the model that stands in for an unknown one."""
+    embedding_prior: tuple[str, str] | None = None
+    rules: list[tuple[Clause, str]] = []
+    """For names that are not listed one by one: the first rule that matches holds."""
+    aliases: dict[str, str] = {}
+    """Other lower-case names to keys of ``models``."""
+    models: dict[str, msgspec.Raw] = {}
+    """Rows by lower-case name, undecoded."""
+
+    def find(self, name: str) -> str:
+        """The key of the model with exactly this name; empty when there is none."""
+        return name if name in self.models else self.aliases.get(name, "")
+
+    def find_by_rule(self, name: str) -> str:
+        """The key of the first model whose rule accepts this name; empty when there is none."""
+        return next((key for clause, key in self.rules if matches(clause, name)), "")
+
+    def row(self, key: str) -> Row:
+        """The row under ``key``, decoded now."""
+        return read_row(key, self.models[key])
+
+
+class Table(msgspec.Struct):
+    """The whole file."""
+
+    format: int
+    made: str
+    """Day, ISO 8601."""
+    sources: dict[str, Source]
+    """By letter."""
+    prior: tuple[str, str]
+    """Provider and key of the model that stands in where not even the provider is known."""
+    providers: dict[str, Provider]
+    version: str = ""
+    """Day and content hash: names this set of prices in every record made with it."""
+
+
+# Attributes of Row whose short names appear in the file, in this order.
+_ROW_KEYS = {
+    "sources": "s",
+    "kind": "k",
+    "context_tokens": "c",
+    "max_output_tokens": "m",
+    "filled": "f",
+    "silent": "y",
+    "why": "w",
+}
+_ROW_DEFAULTS = Row(model="", rates=Rates())
+_ENCODE = msgspec.json.Encoder(decimal_format="number").encode
+_NUMBERS_AS_WRITTEN = msgspec.json.Decoder(float_hook=Decimal)
+_TABLE = msgspec.json.Decoder(Table)
+
+
+def write_row(key: str, row: Row) -> msgspec.Raw:
+    """``row`` as the file has it under ``key``."""
+    out: dict[str, Any] = {} if row.model.lower() == key else {"n": row.model}
+    out["p"] = written(row.rates)
+    if row.changes:
+        out["d"] = [[when, written(rates)] for when, rates in row.changes]
+    for name, short in _ROW_KEYS.items():
+        if (value := getattr(row, name)) != getattr(_ROW_DEFAULTS, name):
+            out[short] = value
+    if row.other is not None:
+        out["x"] = written(row.other)
+    return msgspec.Raw(_ENCODE(out))
+
+
+def read_row(key: str, data: msgspec.Raw) -> Row:
+    """The inverse of :func:`write_row`.
+
+    Raises:
+        InvalidTable: it is no such row.
+    """
+    try:
+        found = _NUMBERS_AS_WRITTEN.decode(data)
+        row = Row(model=found.get("n", key), rates=read_rates(found["p"]))
+        row.changes = [(when, read_rates(rates)) for when, rates in found.get("d", ())]
+        for name, short in _ROW_KEYS.items():
+            if short in found:
+                setattr(row, name, found[short])
+        row.other = read_rates(found["x"]) if "x" in found else None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise InvalidTable(f"price table: {key}: {error}") from error
+    return row
+
+
+def read_table(data: bytes) -> Table:
+    """The table in ``data``; rows are not looked into.
+
+    Raises:
+        InvalidTable: it is not a price table of ours, or one of another format.
+    """
+    try:
+        table = _TABLE.decode(data)
+    except msgspec.DecodeError as error:
+        raise InvalidTable(f"not a price table: {error}") from error
+    if table.format != FORMAT:
+        raise InvalidTable(f"price table of format {table.format}; this program reads format {FORMAT}")
+    table.version = f"{table.made}-{hashlib.blake2b(data, digest_size=4).hexdigest()}"
+    return table
+
+
+def check_table(table: Table) -> None:
+    """Look into every row and every reference of a table that comes from elsewhere.
+
+    Raises:
+        InvalidTable: something in it cannot be used; says where.
+    """
+    for provider_name, provider in table.providers.items():
+        for key in (*provider.aliases.values(), *(key for _, key in provider.rules)):
+            if key not in provider.models:
+                raise InvalidTable(f"price table: {provider_name} has no model {key!r}")
+        for key in provider.models:
+            for rates in (provider.row(key).rates, *(rates for _, rates in provider.row(key).changes)):
+                price_of(rates, model=key)
+            in_force(provider.row(key), 0)
+        for clause, _ in provider.rules:
+            matches(clause, "")
+    for prior in (
+        table.prior,
+        *(p.prior for p in table.providers.values()),
+        *(p.embedding_prior for p in table.providers.values()),
+    ):
+        if prior is not None and prior[1] not in table.providers.get(prior[0], Provider()).models:
+            raise InvalidTable(f"price table: the stand-in {'/'.join(prior)} is not there")
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write ``table`` so that a change of one price is a change of one line."""
+    lines = [
+        _text({"format": table.format, "made": table.made, "sources": table.sources, "prior": table.prior})[
+            :-1
+        ]
+        + ',"providers":{'
+    ]
+    for number, (name, provider) in enumerate(table.providers.items()):
+        head = msgspec.structs.replace(provider, models={}, rules=[])
+        parts = [
+            f"{'' if number == 0 else ','}{_text(name)}:{_text(head)[:-1]}"
+            + ("," if _text(head) != "{}" else "")
+        ]
+        parts[0] += '"rules":['
+        parts.append(",\n".join(_text(rule) for rule in provider.rules) + '],"models":{')
+        parts.append(
+            ",\n".join(f"{_text(key)}:{bytes(row).decode()}" for key, row in provider.models.items()) + "}}"
+        )
+        lines += [part for part in parts if part]
+    path.write_text("\n".join([*lines, "}}"]) + "\n", encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    return _ENCODE(value).decode()
+
+
+def matches(clause: Clause, name: str) -> bool:
+    """Whether ``clause`` accepts the lower-case ``name``."""
+    for kind, value in clause.items():
+        if kind == "equals":
+            return bool(name == value.lower())
+        if kind == "starts_with":
+            return name.startswith(value.lower())
+        if kind == "ends_with":
+            return name.endswith(value.lower())
+        if kind == "contains":
+            return value.lower() in name
+        if kind == "regex":
+            return _regex(value).search(name) is not None
+        if kind == "or":
+            return any(matches(part, name) for part in value)
+        if kind == "and":
+            return all(matches(part, name) for part in value)
+    raise InvalidTable(f"unknown match {clause}")
+
+
+@lru_cache(maxsize=512)
+def _regex(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InvalidTable(f"{pattern!r} is not a regular expression: {error}") from error
+
+
+def in_force(row: Row, at_us: int) -> tuple[Rates, int, int]:
+    """The rates of ``row`` at a moment, and since when and until when they hold (microseconds, half open)."""
+    if not row.changes:
+        return row.rates, -FOREVER, FOREVER
+    at = datetime.fromtimestamp(at_us / 1e6, UTC)
+    rates, edges = row.rates, {-FOREVER, FOREVER}
+    for condition, changed in row.changes:
+        if len(condition) == len("2026-09-01"):
+            start = datetime.combine(date.fromisoformat(condition), time(), UTC)
+            edges.add(_us(start))
+            applies = at >= start
+        else:
+            opens, closes = (time.fromisoformat(part) for part in condition.split("-"))
+            now = at.time()
+            applies = opens <= now < closes if opens <= closes else now >= opens or now < closes
+            for day in (-1, 0, 1):
+                for edge in (opens, closes):
+                    edges.add(_us(datetime.combine(at.date() + timedelta(days=day), edge, UTC)))
+        if applies:
+            rates = changed
+    return rates, max(edge for edge in edges if edge <= at_us), min(edge for edge in edges if edge > at_us)
+
+
+def _us(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000
