@@ -56,13 +56,13 @@ PROFILES = (
 DEFAULT = ModelProfile(pattern="*")
 
 LISTED = (
-    "gpt-5",
-    "gpt-5-mini",
-    "gpt-4.1-mini",
+    "gpt-5.4",
+    "gpt-5.4-mini",
+    "gpt-5-nano",
     "text-embedding-3-small",
     "text-embedding-3-large",
-    "claude-opus-4-5",
-    "claude-sonnet-4-5",
+    "claude-opus-5",
+    "claude-sonnet-5",
     "claude-haiku-4-5",
     "qwen3-8b",
 )
