@@ -1,0 +1,43 @@
+"""Rolling hashes of a conversation: equal prefixes of messages have equal hashes.
+
+A message is reduced to what survives being sent back by an agent: its role, its
+text without outer white space, and marks (ids and names of tool calls, digests of
+media). The same reduction is applied to a request's messages and to a reply, so
+the hash after a reply is found again in the next request.
+
+The mixing is fast, not secret: a collision can only join two conversations of one
+tenant. CRC-32 and length of each text (2.8 GB/s; SHA-256 manages half of that)
+are folded into 63 bits.
+"""
+
+from typing import Final
+from zlib import crc32
+
+_BITS: Final = (1 << 63) - 1
+_ODD: Final = 0x9E3779B97F4A7C15
+_SEEDS: Final = {role: crc32(role.encode()) for role in ("system", "developer", "user", "assistant", "tool")}
+
+
+def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
+    """The hash after one more message; ``previous`` is 0 at the start. Never 0."""
+    seed = _SEEDS.get(role)
+    if seed is None:
+        seed = crc32(role.encode("utf-8", "replace"))
+    if marks:
+        seed = crc32(marks.encode("utf-8", "replace"), seed)
+    text = text.strip()
+    mixed = (previous ^ (len(text) << 32 | crc32(text, seed))) * _ODD + 1
+    return (mixed ^ mixed >> 31) & _BITS or 1
+
+
+def media_mark(raw: bytes) -> str:
+    """A mark for a part that is not text: its length and a digest of its two ends.
+
+    Media run to megabytes and are sent back unchanged, so the ends tell them apart.
+    """
+    return f"{len(raw)}:{crc32(raw[-2048:], crc32(raw[:2048]))};"
+
+
+def call_mark(call_id: str, name: str) -> str:
+    """A mark for a tool call. Arguments are left out: agents re-serialise them."""
+    return f"{call_id}={name};"

@@ -1,0 +1,329 @@
+"""The meter of one reply: bytes in, the same bytes out, facts beside them.
+
+A reply is one of four things, told by its content type and first byte: server-sent
+events, AWS frames, JSON (whole, an array, or lines), or something we do not read.
+The meter forwards what it is given. Two exceptions, both in streams of events: a
+line that is not yet whole waits for its end, so that the stream can be ended validly
+at any moment; and the usage chunk that we asked for is withheld from an agent that
+did not.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector.domain.usage import Usage
+from sidecar.wire import bedrock
+from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, read_recognised_event, recognise
+from sidecar.wire.encoding import Decoder
+from sidecar.wire.eventstream import Deframer
+from sidecar.wire.facts import ReplyFacts, RequestFacts
+from sidecar.wire.jsonstream import Body
+from sidecar.wire.reading import Reading
+from sidecar.wire.sse import Splitter
+from sidecar.wire.terminal import ending
+
+HeaderList = list[tuple[bytes, bytes]]
+
+_decode: Final = msgspec.json.Decoder().decode
+_MODE_UNKNOWN, _MODE_SSE, _MODE_FRAMES, _MODE_JSON, _MODE_OPAQUE = range(5)
+
+
+class Meter:
+    """Reads one reply of one attempt as its bytes pass. Made by :func:`meter_for`."""
+
+    __slots__ = (
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_header_counts", "_held", "_lead", "_mode",
+        "_ordinary", "_path", "_skip_lf", "_splitter", "_type", "_withhold", "reading",
+    )  # fmt: skip
+
+    def __init__(
+        self, api: str, path: str, status: int, headers: Mapping[bytes, bytes], request: RequestFacts, withhold: bool
+    ) -> None:
+        self.reading = Reading(request, status, headers)
+        self._path = path
+        self._withhold = withhold
+        self._dialect = BY_API.get(api, OTHER)
+        self._by_shape = api not in BY_API
+        self._ordinary = self._dialect.ordinary
+        self._type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self._mode = _MODE_UNKNOWN
+        self._decoder: Decoder | None = None
+        encoding = headers.get(b"content-encoding", b"")
+        if encoding and encoding.strip().lower() != b"identity":
+            self._decoder = Decoder(encoding.decode("latin-1"))
+        self._splitter = Splitter()
+        self._frames = Deframer()
+        self._body = Body()
+        self._held = b""
+        self._lead = b""
+        self._skip_lf = False
+        self._ended = False
+        self._header_counts = bedrock.counts_in_headers(headers) if status < 400 else None
+
+    @property
+    def first_content_seen(self) -> bool:
+        """The model's first words (or arguments, or thoughts) have passed."""
+        return self.reading.text_bytes > 0
+
+    @property
+    def output_text_bytes(self) -> int:
+        """UTF-8 bytes that the model visibly wrote so far."""
+        return self.reading.text_bytes
+
+    @property
+    def streaming(self) -> bool:
+        """The reply turned out to be a stream."""
+        return self._mode in (_MODE_SSE, _MODE_FRAMES) or self._body.is_stream
+
+    def feed(self, data: bytes) -> bytes:
+        """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
+        if self._mode == _MODE_SSE and not self._held and data.endswith(b"\n\n") and self._splitter.idle:
+            # One whole event, the ordinary case: no splitting needed.
+            start = 0 if data.startswith(b"data: ") else data.find(b"\n") + 1
+            if (
+                data.find(b"\n", start) == len(data) - 2
+                and data.startswith(b"data: ", start)
+                and b"\r" not in data
+                and (not start or data.startswith(b"event: "))
+                and self._ordinary is not None
+                and self._ordinary(data[start + 6 : -2], self.reading)
+            ):
+                self.reading.chunks += 1
+                return data
+        if self._decoder is not None:
+            decoded = self._decoder.feed(data)
+            if decoded:
+                self._consume(decoded)
+            return data
+        if self._mode == _MODE_SSE:
+            return self._relay_events(data)
+        return self._consume(data)
+
+    def finish(self) -> bytes:
+        """The reply has ended as it should; bytes still held back."""
+        if self._ended:
+            return b""
+        self._ended = True
+        held, self._held = self._held, b""
+        if self._mode == _MODE_SSE:
+            drop = False
+            for event in self._splitter.finish():
+                drop = self._read_event(event.name, event.data) and self._withhold
+            self.reading.chunks -= drop
+            if self.reading.finish and self._by_shape:
+                self.reading.complete = True
+            return b"" if drop else held
+        if self._mode == _MODE_JSON:
+            self._read_body(last=True)
+        elif self._mode == _MODE_OPAQUE:
+            self.reading.complete = True
+        elif self._mode == _MODE_UNKNOWN:
+            self._read_body(last=True)
+        return held
+
+    def facts(self) -> ReplyFacts:
+        """The facts as they stand, also of a reply that was cut off."""
+        if self._mode == _MODE_JSON and not self._ended:
+            self._read_body(last=False)
+        reading = self.reading
+        if self._header_counts and reading.usage_block is None and not (self.streaming and not reading.complete):
+            reading.use(self._header_counts)
+        if self._dialect is CHAT:
+            google = "/v1beta/openai" in self._path or "/endpoints/openapi" in self._path
+            reading.hidden_thinking = google or reading.response_model.startswith(("gemini", "google/gemini"))
+        self._note_troubles()
+        return reading.facts()
+
+    def ending(self, reason: str, usage: Usage | None = None) -> bytes:
+        """A valid end for the stream as forwarded so far; see :func:`sidecar.wire.terminal.ending`."""
+        partial = self._mode == _MODE_SSE and self._splitter.line_end != self._splitter.block_end
+        return ending(self._dialect.name, self.reading, reason, usage, inside_event=partial)
+
+    def _note_troubles(self) -> None:
+        if self._decoder is not None and self._decoder.trouble:
+            self.reading.doubt(self._decoder.trouble)
+        if self._splitter.given_up:
+            self.reading.doubt("line_too_long")
+        if self._frames.given_up:
+            self.reading.doubt("broken_frame")
+        if self._body.too_large:
+            self.reading.doubt("body_too_large")
+
+    def _consume(self, data: bytes) -> bytes:
+        """Read decoded bytes; the bytes to forward when they are not a copy."""
+        if self._mode == _MODE_UNKNOWN:
+            started = self._lead + data
+            self._mode = self._recognise_mode(started)
+            if self._mode == _MODE_UNKNOWN:
+                self._lead = started[-4096:]
+                return data
+            lead, self._lead = self._lead, b""
+            if self._mode == _MODE_SSE and self._decoder is None:
+                return self._relay_events(data, lead)
+            data = started
+        if self._mode == _MODE_SSE:
+            self._read_events(data)
+        elif self._mode == _MODE_FRAMES:
+            self._read_frames(data)
+        elif self._mode == _MODE_JSON:
+            self._body.feed(data)
+            if self._body.is_stream:
+                self._read_objects(last=False)
+        return data
+
+    def _recognise_mode(self, started: bytes) -> int:
+        kind = self._type
+        if kind == b"application/vnd.amazon.eventstream":
+            return _MODE_FRAMES
+        begin = started.lstrip()[:1]
+        if not begin:
+            return _MODE_UNKNOWN
+        if begin in b"{[":
+            lines = kind in (b"application/x-ndjson", b"application/stream+json", b"application/jsonl")
+            streaming = lines or (begin == b"[" and "stream" in self._path.lower())
+            self._body.is_stream = streaming and self.reading.status < 400
+            return _MODE_JSON
+        if kind == b"text/event-stream":
+            return _MODE_SSE
+        if begin in b"deir:\xef" and kind in (b"", b"text/plain", b"application/octet-stream", b"binary/octet-stream"):
+            return _MODE_SSE
+        return _MODE_JSON if self.reading.status >= 400 else _MODE_OPAQUE
+
+    def _relay_events(self, data: bytes, lead: bytes = b"") -> bytes:
+        """Read events and decide which bytes go on: whole lines, or whole events when withholding."""
+        splitter = self._splitter
+        if not self._held and splitter.idle:
+            splitter.rebase()
+        out = self._held + data
+        start = splitter.line_end if not self._withhold else splitter.block_end
+        if self._skip_lf:
+            self._skip_lf = False
+            if data[:1] == b"\n":
+                splitter.feed(b"\n")
+                data = out = data[1:]
+                splitter.rebase()
+                start = 0
+        gaps: list[tuple[int, int]] = []
+        begin = start
+        for event in splitter.feed(lead + data):
+            if self._read_event(event.name, event.data) and self._withhold:
+                gaps.append((begin, event.end))
+                self.reading.chunks -= 1
+            begin = event.end
+        if splitter.given_up:
+            self._held = b""
+            return out
+        self._held = b""
+        whole = (splitter.block_end if self._withhold else splitter.line_end) - start - len(lead)
+        if whole < len(out):
+            self._held = out[whole:]
+            out = out[:whole]
+        if gaps:
+            self._skip_lf = splitter.after_cr and gaps[-1][1] - start == whole
+            kept, place = [], 0
+            for first, last in gaps:
+                kept.append(out[place : first - start])
+                place = last - start
+            out = b"".join((*kept, out[place:]))
+        return out
+
+    def _read_events(self, data: bytes) -> None:
+        for event in self._splitter.feed(data):
+            self._read_event(event.name, event.data)
+
+    def _read_event(self, name: str, data: bytes) -> bool:
+        """Read one event; true when it carried nothing but usage."""
+        reading = self.reading
+        reading.chunks += 1
+        if self._ordinary is not None and self._ordinary(data, reading):
+            return False
+        if data.strip() == b"[DONE]":
+            reading.complete = True
+            return False
+        try:
+            event = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if name == "error":
+                reading.fail(data.decode("utf-8", "replace"))
+            else:
+                reading.doubt("unreadable_event")
+            return False
+        if isinstance(event, list):  # Google wraps errors of a stream in an array.
+            event = event[0] if event else None
+        if not isinstance(event, dict):
+            return False
+        return self._dialect_of(event).event(name, event, reading)
+
+    def _dialect_of(self, body: Mapping[str, Any]) -> Dialect:
+        if self._by_shape:
+            self._dialect = recognise(body)
+            self._ordinary = self._dialect.ordinary
+        return self._dialect
+
+    def _read_frames(self, data: bytes) -> None:
+        for frame in self._frames.feed(data):
+            self.reading.chunks += 1
+            bedrock.read_frame(frame.headers, frame.payload, self.reading, read_recognised_event)
+
+    def _read_objects(self, *, last: bool) -> None:
+        for body in self._body.new_objects(last=last):
+            self.reading.chunks += 1
+            self._dialect_of(body).event("", body, self.reading)
+
+    def _read_body(self, *, last: bool) -> None:
+        if self._body.is_stream:
+            self._read_objects(last=True)
+            if last and self.reading.chunks:
+                self.reading.complete = True
+            return
+        body = self._body.whole()
+        if body is None and not last:
+            return
+        self._ended = True
+        reading = self.reading
+        if reading.status >= 400:
+            reading.complete = True
+            self._read_failure(body)
+        elif isinstance(body, dict):
+            reading.complete = True
+            self._dialect_of(body).body(body, reading)
+        elif isinstance(body, list):
+            reading.complete = True
+            for member in body:
+                if isinstance(member, dict):
+                    self._dialect_of(member).body(member, reading)
+        elif not self._body.too_large:
+            self._body.is_stream = True  # Perhaps an object a line, under some other content type.
+            self._read_objects(last=True)
+            self._body.is_stream = reading.chunks > 1
+
+    def _read_failure(self, body: Any) -> None:
+        if isinstance(body, list) and body:
+            body = body[0]
+        error = body
+        if isinstance(body, dict):
+            inner = body.get("error")
+            if isinstance(inner, dict) or (isinstance(inner, str) and "message" not in body):
+                error = inner
+        if not isinstance(error, dict | str) or not error:
+            text = self._body.text(200).strip()
+            error = {"message": text if text and text[0] != "<" else f"HTTP {self.reading.status}"}
+        self.reading.fail(error)
+
+
+def meter_for(
+    api: str, *, path: str, status: int, headers: HeaderList, request: RequestFacts, withhold_usage: bool
+) -> Meter:
+    """A meter for one reply.
+
+    Args:
+        api: one of ``APIS``.
+        path: the path that was asked of the upstream, without the query.
+        status: the reply's HTTP status.
+        headers: the reply's headers, names in lower case.
+        request: the facts of the request.
+        withhold_usage: we asked for a usage chunk that the agent does not expect.
+    """
+    return Meter(api, path, status, dict(headers), request, withhold_usage and status < 400)

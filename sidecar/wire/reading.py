@@ -1,0 +1,182 @@
+"""What has been read of one reply so far; dialects write here, :meth:`Reading.facts` sums it up."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
+from collector.domain.money import pico_from_usd
+from sidecar.wire.errors import read_error
+from sidecar.wire.facts import ReplyFacts, RequestFacts, WireError
+from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.usage import read_usage
+
+_MOST_TEXT: Final = 1 << 20
+"""Bytes of a reply's text kept for its hash; beyond, the hash is given up."""
+_MOST_TOOLS: Final = 1024
+_MOST_COST_USD: Final = 100_000
+_MOST_NAME: Final = 256
+
+Unit = tuple[str, bytes, str]
+"""Role, text and marks of one message, ready to be hashed."""
+
+
+class Reading:
+    """The state of one reply's meter. Bounded: texts beyond a size are counted, not kept."""
+
+    __slots__ = (
+        "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers", "hidden_thinking", "prelude",
+        "reasoning_bytes", "request", "response_id", "response_model", "scratch", "searches", "service_tier", "status",
+        "system_fingerprint", "text", "text_bytes", "tool_places", "tools", "units", "usage_block",
+    )  # fmt: skip
+
+    def __init__(self, request: RequestFacts, status: int = 200, headers: Mapping[bytes, bytes] | None = None) -> None:
+        self.request = request
+        self.status = status
+        self.headers: Mapping[bytes, bytes] = headers or {}
+        self.response_id = ""
+        self.response_model = ""
+        self.service_tier = ""
+        self.system_fingerprint = ""
+        self.finish: dict[int, str] = {}
+        self.tools: list[tuple[str, str]] = []
+        self.tool_places: dict[tuple[int, int], int] = {}
+        self.error: WireError | None = None
+        self.chunks = 0
+        self.complete = False
+        self.text_bytes = 0
+        self.reasoning_bytes = 0
+        self.text = bytearray()
+        self.units: list[Unit] | None = None
+        self.usage_block: Mapping[str, Any] | None = None
+        self.prelude = False
+        self.hidden_thinking = False
+        self.searches = 0
+        self.cost_pico: int | None = None
+        self.flags: list[str] = []
+        self.scratch: dict[str, Any] = {}
+        """What a dialect must remember between events to end a stream validly."""
+
+    def identify(self, response_id: object, model: object) -> None:
+        """Note id and model; the first that are not empty stay (Azure's prelude has empty ones)."""
+        if not self.response_id and isinstance(response_id, str | int) and response_id:
+            self.response_id = str(response_id)[:_MOST_NAME]
+        if not self.response_model and isinstance(model, str):
+            self.response_model = model[:_MOST_NAME]
+
+    def say(self, text: object, choice: int = 0) -> None:
+        """Count text that the model wrote for the reader; the first choice's is kept for the hash."""
+        if isinstance(text, str) and text:
+            encoded = text.encode("utf-8", "replace")
+            self.text_bytes += len(encoded)
+            if choice == 0:
+                self.text += encoded
+                if len(self.text) > _MOST_TEXT:
+                    self._give_up_hash()
+
+    def think(self, text: object) -> None:
+        """Count reasoning that the model showed; it is no part of the message."""
+        if isinstance(text, str) and text:
+            size = len(text.encode("utf-8", "replace"))
+            self.text_bytes += size
+            self.reasoning_bytes += size
+
+    def argue(self, text: object) -> None:
+        """Count arguments of a tool call."""
+        if isinstance(text, str):
+            self.text_bytes += len(text.encode("utf-8", "replace"))
+
+    def call_tool(self, call_id: object, name: object) -> int:
+        """Note that the agent is asked to run a tool; its place in the list."""
+        if len(self.tools) < _MOST_TOOLS:
+            named = name[:_MOST_NAME] if isinstance(name, str) else ""
+            self.tools.append((str(call_id or "")[:_MOST_NAME], named))
+            self.text_bytes += len(named)
+        return len(self.tools) - 1
+
+    def finished(self, reason: object, choice: int = 0) -> None:
+        """Note why a choice ended; a later reason for the same choice replaces an earlier."""
+        if isinstance(reason, str) and reason:
+            self.finish[choice] = reason[:_MOST_NAME]
+
+    def use(self, block: object) -> None:
+        """Take ``block`` as the usage so far: running totals, so the last one wins."""
+        if isinstance(block, Mapping) and block:
+            self.usage_block = block
+            self.prelude = False
+
+    def add_usage(self, block: object) -> None:
+        """Lay ``block`` over the usage so far, field by field: Anthropic repeats only what changed."""
+        if isinstance(block, Mapping) and block:
+            said = {name: value for name, value in block.items() if value is not None}
+            self.usage_block = {**(self.usage_block or {}), **said}
+            self.prelude = False
+
+    def cost(self, amount_usd: object) -> None:
+        """Note what the provider itself says the call cost, in USD, exactly as written."""
+        if isinstance(amount_usd, bool) or not isinstance(amount_usd, int | float | str):
+            return
+        try:
+            amount = Decimal(str(amount_usd))
+        except InvalidOperation:
+            return
+        if amount.is_finite() and 0 <= amount <= _MOST_COST_USD:
+            self.cost_pico = pico_from_usd(amount)
+        else:
+            self.doubt("cost_implausible")
+
+    def fail(self, error: object) -> None:
+        """Note the first error that the reply carries, as an object or as text."""
+        if self.error is None and error:
+            self.error = read_error(error, self.status, self.headers)
+
+    def doubt(self, flag: str) -> None:
+        """Flag something about this reply that should be looked at."""
+        if flag not in self.flags:
+            self.flags.append(flag)
+
+    def facts(self) -> ReplyFacts:
+        """The facts as they stand."""
+        usage, doubts = None, ()
+        if self.usage_block is not None:
+            usage, doubts = read_usage(self.usage_block, hidden_thinking=self.hidden_thinking)
+            if usage is not None and self.searches and not usage.web_searches:
+                usage = replace(usage, web_searches=self.searches)
+        return ReplyFacts(
+            usage=None if self.prelude else usage,
+            prelude_usage=usage if self.prelude else None,
+            response_id=self.response_id,
+            response_model=self.response_model,
+            finish_reasons=[self.finish[choice] for choice in sorted(self.finish)],
+            tool_names=[name for _, name in self.tools],
+            error=self.error,
+            chunks=self.chunks,
+            complete=self.complete,
+            output_text_bytes=self.text_bytes,
+            reasoning_text_bytes=self.reasoning_bytes,
+            provider_cost_pico=self.cost_pico,
+            service_tier=self.service_tier,
+            system_fingerprint=self.system_fingerprint,
+            last_message_hash=self._hash(),
+            usage_flags=(*doubts, *self.flags),
+        )
+
+    def _hash(self) -> int:
+        """The rolling hash after this reply, 0 when it is unknown or there is nothing to send back."""
+        hashes = self.request.message_hashes
+        if not hashes or self.units == [] or self.request.choice_count > 1:
+            return 0
+        units = self.units
+        if units is None:
+            if not self.text and not self.tools:
+                return 0
+            marks = "".join([call_mark(call_id, name) for call_id, name in self.tools])
+            units = [("assistant", bytes(self.text), marks)]
+        rolling = hashes[-1]
+        for role, text, marks in units:
+            rolling = fold(rolling, role, text, marks)
+        return rolling
+
+    def _give_up_hash(self) -> None:
+        self.units = []
+        self.text.clear()

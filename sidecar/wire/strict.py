@@ -1,0 +1,148 @@
+"""Strict reading of a request body: one JSON object, without traps.
+
+What two parsers could read differently is refused (A09): invalid UTF-8, lone
+surrogates, ``NaN``, duplicate keys, nesting deeper than 64. The ordinary body pays
+one msgspec pass: duplicates are excluded because the distinct keys and their
+values account for every byte, depth by size (a value nested d deep takes
+at least 2 d bytes). Only a body that these cannot clear is walked.
+"""
+
+import json
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from sidecar.wire.facts import InvalidRequest
+
+MAX_DEPTH: Final = 64
+
+Fields = dict[str, Raw]
+"""The top level of a body: each key with its value's own bytes."""
+
+_decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_value: Final = msgspec.json.Decoder().decode
+"""Any JSON value as plain Python objects."""
+
+
+def top_level(body: bytes) -> Fields:
+    """The fields of ``body``.
+
+    Raises:
+        InvalidRequest: it is not one unambiguous JSON object in UTF-8.
+    """
+    try:
+        body.decode()
+        fields = _decode_fields(body)
+    except UnicodeDecodeError as problem:
+        raise InvalidRequest(f"The body is not valid UTF-8: byte {problem.start} is not.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The body must be a JSON object.") from None
+    except msgspec.DecodeError as problem:
+        raise InvalidRequest(f"The body is not valid JSON: {_reason(problem)}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    if not _accounts_for(fields, body):
+        _refuse_duplicates(body)
+    return fields
+
+
+def value(fields: Fields, name: str) -> Any:
+    """The value of ``name`` as plain Python objects, ``None`` when absent.
+
+    Raises:
+        InvalidRequest: it is nested too deeply, or holds a number out of range.
+    """
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    return checked(raw, name)
+
+
+def checked(raw: Raw | bytes, name: str) -> Any:
+    """``raw`` decoded, its depth checked.
+
+    Raises:
+        InvalidRequest: it is nested too deeply, or holds a number out of range.
+    """
+    try:
+        decoded = decode_value(raw)
+    except RecursionError:
+        raise _too_deep(name) from None
+    except msgspec.DecodeError as problem:
+        raise InvalidRequest(f"{name} is not valid JSON: {_reason(problem)}.", name) from None
+    if memoryview(raw).nbytes >= 2 * (MAX_DEPTH - 1) and is_deep(decoded, MAX_DEPTH - 1):
+        raise _too_deep(name)
+    return decoded
+
+
+def check_depths(fields: Fields, skip: tuple[str, ...] = ()) -> None:
+    """Check the depth of every field that nobody decodes, ``skip`` excepted.
+
+    Raises:
+        InvalidRequest: one is nested too deeply.
+    """
+    for name, raw in fields.items():
+        view = memoryview(raw)
+        if view.nbytes >= 2 * (MAX_DEPTH - 1) and name not in skip and view[0] in b"[{":
+            checked(raw, name)
+
+
+def is_deep(decoded: Any, limit: int) -> bool:
+    """Whether containers nest deeper than ``limit`` in ``decoded``."""
+    level = [decoded] if isinstance(decoded, dict | list) else []
+    for _ in range(limit):
+        if not level:
+            return False
+        below: list[Any] = []
+        for container in level:
+            members = container.values() if isinstance(container, dict) else container
+            below += [member for member in members if isinstance(member, dict | list)]
+        level = below
+    return bool(level)
+
+
+def _accounts_for(fields: Fields, body: bytes) -> bool:
+    """Whether distinct keys and their values fill ``body``, so that no key can be there twice.
+
+    Knows the two ways in which clients write: compact, and with one space after each
+    comma and colon. Anything else is for the careful check.
+    """
+    count = len(fields)
+    if not count:
+        return True
+    compact = 1 + 4 * count + sum(map(len, fields)) + sum(map(len, map(memoryview, fields.values())))
+    if len(body) == compact:
+        return True
+    if len(body) != compact + 2 * count - 1:
+        return False
+    spaced = b", ".join([b'"%b": %b' % (name.encode(), raw) for name, raw in fields.items()])
+    return body == b"{%b}" % spaced
+
+
+def _refuse_duplicates(body: bytes) -> None:
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            seen: set[str] = set()
+            name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            raise InvalidRequest(f"The key {name[:64]!r} appears twice in one object.", name[:64])
+        return members
+
+    try:
+        json.loads(body, object_pairs_hook=distinct)
+    except RecursionError:
+        raise _too_deep() from None
+    except InvalidRequest:
+        raise
+    except ValueError as problem:
+        raise InvalidRequest(f"The body is not valid JSON: {problem}.") from None
+
+
+def _too_deep(name: str = "") -> InvalidRequest:
+    where = name or "The body"
+    return InvalidRequest(f"{where} is nested deeper than {MAX_DEPTH} levels.", name)
+
+
+def _reason(problem: Exception) -> str:
+    return str(problem).removeprefix("JSON is malformed: ").rstrip(".")

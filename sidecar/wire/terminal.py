@@ -1,0 +1,1 @@
+def ending(*a, **k): return b""
