@@ -80,6 +80,6 @@ requirements: $(DEV_STAMP) ## compile the pins again (ARGS=--upgrade takes newer
 
 .PHONY: clean
 clean: ## remove environments, caches, builds and measurements; the data directory stays
-	rm -rf $(VENV) .venvs build dist bench-results *.egg-info tests/bench/peers/node_modules
+	rm -rf $(VENV) .venvs build dist bench-results *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(PACKAGES) tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,7 +6,8 @@
 # Every entry carries its hashes. The pins hold for Python 3.11 and later (--universal), name no
 # package index (--no-emit-index-url) and no path of the machine that made them. The largest set
 # is compiled first and constrains the rest, so that a package has one version wherever it can;
-# litellm and vLLM, whose own bounds may differ, are compiled apart.
+# litellm and vLLM, whose own bounds may differ, are compiled apart. Releases younger than a week
+# are left alone: stolen credentials are usually noticed within days.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -19,7 +20,7 @@ compile() {
     local output=requirements/$1.txt
     shift
     "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-        --no-config --no-header ${cooldown:+--exclude-newer "$cooldown"} --output-file "$output" "$@"
+        --no-config --no-header --exclude-newer "$cooldown" --output-file "$output" "$@"
     echo "compiled $output"
 }
 
@@ -31,3 +32,9 @@ compile litellm pyproject.toml --extra litellm --constraints requirements/base.t
 compile tools requirements/tools.in "$@"
 compile prices requirements/prices.in --constraints requirements/litellm.txt "$@"
 compile vllm pyproject.toml --extra vllm --constraints requirements/base.txt "$@"
+
+# What the benchmark compares with; each gets an environment of its own.
+for peer in requirements/peers/*.in; do
+    name=$(basename "$peer" .in)
+    compile "peers/$name" "$peer" "$@"
+done
