@@ -1,0 +1,37 @@
+"""HTTP/1.1 for one job: agents on one side, model providers on the other.
+
+No framework stands here, because one costs more than everything else the sidecar
+does. Towards agents, :class:`Server` reads a request (``head``, ``target``,
+``chunked``), starts the handler with a :class:`Request` and a :class:`Responder`
+(``connection``, ``exchange``) and watches the client. Towards providers,
+:class:`UpstreamPool` (``upstream``, ``upstream_connection``) sends a request over a
+kept connection and gives an :class:`UpstreamReply` (``reply``), which pushes bytes
+on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`.
+
+Both sides are strict: what two readers of HTTP could read in two ways is refused.
+"""
+
+from sidecar.http.exchange import ErrorBody, Handler, HeaderList, Request, Responder
+from sidecar.http.head import end_to_end
+from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
+from sidecar.http.server import Server
+from sidecar.http.tls import upstream_tls
+from sidecar.http.upstream import UpstreamPool
+
+__all__ = [
+    "Deadlines",
+    "ErrorBody",
+    "Handler",
+    "HeaderList",
+    "Limits",
+    "Request",
+    "Responder",
+    "Server",
+    "UpstreamError",
+    "UpstreamErrorKind",
+    "UpstreamPool",
+    "UpstreamReply",
+    "end_to_end",
+    "upstream_tls",
+]

@@ -1,0 +1,83 @@
+"""What the connections of one server share."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from sidecar.http.exchange import ErrorBody, Handler, HeaderList
+from sidecar.http.hangup import HangupWatch
+from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.sweep import Clock, Sweep
+
+
+class Connection(Protocol):
+    """A client's connection, as the server sees it."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request of which nothing has come."""
+
+    def drain(self) -> None:
+        """Close as soon as nothing is under way."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+    def cancel(self) -> None:
+        """Stop answering."""
+
+
+class Service:
+    """What all connections of one server share."""
+
+    __slots__ = (
+        "busy", "clock", "connections", "deadlines", "draining", "emptied", "error_body",
+        "handler", "hangups", "limits", "loop", "sweep",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        limits: Limits,
+        deadlines: Deadlines,
+        error_body: ErrorBody,
+        clock: Clock,
+        sweep: Sweep,
+    ) -> None:
+        self.loop = loop
+        self.handler = handler
+        self.limits = limits
+        self.deadlines = deadlines
+        self.error_body = error_body
+        self.clock = clock
+        self.sweep = sweep
+        self.hangups = HangupWatch(loop)
+        self.connections: set[Connection] = set()
+        self.busy: set[Connection] = set()
+        """Those answering a request; one may outlive its socket."""
+        self.draining = False
+        self.emptied = asyncio.Event()
+        """Set whenever the last connection or request has gone."""
+
+    def note_emptied(self) -> None:
+        """Wake whoever waits for the end, if this is it."""
+        if not self.connections and not self.busy:
+            self.emptied.set()
+
+
+def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run ``work`` as a task, its first step at once (from Python 3.12) and not a turn of the loop later."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)
+
+
+def extra_fields(status: int) -> HeaderList:
+    """Fields that go with a status whatever the body says."""
+    if status == 405:
+        return [(b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+    if status == 503:
+        return [(b"retry-after", b"1")]
+    return []

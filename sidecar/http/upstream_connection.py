@@ -1,0 +1,338 @@
+"""One connection to an upstream: one request at a time, its reply pushed on as it is read.
+
+    IDLE ──► AWAITING_HEAD ──► LENGTH | CHUNKED | UNTIL_CLOSE ──► IDLE, or CLOSED
+
+Nothing is believed of an upstream that HTTP leaves open to argument: a reply that
+could be read in two ways ends as a ``protocol`` error and takes the connection with it.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from sidecar.http.chunked import ChunkedDecoder, ChunkError
+from sidecar.http.exchange import write_body
+from sidecar.http.head import HeadError, ResponseHead, read_response_head
+from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
+from sidecar.http.sweep import Clock
+from sidecar.http.tcp import prepare_socket
+
+IDLE, AWAITING_HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, CLOSED = range(6)
+_INTERIM_REPLIES = 16
+_NO_BODY = (204, 304)
+
+
+class Owner(Protocol):
+    """What a connection needs of its pool."""
+
+    address: str
+    limits: Limits
+    deadlines: Deadlines
+    clock: Clock
+
+    def returned(self, connection: "UpstreamConnection") -> None:
+        """The reply is over and the connection can serve another call."""
+
+    def ended(self, connection: "UpstreamConnection", *, replying: bool) -> None:
+        """The connection is closed; ``replying``: with a reply that had begun."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """Speaks HTTP/1.1 with one upstream; see the module for its states."""
+
+    __slots__ = (
+        "_body_left", "_decoder", "_end_by_ns", "_head_only", "_held", "_interim", "_keep_alive", "_owner",
+        "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport", "_waiter", "reused",
+        "stale",
+    )  # fmt: skip
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._state = IDLE
+        self._waiter: asyncio.Future[UpstreamReply] | None = None
+        self._reply: UpstreamReply | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._body_left = 0
+        self._held = b""  # a head begun
+        self._interim = 0  # 1xx replies seen before this one
+        self._head_only = False
+        self._keep_alive = False
+        self._paused = False
+        self._stirred = False  # whether bytes came since the last sweep
+        self._sent_ns = 0
+        self._since_ns = owner.clock()  # the last sign of life, as the sweep saw it
+        self._end_by_ns = 0
+        self.reused = False
+        """Whether it has served a call before."""
+        self.stale = False
+        """Whether it was closed on a request in a way that says the request came too late to be seen."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent on it."""
+        return self._state == IDLE and self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """TCP, and TLS where wanted, stand."""
+        # uvloop's transports are not of asyncio's class.
+        self._transport = cast(asyncio.Transport, transport)
+        prepare_socket(transport.get_extra_info("socket"))
+
+    def send(
+        self, head: bytes, body: bytes, waiter: asyncio.Future[UpstreamReply], *, head_only: bool
+    ) -> None:
+        """Send a request; ``waiter`` gets the reply as soon as its head is here, or the error."""
+        transport = self._transport
+        assert transport is not None and self._state == IDLE
+        self._state = AWAITING_HEAD
+        self._waiter = waiter
+        self._head_only = head_only
+        self._interim = 0
+        self._end_by_ns = 0
+        self._sent_ns = self._owner.clock()
+        write_body(transport, head, body)
+
+    # Bytes in.
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the reply."""
+        self._stirred = True
+        state = self._state
+        if state == AWAITING_HEAD:
+            self._read_head(data)
+        elif state in (IDLE, CLOSED):
+            self._close()  # Nobody asked.
+        else:
+            self._read_body(data)
+
+    def _read_body(self, data: bytes) -> None:
+        reply = self._reply
+        assert reply is not None
+        if self._state == CHUNKED:
+            decoder = self._decoder
+            assert decoder is not None
+            try:
+                body = decoder.feed(data)
+            except ChunkError as error:
+                self._fail("protocol", f"the reply's chunked framing is broken: {error}")
+                return
+            if decoder.done:
+                self._finish(body, clean=not decoder.rest)
+            elif body:
+                reply.take(body)
+        elif self._state == LENGTH:
+            left = self._body_left - len(data)
+            if left > 0:
+                self._body_left = left
+                reply.take(data)
+            elif left == 0:
+                self._finish(data, clean=True)
+            else:
+                self._finish(data[:left], clean=False)
+        else:
+            reply.take(data)
+
+    def _read_head(self, data: bytes) -> None:
+        limits = self._owner.limits
+        while self._state == AWAITING_HEAD:
+            start = max(0, len(self._held) - 3)
+            if self._held:
+                data = self._held + data
+                self._held = b""
+            end = data.find(b"\r\n\r\n", start) + 4
+            if max(end, 0 if end > 3 else len(data)) > limits.head_bytes:
+                self._fail("protocol", f"the reply's head is longer than {limits.head_bytes} bytes")
+                return
+            if end < 4:
+                self._held = data
+                return
+            try:
+                head = read_response_head(data[:end], limits.head_fields)
+            except HeadError as error:
+                self._fail("protocol", error.message)
+                return
+            data = data[end:]
+            status = head.status
+            if status >= 200:
+                self._begin_reply(head, data)
+                return
+            self._interim += 1
+            if status == 101 or self._interim > _INTERIM_REPLIES:
+                self._fail("protocol", f"the upstream sent an unwanted {status} reply")
+                return
+            if not data:
+                return
+
+    def _begin_reply(self, head: ResponseHead, data: bytes) -> None:
+        owner = self._owner
+        status = head.status
+        if 300 <= status < 400 and status != 304:
+            self._fail("redirect", f"the upstream answered {status}; redirects are not followed")
+            return
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            self._close()  # Cancelled in this very turn of the loop.
+            return
+        self._waiter = None
+        self._keep_alive = head.keep_alive
+        now_ns = owner.clock()
+        self._since_ns = now_ns
+        reply = UpstreamReply(
+            head,
+            self,
+            sent_ns=self._sent_ns,
+            head_ns=now_ns,
+            reused=self.reused,
+            address=owner.address,
+            buffer_limit=owner.limits.reply_buffer,
+        )
+        self._reply = reply
+        waiter.set_result(reply)
+        if self._head_only or status in _NO_BODY:
+            self._state = LENGTH
+            self._finish(b"", clean=not data)
+        elif head.chunked:
+            self._state = CHUNKED
+            self._decoder = ChunkedDecoder()
+        elif head.length is not None:
+            self._state = LENGTH
+            self._body_left = head.length
+            if not head.length:
+                self._finish(b"", clean=not data)
+        else:
+            self._state = UNTIL_CLOSE
+        if data and self._reply is not None:
+            self._read_body(data)
+
+    # Ends.
+
+    def _finish(self, data: bytes, *, clean: bool) -> None:
+        """The reply is whole; ``clean``: nothing came after it."""
+        reply = self._reply
+        assert reply is not None
+        self._reply = None
+        self._decoder = None
+        transport = self._transport
+        if (
+            clean
+            and self._keep_alive
+            and transport is not None
+            and not transport.is_closing()
+            # A reply before the whole request was taken: what is left would be read as the next request.
+            and not transport.get_write_buffer_size()
+        ):
+            if self._paused:
+                self.resume()
+            self._state = IDLE
+            self.reused = True
+            self._since_ns = self._owner.clock()
+            self._owner.returned(self)
+        else:
+            self._close(replying=True)
+        reply.take(data, True)
+
+    def _fail(self, kind: UpstreamErrorKind, message: str) -> None:
+        """The reply will not be had; whoever waits for it is told."""
+        error = UpstreamError(kind, message, sent=True)
+        waiter = self._waiter
+        reply = self._reply
+        self._waiter = None
+        self._reply = None
+        self._close(replying=reply is not None)
+        if waiter is not None and not waiter.done():
+            waiter.set_exception(error)
+        if reply is not None:
+            reply.take(b"", True, error)
+
+    def _close(self, *, replying: bool = False) -> None:
+        if self._state == CLOSED:
+            return
+        self._state = CLOSED
+        self._held = b""
+        self._decoder = None
+        if self._transport is not None:
+            self._transport.abort()
+        self._owner.ended(self, replying=replying)
+
+    def shut_down(self) -> None:
+        """Close the socket at once; whoever waits is told."""
+        if self._state == IDLE:
+            self._close()
+        elif self._state != CLOSED:
+            self._fail("reset", "the connection was closed from our side")
+
+    def abandon(self) -> None:
+        """Close the socket at once; nobody is told."""
+        replying = self._reply is not None
+        self._reply = None
+        self._waiter = None
+        self._close(replying=replying)
+
+    def eof_received(self) -> None:
+        """The upstream closed; for some replies that is their end."""
+        if self._state == UNTIL_CLOSE:
+            self._finish(b"", clean=False)
+        else:
+            self._lost()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is closed, whoever closed it."""
+        self._transport = None
+        self._lost()
+
+    def _lost(self) -> None:
+        if self._state in (IDLE, CLOSED):
+            self._close()
+        elif self._state == AWAITING_HEAD:
+            silent_s = (self._owner.clock() - self._sent_ns) / 1e9
+            heard = self._interim or self._held
+            self.stale = self.reused and not heard and silent_s < self._owner.deadlines.stale_s
+            self._fail("reset", "the upstream closed the connection without an answer")
+        else:
+            self._fail("reset", "the upstream closed the connection before the reply was complete")
+
+    # Flow and deadlines.
+
+    def pause(self) -> None:
+        """Stop reading; the upstream is not to blame for silence meanwhile."""
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            self._stirred = True
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def expect_end(self, within_s: float) -> None:
+        """Take the reply as complete if it has not ended by then."""
+        self._end_by_ns = self._owner.clock() + round(within_s * 1e9)
+
+    def check(self, now_ns: int) -> None:
+        """Give up if the upstream has let a deadline pass."""
+        deadlines = self._owner.deadlines
+        state = self._state
+        if self._stirred:
+            self._stirred = False
+            self._since_ns = now_ns
+        if state == IDLE:
+            if (now_ns - self._since_ns) / 1e9 > deadlines.upstream_keep_alive_s:
+                self._close()
+            return
+        if state == CLOSED:
+            return
+        running_s = (now_ns - self._sent_ns) / 1e9
+        if self._end_by_ns and now_ns > self._end_by_ns:
+            self._keep_alive = False
+            self._finish(b"", clean=False)
+        elif running_s > deadlines.total_s:
+            self._fail("timeout_total", f"the reply took longer than {deadlines.total_s:g} s")
+        elif state == AWAITING_HEAD:
+            if running_s > deadlines.first_byte_s:
+                self._fail("timeout_first_byte", f"no answer within {deadlines.first_byte_s:g} s")
+        elif not self._paused and (now_ns - self._since_ns) / 1e9 > deadlines.idle_s:
+            self._fail("timeout_idle", f"nothing more came for {deadlines.idle_s:g} s")
