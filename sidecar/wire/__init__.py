@@ -1,0 +1,48 @@
+"""Provider dialects: bytes in, facts out, no I/O.
+
+facts            what a request asks, what a reply says, InvalidRequest
+requests         a request on one of our own routes: strict
+raw              a request on pass-through: best effort
+paths            which paths can spend, in which dialect, on which model
+rewrite          the two changes we make to a body
+meter            a reply as it passes: the same bytes out, facts beside them
+dialects         the map: who reads which reply
+  openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama
+usage            providers' usage blocks, as tables
+errors           providers' errors, sorted into classes
+refusals         our own errors in the agent's dialect
+terminal         the valid end of a stream that we cut
+estimate         tokens where nobody says
+sse eventstream jsonstream encoding strict hashing reading request_fields
+                 the tools of the above
+"""
+
+from sidecar.wire.estimate import TokenRatios
+from sidecar.wire.facts import APIS, InvalidRequest, ReplyFacts, RequestFacts, StreamPlace, WireError
+from sidecar.wire.meter import Meter, meter_for
+from sidecar.wire.paths import spends
+from sidecar.wire.raw import read_raw_request
+from sidecar.wire.refusals import error_body, error_event
+from sidecar.wire.requests import read_request
+from sidecar.wire.rewrite import with_include_usage, with_model
+from sidecar.wire.terminal import terminal_events
+
+__all__ = [
+    "APIS",
+    "InvalidRequest",
+    "Meter",
+    "ReplyFacts",
+    "RequestFacts",
+    "StreamPlace",
+    "TokenRatios",
+    "WireError",
+    "error_body",
+    "error_event",
+    "meter_for",
+    "read_raw_request",
+    "read_request",
+    "spends",
+    "terminal_events",
+    "with_include_usage",
+    "with_model",
+]

@@ -205,7 +205,6 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
         open_blocks = reading.scratch.setdefault("open_blocks", set())
         if len(open_blocks) < 1024:
             open_blocks.add(event.get("index"))
-        reading.scratch["next_block"] = _following(event.get("index"))
         if isinstance(block := event.get("content_block"), dict):
             _read_block(block, reading, streamed=True)
     elif kind == "content_block_stop":
@@ -214,7 +213,6 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
         if isinstance(message := event.get("message"), dict):
             read_messages_body(message, reading)
             reading.prelude = True
-            reading.scratch["started"] = True
     elif kind == "message_delta":
         if isinstance(delta := event.get("delta"), dict):
             reading.finished(delta.get("stop_reason"))
@@ -224,10 +222,6 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
     elif kind == "error" or event.get("error"):
         reading.fail(event.get("error") or event)
     return False
-
-
-def _following(index: object) -> int:
-    return index + 1 if type(index) is int else 0
 
 
 def read_messages_body(body: Mapping[str, Any], reading: Reading) -> None:

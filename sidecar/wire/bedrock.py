@@ -69,7 +69,12 @@ def read_converse_event(name: str, event: Mapping[str, Any], reading: Reading) -
     """Read one event of a Converse stream; never one of usage alone."""
     if len(event) == 1:  # Nova's own stream wraps each event in its name.
         key, member = next(iter(event.items()))
-        if isinstance(member, dict) and key in ("contentBlockDelta", "contentBlockStart", "messageStop", "metadata"):
+        if isinstance(member, dict) and key in (
+            "contentBlockDelta",
+            "contentBlockStart",
+            "messageStop",
+            "metadata",
+        ):
             name, event = key, member
     if name == "contentBlockDelta":
         delta = event.get("delta")
@@ -143,7 +148,10 @@ def read_invoked_body(body: Mapping[str, Any], reading: Reading) -> None:
         reading.say(body.get(name))
         if isinstance(body.get(name), str):
             reading.finished(body.get(reason))
-    for members, text, reason in (("results", "outputText", "completionReason"), ("outputs", "text", "stop_reason")):
+    for members, text, reason in (
+        ("results", "outputText", "completionReason"),
+        ("outputs", "text", "stop_reason"),
+    ):
         parts = body.get(members)
         for place, part in enumerate(parts if isinstance(parts, list) else ()):
             if isinstance(part, dict):

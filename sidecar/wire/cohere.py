@@ -8,7 +8,9 @@ from sidecar.wire.reading import Reading
 
 def read_cohere_body(body: Mapping[str, Any], reading: Reading) -> None:
     """Read a chat reply, an embedding or a rerank."""
-    reading.identify(body.get("id") or body.get("response_id") or body.get("generation_id"), body.get("model"))
+    reading.identify(
+        body.get("id") or body.get("response_id") or body.get("generation_id"), body.get("model")
+    )
     reading.finished(body.get("finish_reason"))
     message = body.get("message")
     if isinstance(message, dict):

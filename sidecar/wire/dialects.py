@@ -110,7 +110,10 @@ _BY_TYPE: Final = {
 _BY_KEY: Final = (
     (frozenset({"choices", "x_groq"}), CHAT),
     (frozenset({"candidates", "usageMetadata", "promptFeedback", "predictions"}), GEMINI),
-    (frozenset({"stopReason", "messageStart", "contentBlockStart", "contentBlockDelta", "messageStop"}), CONVERSE),
+    (
+        frozenset({"stopReason", "messageStart", "contentBlockStart", "contentBlockDelta", "messageStop"}),
+        CONVERSE,
+    ),
     (frozenset({"event_type", "generations", "meta", "generation_id", "finish_reason"}), COHERE),
     (frozenset({"generation", "outputText", "results", "outputs", "inputTextTokenCount"}), INVOKED),
     (frozenset({"done", "eval_count", "prompt_eval_count"}), OLLAMA),

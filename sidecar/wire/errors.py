@@ -8,7 +8,7 @@ code, then the HTTP status.
 import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Final
 
 from sidecar.wire.facts import WireError
 
@@ -77,7 +77,10 @@ _BY_WORDS: Final = (
             re.I,
         ),
     ),
-    ("content_filter", re.compile(r"content (?:management|filter|policy)|safety system|flagged as|usage polic", re.I)),
+    (
+        "content_filter",
+        re.compile(r"content (?:management|filter|policy)|safety system|flagged as|usage polic", re.I),
+    ),
     (
         "quota",
         re.compile(
@@ -102,7 +105,10 @@ _BY_WORDS: Final = (
             re.I,
         ),
     ),
-    ("overloaded", re.compile(r"overloaded|currently busy|temporarily unavailable|high demand|at capacity", re.I)),
+    (
+        "overloaded",
+        re.compile(r"overloaded|currently busy|temporarily unavailable|high demand|at capacity", re.I),
+    ),
     ("rate_limit", re.compile(r"rate[ -]?limit|too many requests", re.I)),
     ("timeout", re.compile(r"timed? ?out", re.I)),
 )
@@ -131,7 +137,10 @@ def error_class(status: int, kind: str, code: str, message: str) -> str:
         if found is not None and (named is None or named in _GENERAL):
             named = found
     if named == "rate_limit" and "quota" in message.lower() and "per minute" not in message.lower():
-        if re.search(r"exceeded your current quota, please check your plan", message, re.I) and kind == code == "":
+        if (
+            re.search(r"exceeded your current quota, please check your plan", message, re.I)
+            and kind == code == ""
+        ):
             return "quota"
     if named is not None and named not in _GENERAL:
         return named
@@ -141,7 +150,14 @@ def error_class(status: int, kind: str, code: str, message: str) -> str:
     if status < 400 and code.isdigit():
         status = int(code)
     by_status = _BY_STATUS.get(status) or ("server_error" if status >= 500 else "")
-    if named == "invalid_request" and by_status in ("auth", "permission", "rate_limit", "not_found", "too_large", "quota"):
+    if named == "invalid_request" and by_status in (
+        "auth",
+        "permission",
+        "rate_limit",
+        "not_found",
+        "too_large",
+        "quota",
+    ):
         return by_status
     return named or by_status or ("invalid_request" if 400 <= status < 500 else "server_error")
 
@@ -205,7 +221,10 @@ def _retry_after(headers: Mapping[bytes, bytes], details: object, message: str) 
     if wait is None:
         return None
     spans = _SPAN.findall(wait[1])
-    seconds = sum(float(number) * _UNIT_S.get(unit.lower()[:2], _UNIT_S.get(unit.lower()[:1], 1.0)) for number, unit in spans)
+    seconds = sum(
+        float(number) * _UNIT_S.get(unit.lower()[:2], _UNIT_S.get(unit.lower()[:1], 1.0))
+        for number, unit in spans
+    )
     return min(round(seconds, 6), _MOST_WAIT_S)
 
 

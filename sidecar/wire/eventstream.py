@@ -93,9 +93,15 @@ def _headers(encoded: bytes) -> dict[str, str]:
 def frame_bytes(headers: dict[str, str], payload: bytes) -> bytes:
     """One frame as bytes."""
     encoded = b"".join(
-        bytes([len(name)]) + name.encode() + bytes([_TEXT]) + len(text.encode()).to_bytes(2, "big") + text.encode()
+        bytes([len(name)])
+        + name.encode()
+        + bytes([_TEXT])
+        + len(text.encode()).to_bytes(2, "big")
+        + text.encode()
         for name, text in headers.items()
     )
-    prelude = (_PRELUDE + len(encoded) + len(payload) + 4).to_bytes(4, "big") + len(encoded).to_bytes(4, "big")
+    prelude = (_PRELUDE + len(encoded) + len(payload) + 4).to_bytes(4, "big") + len(encoded).to_bytes(
+        4, "big"
+    )
     message = prelude + crc32(prelude).to_bytes(4, "big") + encoded + payload
     return message + crc32(message).to_bytes(4, "big")

@@ -84,15 +84,31 @@ class WireError:
         return self.error_class in ("rate_limit", "overloaded", "timeout", "server_error")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlace:
+    """What must be known of a stream to end it at any event with valid last events."""
+
+    dialect: str = ""
+    """As in :mod:`sidecar.wire.dialects`; empty while nothing was recognised."""
+    framing: str = ""
+    """``sse``, ``frames`` (AWS), ``array`` (Gemini's JSON array), empty when it is no stream."""
+    inside_event: bool = False
+    """The agent has the beginning of an event whose end it will not get."""
+    created: int = 0
+    """Seconds since the epoch, as the stream itself says."""
+    open_blocks: tuple[int, ...] = ()
+    """Anthropic: content blocks begun and not yet ended."""
+    sequence_number: int = -1
+    """OpenAI responses: of the last event."""
+
+
 @dataclass(slots=True)
 class ReplyFacts:
     """What one reply said; valid at any time, also of a reply that was cut off."""
 
     usage: Usage | None = None
-    """What the provider reported; ``None`` when it reported nothing, or nothing believable."""
-    prelude_usage: Usage | None = None
-    """Counts from the start of a stream that broke before its final ones (Anthropic's
-    ``message_start``): input and cache are exact, output is a placeholder."""
+    """What the provider reported so far; ``None`` when it reported nothing, or nothing believable.
+    Final when ``complete``; before, input is what was said and output a lower bound."""
     response_id: str = ""
     response_model: str = ""
     finish_reasons: list[str] = field(default_factory=list)
@@ -103,7 +119,7 @@ class ReplyFacts:
     chunks: int = 0
     """Stream events seen, the closing ``[DONE]`` included; 0 when the reply is not a stream."""
     complete: bool = False
-    """The terminal event, or the whole body, was seen."""
+    """The terminal event, or the whole body, was seen, and with it the last word on usage."""
     output_text_bytes: int = 0
     """UTF-8 bytes of everything the model visibly wrote: text, reasoning, tool arguments."""
     reasoning_text_bytes: int = 0
@@ -115,3 +131,5 @@ class ReplyFacts:
     """The request's rolling hash extended by this reply; 0 when it cannot be known."""
     usage_flags: tuple[str, ...] = ()
     """What had to be corrected or dropped before the reply could be believed."""
+    place: StreamPlace = StreamPlace()
+    """Where the stream stands, for ending it validly."""

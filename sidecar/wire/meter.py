@@ -2,10 +2,10 @@
 
 A reply is one of four things, told by its content type and first byte: server-sent
 events, AWS frames, JSON (whole, an array, or lines), or something we do not read.
-The meter forwards what it is given. Two exceptions, both in streams of events: a
-line that is not yet whole waits for its end, so that the stream can be ended validly
-at any moment; and the usage chunk that we asked for is withheld from an agent that
-did not.
+The meter forwards what it is given. Two exceptions, both in streams of events: an
+event that is not yet whole waits for its end (no client acts on half of one), so that
+the stream can be ended validly at any moment; and the usage chunk that we asked for
+is withheld from an agent that did not.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,14 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.domain.usage import Usage
 from sidecar.wire import bedrock
 from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, read_recognised_event, recognise
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
-from sidecar.wire.facts import ReplyFacts, RequestFacts
+from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
 from sidecar.wire.jsonstream import Body
 from sidecar.wire.reading import Reading
 from sidecar.wire.sse import Splitter
-from sidecar.wire.terminal import ending
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -39,7 +37,13 @@ class Meter:
     )  # fmt: skip
 
     def __init__(
-        self, api: str, path: str, status: int, headers: Mapping[bytes, bytes], request: RequestFacts, withhold: bool
+        self,
+        api: str,
+        path: str,
+        status: int,
+        headers: Mapping[bytes, bytes],
+        request: RequestFacts,
+        withhold: bool,
     ) -> None:
         self.reading = Reading(request, status, headers)
         self._path = path
@@ -128,24 +132,41 @@ class Meter:
         if self._mode == _MODE_JSON and not self._ended:
             self._read_body(last=False)
         reading = self.reading
-        if self._header_counts and reading.usage_block is None and not (self.streaming and not reading.complete):
+        if (
+            self._header_counts
+            and reading.usage_block is None
+            and not (self.streaming and not reading.complete)
+        ):
             reading.use(self._header_counts)
         if self._dialect is CHAT:
             google = "/v1beta/openai" in self._path or "/endpoints/openapi" in self._path
             reading.hidden_thinking = google or reading.response_model.startswith(("gemini", "google/gemini"))
         self._note_troubles()
-        return reading.facts()
+        facts = reading.facts()
+        facts.place = self._place()
+        return facts
 
-    def ending(self, reason: str, usage: Usage | None = None) -> bytes:
-        """A valid end for the stream as forwarded so far; see :func:`sidecar.wire.terminal.ending`."""
-        partial = self._mode == _MODE_SSE and self._splitter.line_end != self._splitter.block_end
-        return ending(self._dialect.name, self.reading, reason, usage, inside_event=partial)
+    def _place(self) -> StreamPlace:
+        framing = {_MODE_SSE: "sse", _MODE_FRAMES: "frames"}.get(
+            self._mode, "array" if self._body.is_stream else ""
+        )
+        scratch = self.reading.scratch
+        created = scratch.get("created")
+        blocks = scratch.get("open_blocks", ())
+        return StreamPlace(
+            dialect=self._dialect.name,
+            framing=framing,
+            inside_event=self._splitter.oversized and not self._splitter.idle,
+            created=created if type(created) is int else 0,
+            open_blocks=tuple(sorted(block for block in blocks if type(block) is int)),
+            sequence_number=scratch.get("sequence_number", -1),
+        )
 
     def _note_troubles(self) -> None:
         if self._decoder is not None and self._decoder.trouble:
             self.reading.doubt(self._decoder.trouble)
-        if self._splitter.given_up:
-            self.reading.doubt("line_too_long")
+        if self._splitter.oversized:
+            self.reading.doubt("event_too_large")
         if self._frames.given_up:
             self.reading.doubt("broken_frame")
         if self._body.too_large:
@@ -187,47 +208,47 @@ class Meter:
             return _MODE_JSON
         if kind == b"text/event-stream":
             return _MODE_SSE
-        if begin in b"deir:\xef" and kind in (b"", b"text/plain", b"application/octet-stream", b"binary/octet-stream"):
+        if begin in b"deir:\xef" and kind in (
+            b"",
+            b"text/plain",
+            b"application/octet-stream",
+            b"binary/octet-stream",
+        ):
             return _MODE_SSE
         return _MODE_JSON if self.reading.status >= 400 else _MODE_OPAQUE
 
     def _relay_events(self, data: bytes, lead: bytes = b"") -> bytes:
-        """Read events and decide which bytes go on: whole lines, or whole events when withholding."""
+        """Read events; the bytes of whole ones, the usage chunk left out where it is withheld."""
         splitter = self._splitter
-        if not self._held and splitter.idle:
+        held = self._held
+        if not held and not self._skip_lf and splitter.idle:
             splitter.rebase()
-        out = self._held + data
-        start = splitter.line_end if not self._withhold else splitter.block_end
-        if self._skip_lf:
-            self._skip_lf = False
-            if data[:1] == b"\n":
-                splitter.feed(b"\n")
-                data = out = data[1:]
-                splitter.rebase()
-                start = 0
+        begin = start = splitter.block_end - len(lead)
         gaps: list[tuple[int, int]] = []
-        begin = start
-        for event in splitter.feed(lead + data):
+        if self._skip_lf and data:
+            self._skip_lf = False
+            if data[0] == 0x0A:  # The end of a withheld event whose CRLF was cut in two.
+                gaps.append((0, 1))
+        for event in splitter.feed(lead + data if lead else data):
             if self._read_event(event.name, event.data) and self._withhold:
-                gaps.append((begin, event.end))
+                gaps.append((begin - start, event.end - start))
                 self.reading.chunks -= 1
             begin = event.end
-        if splitter.given_up:
-            self._held = b""
-            return out
-        self._held = b""
-        whole = (splitter.block_end if self._withhold else splitter.line_end) - start - len(lead)
+        whole = splitter.block_end - start - len(lead)
+        out = held + data if held else data
         if whole < len(out):
             self._held = out[whole:]
             out = out[:whole]
-        if gaps:
-            self._skip_lf = splitter.after_cr and gaps[-1][1] - start == whole
-            kept, place = [], 0
-            for first, last in gaps:
-                kept.append(out[place : first - start])
-                place = last - start
-            out = b"".join((*kept, out[place:]))
-        return out
+        elif held:
+            self._held = b""
+        if not gaps:
+            return out
+        self._skip_lf = splitter.after_cr and gaps[-1][1] == whole
+        kept, place = [], 0
+        for first, last in gaps:
+            kept.append(out[place:first])
+            place = last
+        return b"".join((*kept, out[place:]))
 
     def _read_events(self, data: bytes) -> None:
         for event in self._splitter.feed(data):

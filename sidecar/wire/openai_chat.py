@@ -28,7 +28,9 @@ from sidecar.wire.request_fields import (
 )
 from sidecar.wire.strict import Fields, checked, value
 
-MEDIA_PARTS: Final = frozenset({"image_url", "input_image", "image", "file", "input_file", "document", "video_url"})
+MEDIA_PARTS: Final = frozenset(
+    {"image_url", "input_image", "image", "file", "input_file", "document", "video_url"}
+)
 _REMOTE: Final = ('"http://', '"https://', '"file:', '"ftp://')
 
 
@@ -242,7 +244,12 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
         chunk = _decode_chunk(payload)
     except msgspec.DecodeError:
         return False
-    if len(chunk.choices) != 1 or chunk.usage is not None or chunk.error is not None or not reading.response_id:
+    if (
+        len(chunk.choices) != 1
+        or chunk.usage is not None
+        or chunk.error is not None
+        or not reading.response_id
+    ):
         return False
     choice = chunk.choices[0]
     delta = choice.delta
@@ -281,6 +288,8 @@ def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
         reading.service_tier = tier[:64]
     if isinstance(fingerprint := body.get("system_fingerprint"), str):
         reading.system_fingerprint = fingerprint[:128]
+    if type(created := body.get("created")) is int and created:
+        reading.scratch.setdefault("created", created)
     choices = body.get("choices")
     for place, choice in enumerate(choices if isinstance(choices, list) else ()):
         if isinstance(choice, dict):

@@ -149,7 +149,7 @@ def read_responses_event(name: str, event: Mapping[str, Any], reading: Reading) 
             reading.complete = True
         else:
             reading.identify(response.get("id"), response.get("model"))
-            reading.scratch.setdefault("created_at", response.get("created_at"))
+            reading.scratch.setdefault("created", response.get("created_at"))
     elif isinstance(delta := event.get("delta"), str):
         _read_delta(kind, delta, reading)
     elif kind == "response.output_item.done" and isinstance(item := event.get("item"), dict):

@@ -30,7 +30,9 @@ class Reading:
         "system_fingerprint", "text", "text_bytes", "tool_places", "tools", "units", "usage_block",
     )  # fmt: skip
 
-    def __init__(self, request: RequestFacts, status: int = 200, headers: Mapping[bytes, bytes] | None = None) -> None:
+    def __init__(
+        self, request: RequestFacts, status: int = 200, headers: Mapping[bytes, bytes] | None = None
+    ) -> None:
         self.request = request
         self.status = status
         self.headers: Mapping[bytes, bytes] = headers or {}
@@ -50,6 +52,7 @@ class Reading:
         self.units: list[Unit] | None = None
         self.usage_block: Mapping[str, Any] | None = None
         self.prelude = False
+        """Only Anthropic's first counts were seen: their output is a placeholder."""
         self.hidden_thinking = False
         self.searches = 0
         self.cost_pico: int | None = None
@@ -143,15 +146,14 @@ class Reading:
             if usage is not None and self.searches and not usage.web_searches:
                 usage = replace(usage, web_searches=self.searches)
         return ReplyFacts(
-            usage=None if self.prelude else usage,
-            prelude_usage=usage if self.prelude else None,
+            usage=usage,
             response_id=self.response_id,
             response_model=self.response_model,
             finish_reasons=[self.finish[choice] for choice in sorted(self.finish)],
             tool_names=[name for _, name in self.tools],
             error=self.error,
             chunks=self.chunks,
-            complete=self.complete,
+            complete=self.complete and not self.prelude,
             output_text_bytes=self.text_bytes,
             reasoning_text_bytes=self.reasoning_bytes,
             provider_cost_pico=self.cost_pico,

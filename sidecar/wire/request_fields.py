@@ -49,7 +49,9 @@ def refuse_routing_fields(fields: Fields) -> None:
     """
     for name in fields.keys() - ORDINARY_FIELDS:
         if name in _ROUTING_FIELDS or name.startswith(_ROUTING_PREFIXES):
-            raise InvalidRequest(f"{name} is not allowed here: where a call goes is set in the configuration.", name)
+            raise InvalidRequest(
+                f"{name} is not allowed here: where a call goes is set in the configuration.", name
+            )
 
 
 def read_model(fields: Fields) -> str:

@@ -23,7 +23,17 @@ REQUEST_READERS: Final[Mapping[str, Callable[[Fields], RequestFacts]]] = Mapping
     }
 )
 
-_DECODED: Final = ("model", "messages", "input", "prompt", "tools", "metadata", "stop", "response_format", "system")
+_DECODED: Final = (
+    "model",
+    "messages",
+    "input",
+    "prompt",
+    "tools",
+    "metadata",
+    "stop",
+    "response_format",
+    "system",
+)
 """Fields whose depth the readers check while they decode them."""
 
 

@@ -2,8 +2,8 @@
 
 :class:`Splitter` takes the bytes as they come and gives back whole events. Lines may
 end in CRLF, LF or CR; an event ends at a blank line; comments and unknown fields are
-passed over. A line above 1 MiB or an event above 4 MiB makes it give up: from then
-on it sees nothing, and says so.
+passed over. An event with a line above 1 MiB, or above 4 MiB in all, is left unread
+and flagged; the events after it are read again.
 """
 
 from typing import Final, NamedTuple
@@ -25,50 +25,42 @@ class Event(NamedTuple):
 class Splitter:
     """Finds the events in a stream of bytes."""
 
-    __slots__ = ("_after_cr", "_data", "_first", "_line", "_name", "_offset", "_size", "block_end", "given_up", "line_end")
+    __slots__ = ("_data", "_first", "_line", "_name", "_offset", "_size", "_skipping", "_spoiled", "after_cr",
+                 "block_end", "idle", "oversized")  # fmt: skip
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
         self._name = ""
-        self._after_cr = False
+        self._skipping = False
+        self._spoiled = False
         self._first = True
         self._offset = 0
-        self.given_up = False
-        self.line_end = 0
-        """Where the last complete line ends, counted from the last :meth:`rebase`."""
-        self.block_end = 0
-        """Where the last blank line ends, likewise."""
-
-    @property
-    def idle(self) -> bool:
-        """Between two events, with nothing kept: the next byte starts a new event."""
-        return not (self._line or self._data or self._name or self._after_cr or self._first)
-
-    @property
-    def after_cr(self) -> bool:
+        self.after_cr = False
         """The last byte was a CR: an LF that follows belongs to it."""
-        return self._after_cr
+        self.block_end = 0
+        """Where the last whole block (event or comment) ends, counted from the last :meth:`rebase`."""
+        self.idle = False
+        """Between two events, with nothing kept: the next byte starts a new event."""
+        self.oversized = False
+        """An event was too large to be read."""
 
     def rebase(self) -> None:
         """Count places from here on."""
-        self._offset = self.line_end = self.block_end = 0
+        self._offset = self.block_end = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that ``chunk`` completes."""
         events: list[Event] = []
-        if self.given_up:
-            return events
         start = 0
-        if self._after_cr and chunk:
-            self._after_cr = False
+        base = self._offset
+        if self.after_cr and chunk:
+            self.after_cr = False
             if chunk[0] == 0x0A:  # The second half of a CRLF that was cut in two.
                 start = 1
-                if self.block_end == self.line_end:
-                    self.block_end = self._offset + 1
-                self.line_end = self._offset + 1
-        base = self._offset
+                if self.block_end == base:
+                    self.block_end = base + 1
         carriage = b"\r" in chunk
         while start < len(chunk):
             end = chunk.find(b"\n", start)
@@ -76,28 +68,30 @@ class Splitter:
                 cr = chunk.find(b"\r", start, end if end >= 0 else len(chunk))
                 end = cr if cr >= 0 else end
             if end < 0:
-                self._line += chunk[start:]
-                if len(self._line) > MAX_LINE:
-                    self._give_up()
+                self._keep(chunk[start:])
                 break
             line = chunk[start:end]
             if self._line:
-                line = bytes(self._line + line)
+                self._line += line
+                line = bytes(self._line)
                 self._line.clear()
             start = end + 1
             if chunk[end] == 0x0D:
                 if start == len(chunk):
-                    self._after_cr = True
+                    self.after_cr = True
                 elif chunk[start] == 0x0A:
                     start += 1
-            self.line_end = base + start
-            if len(line) > MAX_LINE:
-                self._give_up()
-                break
-            self._take(line, events, base + start)
-            if self.given_up:
-                break
+            if self._skipping or len(line) > MAX_LINE:
+                self._skipping = False
+                self._spoil()
+            else:
+                self._take(line, events, base + start)
         self._offset = base + len(chunk)
+        if self._skipping:
+            self.block_end = self._offset
+        self.idle = not (
+            self._line or self._data or self._name or self.after_cr or self._first or self._spoiled
+        )
         return events
 
     def finish(self) -> list[Event]:
@@ -107,13 +101,21 @@ class Splitter:
         says has been paid for.
         """
         events: list[Event] = []
-        if not self.given_up:
-            if self._line:
-                line = bytes(self._line)
-                self._line.clear()
-                self._take(line, events, self._offset)
-            self._take(b"", events, self._offset)
+        if self._line:
+            line = bytes(self._line)
+            self._line.clear()
+            self._take(line, events, self._offset)
+        self._take(b"", events, self._offset)
         return events
+
+    def _keep(self, part: bytes) -> None:
+        if self._skipping:
+            return
+        self._line += part
+        if len(self._line) > MAX_LINE:
+            self._skipping = True
+            self._line.clear()
+            self._spoil()
 
     def _take(self, line: bytes, events: list[Event], end: int) -> None:
         if self._first:
@@ -121,28 +123,31 @@ class Splitter:
             line = line.removeprefix(_BOM)
         if not line:
             self.block_end = end
-            if self._data:
+            if self._data and not self._spoiled:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append(Event(self._name, data, end))
-                self._data = []
-                self._size = 0
+            self._data = []
+            self._size = 0
             self._name = ""
+            self._spoiled = False
             return
         name, _, value = line.partition(b":")
         if name == b"data":
             value = value[1:] if value[:1] == b" " else value
             self._size += len(value) + 1
             if self._size > MAX_EVENT:
-                self._give_up()
-                return
-            self._data.append(value)
+                self._spoil()
+            elif not self._spoiled:
+                self._data.append(value)
         elif name == b"event":
             value = value[1:] if value[:1] == b" " else value
             self._name = value[:128].decode("utf-8", "replace")
+        elif not name and not self._data and not self._name and not self._spoiled:
+            self.block_end = end  # A comment on its own keeps a connection alive: it must not wait.
 
-    def _give_up(self) -> None:
-        self.given_up = True
-        self._line.clear()
+    def _spoil(self) -> None:
+        """Leave the event at hand unread; the next is read again."""
+        self._spoiled = self.oversized = True
         self._data = []
 
 

@@ -185,7 +185,9 @@ _DETAIL_PARTS: Final = {
 }
 
 
-def _details(input_names: tuple[str, ...], output_names: tuple[str, ...], **more: str) -> dict[str, tuple[Path, ...]]:
+def _details(
+    input_names: tuple[str, ...], output_names: tuple[str, ...], **more: str
+) -> dict[str, tuple[Path, ...]]:
     """The parts that OpenAI keeps in its two detail objects, under the names these go by."""
     parts: dict[str, list[str]] = {}
     for part, places in _DETAIL_PARTS.items():
@@ -252,7 +254,9 @@ SHAPES: Final = (
         ),
     ),
     Shape(  # Gemini
-        marks=frozenset({"promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"}),
+        marks=frozenset(
+            {"promptTokenCount", "candidatesTokenCount", "totalTokenCount", "thoughtsTokenCount"}
+        ),
         input=_paths("promptTokenCount"),
         output=_paths("candidatesTokenCount", "responseTokenCount"),
         parts={
@@ -370,7 +374,9 @@ def _usage(counts: Counts, doubts: Doubts) -> Usage:
     whole, made = counts.get("input_tokens", 0), counts.get("output_tokens", 0)
     fitted = dict(counts)
     read = fitted["cache_read_input_tokens"] = min(counts.get("cache_read_input_tokens", 0), whole)
-    written = fitted["cache_write_input_tokens"] = min(counts.get("cache_write_input_tokens", 0), whole - read)
+    written = fitted["cache_write_input_tokens"] = min(
+        counts.get("cache_write_input_tokens", 0), whole - read
+    )
     for name, limit in (
         ("cache_write_1h_input_tokens", written),
         ("cache_read_audio_input_tokens", read),
