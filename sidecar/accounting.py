@@ -36,6 +36,8 @@ class Known:
     """Tokens of the output seen so far."""
     hold_input: int
     hold_output: int
+    background: bool = False
+    """The work goes on after the reply."""
 
 
 def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
@@ -54,6 +56,8 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
     if known.status >= 400:
         return Usage(), None
+    if known.background:
+        return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
     return Usage(
         input_tokens=known.estimated_input, output_tokens=known.estimated_output
     ), UsageGrade.ESTIMATED

@@ -10,12 +10,16 @@ import resource
 import socket
 import time
 import uuid
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from collector.pricing.book import PriceBook
-
-from collector.export.prometheus import CallMetrics, LabelLimits
+from collector.export.labels import LabelLimits
+from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
+from collector.pricing.book import PriceBook
+from collector.pricing.refresh import fetch, load_overlay
 from sidecar.books import Books
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
@@ -91,6 +95,7 @@ class Sidecar:
         )
         self.control = Control(self)
         self._running: set[Call] = set()
+        self._prices_due = 0.0
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket | None = None) -> None:
@@ -132,7 +137,7 @@ class Sidecar:
         call = Call(request, responder, route)
         task = asyncio.current_task()
         assert task is not None
-        responder.on_disconnect(task.cancel)
+        responder.on_disconnect(partial(cancel, task))
         self._running.add(call)
         try:
             reply = await plane.answer(call)
@@ -191,6 +196,9 @@ class Sidecar:
                 self.keys.refresh()
             except KeyFileBroken as error:
                 logger.error("keys not reloaded, the old ones stay in force", extra={"reason": str(error)})
+            if self.config.price_source is not None and time.monotonic() >= self._prices_due:
+                self._prices_due = time.monotonic() + self.config.price_refresh
+                await self._refresh_prices(self.config.price_source)
             since = self.journal.unsynced_since
             metrics.set_gauge(
                 "bursar_journal_lag_seconds", {}, 0.0 if since is None else max(0.0, time.monotonic() - since)
@@ -203,8 +211,23 @@ class Sidecar:
             if self.config.workers > 1:
                 leave_state(self)
 
+    async def _refresh_prices(self, source: str) -> None:
+        """Price new calls by what ``source`` says now; old records keep the price they were made with."""
+        base = load_prices(self.config)
+        today = datetime.now(UTC).date()
+        try:
+            data = await asyncio.to_thread(fetch, source)
+            self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
+        except (OSError, ValueError) as error:
+            logger.error("prices not refreshed, the old ones stay in force", extra={"reason": str(error)})
+
 
 # ---- from configuration to parts ------------------------------------------------------------
+
+
+def cancel(task: asyncio.Task[Any]) -> None:
+    """End what a task does for a client that is gone."""
+    task.cancel()
 
 
 def source_name(worker: int) -> str:
@@ -245,10 +268,12 @@ def limits_of(config: BursarConfig) -> Limits:
     """What the HTTP server allows."""
     limits = config.limits
     return Limits(
-        body=limits.body,
-        header=limits.header,
-        header_fields=limits.header_fields,
+        body_bytes=limits.body,
+        head_bytes=limits.header,
+        head_fields=limits.header_fields,
         connections=limits.connections,
+        # One more than calls: the call too many is refused in its dialect, and recorded.
+        requests=max(4096, 2 * limits.streams),
     )
 
 
@@ -256,13 +281,15 @@ def deadlines_of(config: BursarConfig) -> Deadlines:
     """How long either side of the wire may take."""
     given = config.deadlines
     return Deadlines(
-        connect=given.connect,
-        first_byte=given.first_byte,
-        idle=given.idle,
-        total=given.total,
-        header=given.header,
-        body=given.body,
-        keep_alive=given.keep_alive,
+        connect_s=given.connect,
+        first_byte_s=given.first_byte,
+        idle_s=given.idle,
+        total_s=given.total,
+        head_s=given.header,
+        body_s=given.body,
+        keep_alive_s=given.keep_alive,
+        stalled_client_s=given.idle,
+        queue_s=given.queue,
     )
 
 

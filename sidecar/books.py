@@ -113,6 +113,7 @@ class Books:
             estimated_output=self._output_ratios.estimate(attempt.model, output_bytes) if output_bytes else 0,
             hold_input=attempt.hold_input,
             hold_output=attempt.hold_output,
+            background=facts.background,
         )
         usage, grade = usage_of(known)
         attempt.usage, attempt.grade = usage, grade or ""
@@ -130,7 +131,9 @@ class Books:
         if grade is UsageGrade.REPORTED:
             if facts.text_bytes and usage.input_tokens and not facts.has_images:
                 self._input_ratios.learn(attempt.model, facts.text_bytes, usage.input_tokens)
-            spoken = usage.output_tokens - usage.reasoning_output_tokens
+            assert reply is not None
+            hidden = 0 if reply.reasoning_text_bytes else usage.reasoning_output_tokens
+            spoken = usage.output_tokens - hidden
             if output_bytes and spoken > 0:
                 self._output_ratios.learn(attempt.model, output_bytes, spoken)
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from collector.pricing.book import Quote
-
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.record import CacheResult, Outcome
 from collector.domain.usage import Usage
+from collector.pricing.book import Quote
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.routes import Route
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
@@ -57,7 +56,6 @@ class Attempt:
         "error_type",
         "first_chunk_ns",
         "grade",
-        "head_ns",
         "hold_input",
         "hold_output",
         "hold_pico",
@@ -84,7 +82,6 @@ class Attempt:
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.monotonic_ns()
         self.sent_ns = 0
-        self.head_ns = 0
         self.first_chunk_ns = 0
         self.ended_ns = 0
         self.status: int | None = None
@@ -95,6 +92,10 @@ class Attempt:
         self.hold_input = 0
         self.hold_output = 0
         self.hold_pico = 0
+
+    def note_sent(self) -> None:
+        """The first byte of the request is about to leave."""
+        self.sent_ns = time.monotonic_ns()
 
 
 class Call:

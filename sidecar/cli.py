@@ -33,12 +33,15 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from sidecar import __version__
 
-    top = argparse.ArgumentParser(prog="bursar", description="The treasurer that runs beside any agent service.")
+    about = "The treasurer that runs beside any agent service."
+    top = argparse.ArgumentParser(prog="bursar", description=about)
     top.add_argument("--version", action="version", version=f"bursar {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        command.add_argument("--config", type=Path, metavar="FILE", help="bursar.yaml to read (default: the one here)")
+        command.add_argument(
+            "--config", type=Path, metavar="FILE", help="bursar.yaml (default: the one here)"
+        )
         module(name).add_arguments(command)
     return top
 

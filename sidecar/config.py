@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from collector.pricing.configured import InvalidPrices, configured_prices
 from collector.settings import (
     Address,
     CollectorConfig,
@@ -45,6 +46,8 @@ class DeadlineConfig:
 
     connect: Duration = Duration(10)
     """For a connection to an upstream, TLS included."""
+    queue: Duration = Duration(10)
+    """For a free connection to an upstream that has all of them in use."""
     first_byte: Duration = Duration(600)
     """For the first byte of an upstream's reply."""
     idle: Duration = Duration(120)
@@ -71,7 +74,7 @@ class LimitConfig:
     """Largest request head."""
     header_fields: int = 100
     """Most fields in a request head."""
-    streams: int = 512
+    streams: int = 2048
     """Calls running at once; the next is answered 503."""
     streams_per_key: int = 64
     """Calls of one virtual key running at once."""
@@ -322,9 +325,10 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     config = load(BursarConfig, path, environ)
     if path is None:
         config = _with_keys_of(config, environ)
-    for model, rates in config.prices.items():
-        if negative := [name for name, amount in rates.items() if amount < 0]:
-            raise InvalidSettings([Problem(f"{path}: prices.{model}.{negative[0]}", "is negative")])
+    try:
+        configured_prices(config.prices)
+    except InvalidPrices as error:
+        raise InvalidSettings([Problem(str(path), problem) for problem in error.problems]) from error
     return config
 
 

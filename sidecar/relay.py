@@ -127,11 +127,11 @@ class Relay:
         self.error = error
         if self._on_end is not None:
             self._on_end()
-        if last:
-            self._responder.write(last)
         if error is None:
-            self._responder.finish()
+            self._responder.finish(last)
         else:
+            if last:
+                self._responder.write(last)
             self._responder.abort()
         if not self._finished.done():
             self._finished.set_result(True)

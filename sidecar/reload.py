@@ -34,7 +34,7 @@ async def follow(sidecar: Sidecar, given: Path | None) -> None:
             config = await asyncio.to_thread(load_config, path)
         except InvalidSettings as error:
             sidecar.metrics.set_gauge("bursar_config_valid", {}, 0)
-            logger.error("configuration not reloaded, the old one stays in force", extra={"reason": str(error)})
+            logger.error("configuration invalid, the old one stays in force", extra={"reason": str(error)})
             continue
         sidecar.metrics.set_gauge("bursar_config_valid", {}, 1)
         usable, kept = merged(sidecar.config, config)

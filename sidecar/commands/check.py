@@ -19,8 +19,12 @@ from sidecar.keys import KeyRing
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to explain."""
     parser.add_argument("--model", help="show where calls for this model go and what they cost")
-    parser.add_argument("--price", metavar="MODEL", help="show every price known for a model, the choice, and why")
-    parser.add_argument("--provider", default="", help="whose price to explain (default: the model's own provider)")
+    parser.add_argument(
+        "--price", metavar="MODEL", help="show every price known for a model, the choice, and why"
+    )
+    parser.add_argument(
+        "--provider", default="", help="whose price to explain (default: the model's own provider)"
+    )
     parser.add_argument("--key", metavar="ID", help="show what a virtual key fixes")
 
 
@@ -33,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in [*unenforced(config), *prices.warnings]:
         sys.stderr.write(f"warning: {warning}\n")
     if arguments.price:
-        sys.stdout.writelines(f"{line}\n" for line in format_explanation(prices, arguments.provider, arguments.price))
+        explained = prices.explain(arguments.price, arguments.provider, time.time_ns() // 1000)
+        sys.stdout.writelines(f"{line}\n" for line in format_explanation(explained))
         return 0
     if arguments.key:
         return explain_key(config, arguments.key)
@@ -44,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         provider = upstream.provider or provider_name(upstream.kind, "", name)
         sys.stdout.write(f"  upstream {name}: {provider}, {', '.join(upstream.urls) or upstream.kind}\n")
     for model, target in config.models.items():
-        sys.stdout.write(f"  model {model}: goes to {target.upstream}{f' as {target.model}' if target.model else ''}\n")
+        sys.stdout.write(
+            f"  model {model}: goes to {target.upstream}{f' as {target.model}' if target.model else ''}\n"
+        )
     sys.stdout.write(f"  prices: {prices.version}\n")
     return 0
 
@@ -70,14 +77,17 @@ def explain_model(config: BursarConfig, prices: PriceBook, model: str) -> int:
     for name in names:
         upstream = config.upstreams[name]
         provider = upstream.provider or provider_name(upstream.kind, "", name)
-        quote = prices.quote(provider, target.model if target and target.model else model, time.time_ns() // 1000)
+        quote = prices.quote(
+            provider, target.model if target and target.model else model, time.time_ns() // 1000
+        )
         rates = {
             "input": quote.price.input,
             "output": quote.price.output,
             "cache read": quote.price.cache_read,
         }
-        sys.stdout.write(f"{model} at {name} ({provider}): priced as {quote.model}, {quote.grade}, {quote.source}\n")
+        sys.stdout.write(
+            f"{model} at {name} ({provider}): priced as {quote.model}, {quote.grade}, {quote.source}\n"
+        )
         for label, pico in rates.items():
-            if pico is not None:
-                sys.stdout.write(f"  {label}: {usd(pico) * Decimal(10**6):f} USD per million tokens\n")
+            sys.stdout.write(f"  {label}: {usd(pico) * Decimal(10**6):f} USD per million tokens\n")
     return 0

@@ -24,5 +24,6 @@ def run(arguments: argparse.Namespace) -> int:
 
     key = config.control.key.reveal() if config.control.key else None
     listen = config.dashboard.listen
-    argv = command(listen.host, listen.port)
-    os.execve(argv[0], argv, {**os.environ, **environment(f"http://{config.collector.listen}", key)})  # noqa: S606
+    argv = command(listen.host, listen.port, f"http://{config.collector.listen}")
+    added = environment(f"http://{config.collector.listen}", key)
+    return os.execve(argv[0], argv, {**os.environ, **added})  # noqa: S606

@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     create = actions.add_parser("create", help="make a key; it is shown once")
     create.add_argument("--name", default="", help="what it is for")
     for who in ("tenant", "team", "user", "agent"):
-        create.add_argument(f"--{who}", default="", help=f"the {who} that its calls are for; no header can change it")
+        create.add_argument(
+            f"--{who}", default="", help=f"the {who} that its calls are for; no header can change it"
+        )
     create.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls")
     create.add_argument("--models", default="", metavar="A,B", help="models it may ask for (default: all)")
     create.add_argument("--expires", type=Duration.parse, metavar="30d", help="when it ends by itself")

@@ -28,7 +28,9 @@ def unenforced(config: BursarConfig) -> list[str]:
     """Settings that were given and have no effect yet: said, never passed over in silence."""
     found = []
     if config.budgets:
-        found.append(f"{len(config.budgets)} budgets are configured; this version records spending, it does not limit it")
+        found.append(
+            f"{len(config.budgets)} budgets are configured; this version records spending without limiting it"
+        )
     if config.downgrades:
         found.append("downgrades are configured; this version does not change models")
     return found
@@ -45,8 +47,11 @@ def checked_config(path: Path | None) -> BursarConfig:
     config = load_config(path)
     if not config.listen.is_loopback and not len(KeyRing(config.data_dir)):
         raise InvalidSettings(
-            [Problem("listen", f"{config.listen} is open to others: create a virtual key first (bursar keys create)")]
+            [
+                Problem(
+                    "listen",
+                    f"{config.listen} is open to others: create a virtual key first (bursar keys create)",
+                )
+            ]
         )
     return config
-
-

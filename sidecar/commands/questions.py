@@ -26,12 +26,14 @@ def ask(config: BursarConfig, question: str, **parameters: object) -> list[dict[
     if config.control.key is not None:
         headers["authorization"] = f"Bearer {config.control.key.reveal()}"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:
             answer = json.load(reply)
     except urllib.error.HTTPError as error:
         raise NoAnswer(error.read(2000).decode("utf-8", "replace")) from error
     except (urllib.error.URLError, OSError) as error:
-        raise NoAnswer(f"the collector on {config.collector.listen} does not answer; run `bursar up`") from error
+        raise NoAnswer(
+            f"the collector on {config.collector.listen} does not answer; run `bursar up`"
+        ) from error
     rows = answer["rows"] if isinstance(answer, dict) else answer
     return list(rows)
 

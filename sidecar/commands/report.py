@@ -29,12 +29,21 @@ FOCUS_DIMENSIONS = ("provider_name", "request_model", "tenant", "team", "agent")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to show, of when, and how."""
     parser.add_argument(
-        "--by", default="request_model", metavar="DIM[,DIM]", help="dimensions, such as team or agent,request_model"
+        "--by",
+        default="request_model",
+        metavar="DIM[,DIM]",
+        help="dimensions, such as team or agent,request_model",
     )
-    parser.add_argument("--since", metavar="TIME", help="ISO 8601, or 24h or 7d ago (default: 24h)", default="24h")
+    parser.add_argument(
+        "--since", metavar="TIME", help="ISO 8601, or 24h or 7d ago (default: 24h)", default="24h"
+    )
     parser.add_argument("--until", metavar="TIME", help="ISO 8601 (default: now)")
     parser.add_argument(
-        "--where", action="append", default=[], metavar="DIM=VALUE", help="only calls with this value; repeatable"
+        "--where",
+        action="append",
+        default=[],
+        metavar="DIM=VALUE",
+        help="only calls with this value; repeatable",
     )
     parser.add_argument("--limit", type=int, default=50, help="most rows to show")
     parser.add_argument("--format", choices=("table", "json", "csv", "focus"), default="table")
@@ -44,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Ask the collector and print its answer."""
     config = load_config(arguments.config)
     dimensions = tuple(name.strip() for name in arguments.by.split(",") if name.strip())
-    filters = {}
+    filters: dict[str, list[str]] = {}
     for text in arguments.where:
         name, equals, value = text.partition("=")
         if not equals:

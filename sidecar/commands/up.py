@@ -136,8 +136,10 @@ def detected(config: BursarConfig) -> list[str]:
     for name, upstream in config.upstreams.items():
         key = "our key" if upstream.api_key else "the agent's own key is passed on"
         lines.append(f"upstream {name:<10} {', '.join(upstream.urls) or upstream.kind} ({key})")
-    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
-        lines.append(f"{variable:<19} {'set' if os.environ.get(variable) else 'not set'}")
+    lines += [
+        f"{variable:<19} {'set' if os.environ.get(variable) else 'not set'}"
+        for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+    ]
     redis = Address("127.0.0.1", 6379)
     lines.append(f"{'Redis':<19} {reachable(redis)}")
     lines.append(f"{'Alertmanager':<19} {reachable(Address('127.0.0.1', 9093))}")

@@ -6,7 +6,6 @@ or say whose account it is.
 """
 
 import re
-import ssl
 from urllib.parse import urlsplit
 
 from collector.domain.ids import format_traceparent
@@ -14,7 +13,7 @@ from collector.domain.names import provider_name
 from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
-from sidecar.http import Deadlines, HeaderList, UpstreamPool
+from sidecar.http import Deadlines, HeaderList, UpstreamPool, end_to_end, upstream_tls
 from sidecar.stages.identify import CREDENTIAL_HEADERS
 
 USER_AGENT = b"bursar/0.1"
@@ -39,15 +38,6 @@ _ENCODED_CONTROL = re.compile(rb"%(?:0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 
 NOT_RETURNED = frozenset(
     {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"content-length",
         b"set-cookie",
         b"alt-svc",
         b"strict-transport-security",
@@ -62,6 +52,7 @@ NOT_RETURNED = frozenset(
         b"cf-cache-status",
     }
 )
+"""What would let a provider reach around us, or says whose account it is."""
 
 _KEY_HEADER = {"anthropic": b"x-api-key", "azure": b"api-key", "google": b"x-goog-api-key"}
 
@@ -92,7 +83,11 @@ class Upstream:
         for url in config.urls:
             parts = urlsplit(url)
             host = parts.hostname or ""
-            tls = tls_context(config) if parts.scheme == "https" else None
+            tls = (
+                upstream_tls(str(config.ca_file) if config.ca_file else None)
+                if parts.scheme == "https"
+                else None
+            )
             port = parts.port or (443 if tls else 80)
             pool = UpstreamPool(host, port, tls=tls, connections=config.connection_limit, deadlines=deadlines)
             self.replicas.append(Replica(f"{host}:{port}", parts.path, pool))
@@ -151,16 +146,6 @@ class Upstream:
             await replica.pool.close()
 
 
-def tls_context(config: UpstreamConfig) -> ssl.SSLContext:
-    """Verification is always on; the environment's proxies and trust settings are not consulted."""
-    context = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 def returned_headers(headers: HeaderList) -> HeaderList:
     """The upstream's headers that the agent may see."""
-    listed = b",".join(value for name, value in headers if name == b"connection").lower()
-    named = {part.strip() for part in listed.split(b",")} if listed else ()
-    return [(name, value) for name, value in headers if name not in NOT_RETURNED and name not in named]
+    return [field for field in end_to_end(headers) if field[0] not in NOT_RETURNED]

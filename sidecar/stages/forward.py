@@ -70,12 +70,14 @@ class Forward:
         headers = upstream.headers_for(call)
         self._books.open(call, attempt)
         try:
-            answer = await replica.pool.request(call.request.method.encode(), target.encode(), headers, body)
+            answer = await replica.pool.request(
+                call.request.method.encode(), target.encode(), headers, body, on_connected=attempt.note_sent
+            )
         except UpstreamError as error:
             self._failed(call, attempt, error, sent=error.sent)
             raise failure(upstream, error) from error
         except asyncio.CancelledError:
-            self._settle(call, attempt, sent=True)
+            self._settle(call, attempt, sent=attempt.sent_ns > 0)
             raise
         return await self._reply(call, attempt, upstream, answer, withhold)
 
@@ -141,7 +143,6 @@ class Forward:
         facts = call.facts
         assert facts is not None
         attempt.status = answer.status
-        attempt.sent_ns, attempt.head_ns = answer.sent_ns, answer.head_ns
         call.meter = meter = meter_for(
             facts.api,
             path=call.route.path,
@@ -165,7 +166,6 @@ class Forward:
                 self._settle(call, attempt, sent=True)
                 raise
             if body is not None:
-                attempt.first_chunk_ns = relay.first_ns
                 self._settle(call, attempt, sent=True)
                 self._ended(call, attempt)
                 return Reply(answer.status, headers, body)

@@ -181,14 +181,8 @@ def caller_of(
     source = ConversationSource.NONE
     if key is not None:
         tags |= key.tags
-        for name, value in (
-            ("tenant", key.tenant),
-            ("team", key.team),
-            ("user", key.user),
-            ("agent", key.agent),
-        ):
-            if value:
-                found[name] = value
+        fixed = {"tenant": key.tenant, "team": key.team, "user": key.user, "agent": key.agent}
+        found = {name: value for name, value in fixed.items() if value}
     baggage = b""
     for name, raw in headers:
         if name.startswith(b"x-bursar-"):
@@ -245,7 +239,7 @@ def checked(name: str, raw: bytes) -> str:
 
 def read_tags(raw: bytes) -> dict[str, str]:
     """``a=b, c`` as tags; a bare word is a tag whose value is ``true``."""
-    tags = {}
+    tags: dict[str, str] = {}
     for part in checked("x-bursar-tags", raw).split(","):
         name, _, value = part.strip().partition("=")
         if name and len(tags) < MAX_TAGS:

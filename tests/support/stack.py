@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -164,3 +164,27 @@ class Stack:
 
     def total(self, name: str) -> Any:
         return self.ask("totals")[0][name]
+
+
+@contextlib.contextmanager
+def simulator(*arguments: str) -> Iterator[str]:
+    """The built-in model server as a process of its own; yields its address."""
+    (port,) = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inference.simulator", "--port", str(port), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+    )
+
+    def listens() -> bool:
+        assert process.poll() is None, "the simulator ended"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        return False
+
+    try:
+        wait_for("the simulator", listens)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
