@@ -315,6 +315,11 @@ class CallMetrics:
             self._unpriced[key] = self._unpriced.get(key, 0) + count
         self._values.absorb(state.values)
 
+    def merge(self, states: Iterable[State]) -> None:
+        """Add the figures of several processes; their order does not matter."""
+        for state in states:
+            self.absorb(state)
+
     # Rendering
 
     def render(self) -> bytes:
@@ -343,14 +348,6 @@ class CallMetrics:
         )
         yield from self._values.chunks()
         yield from inference_families(list(self._inferences.values()), list(self._results.values()))
-
-
-def merge(states: Iterable[State], limits: LabelLimits | None = None) -> CallMetrics:
-    """The metrics of several processes as those of one."""
-    merged = CallMetrics(limits)
-    for state in states:
-        merged.absorb(state)
-    return merged
 
 
 def _rows(aggregates: Mapping[Key, Aggregate]) -> Rows:

@@ -5,6 +5,7 @@ another model begins the next (OTel GenAI: a span covers the logical call with i
 automatic retries).
 """
 
+from operator import itemgetter
 from typing import NamedTuple
 
 from collector.domain.record import AttemptRecord, CallRecord
@@ -33,13 +34,26 @@ class Target(NamedTuple):
     cache_write_input_tokens: int
     cache_write_1h_input_tokens: int
     reasoning_output_tokens: int
-    usage_grade: str
-    price_grade: str
     list_cost_pico: int
     effective_cost_pico: int
+    usage_grade: str
+    price_grade: str
     attempts: tuple[AttemptRecord, ...]
     final: bool
     """The target that the call's own response fields describe."""
+
+
+_SUMMED = itemgetter(
+    *map(
+        AttemptRecord._fields.index,
+        (
+            *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens"),
+            *("cache_write_1h_input_tokens", "reasoning_output_tokens"),
+            *("list_cost_pico", "effective_cost_pico"),
+        ),
+    )
+)
+"""In the order of :class:`Target`."""
 
 
 def targets_of(record: CallRecord) -> list[Target]:
@@ -89,30 +103,28 @@ def _from_attempts(record: CallRecord, attempts: tuple[AttemptRecord, ...], *, f
     first_chunk_us = last.time_to_first_chunk_us
     if first_chunk_us is not None:
         first_chunk_us += last.started_at_us - started_us
-    return Target(
-        provider_name=last.provider_name,
-        request_model=last.request_model,
-        upstream=last.upstream,
-        replica=f"{address}:{port}" if port else address,
-        address=address,
-        port=port,
-        started_at_us=started_us,
-        duration_us=max(last.started_at_us + last.duration_us - started_us, 0),
-        time_to_first_chunk_us=first_chunk_us,
-        http_status=last.http_status,
-        error_type=error_of(last.error_type, last.http_status),
-        input_tokens=sum([a.input_tokens for a in attempts]),
-        output_tokens=sum([a.output_tokens for a in attempts]),
-        cache_read_input_tokens=sum([a.cache_read_input_tokens for a in attempts]),
-        cache_write_input_tokens=sum([a.cache_write_input_tokens for a in attempts]),
-        cache_write_1h_input_tokens=sum([a.cache_write_1h_input_tokens for a in attempts]),
-        reasoning_output_tokens=sum([a.reasoning_output_tokens for a in attempts]),
-        usage_grade=next((a.usage_grade for a in reversed(attempts) if a.usage_grade), ""),
-        price_grade=next((a.price_grade for a in reversed(attempts) if a.price_grade), ""),
-        list_cost_pico=sum([a.list_cost_pico for a in attempts]),
-        effective_cost_pico=sum([a.effective_cost_pico for a in attempts]),
-        attempts=attempts,
-        final=final,
+    sums = _SUMMED(last) if first is last else tuple(map(sum, zip(*map(_SUMMED, attempts), strict=True)))
+    grades = [(a.usage_grade, a.price_grade) for a in attempts if a.usage_grade]
+    usage_grade, price_grade = grades[-1] if grades else ("", "")
+    return Target._make(
+        (
+            last.provider_name,
+            last.request_model,
+            last.upstream,
+            f"{address}:{port}" if port else address,
+            address,
+            port,
+            started_us,
+            max(last.started_at_us + last.duration_us - started_us, 0),
+            first_chunk_us,
+            last.http_status,
+            error_of(last.error_type, last.http_status),
+            *sums,
+            usage_grade,
+            price_grade,
+            attempts,
+            final,
+        )
     )
 
 
