@@ -1,10 +1,20 @@
 """Entry point of the dashboard: navigation and the bar of shared filters, then one page."""
 
+from pathlib import Path
+
 import streamlit as st
 
 from dashboards import filters
 
-st.set_page_config(page_title="Bursar", page_icon="💰", layout="wide", initial_sidebar_state="collapsed")
+HERE = Path(__file__).parent
+
+st.set_page_config(
+    page_title="Bursar",
+    page_icon=str(HERE / "icon.svg"),
+    layout="wide",
+    initial_sidebar_state="collapsed",
+)
+st.logo(HERE / "logo.svg")
 
 # Titles are plain text: an icon of the `:material/` kind would be fetched from a font host, and this
 # works without one. New views become further entries here, in groups once there are many.

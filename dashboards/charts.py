@@ -22,7 +22,9 @@ REMAINDER = "All others"
 REMAINDER_COLOR = "#8b929c"
 """A grey that stands out against neither page and is no one's."""
 
-MAX_SERIES = 7
+MAX_SERIES = 6
+"""As many as the theme has colours that nobody mixes up."""
+
 MAX_BARS = 8
 
 
@@ -53,7 +55,7 @@ def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
         series: parts, the largest first; each as long as ``steps``.
     """
     names = _distinct([part.name for part in series])
-    columns: dict[str, pa.Array] = {"": pa.array(list(steps), pa.string())}
+    columns: dict[str, pa.Array] = {"time": pa.array(list(steps), pa.string())}
     columns |= {
         name: pa.array([float(figure) for figure in part.figures])
         for name, part in zip(names, series, strict=True)

@@ -64,6 +64,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things: ``1 call``, ``12,345 calls``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def share(part: int | Decimal, whole: int | Decimal) -> str:
     """A part of a whole in per cent; a dash when there is no whole.
 

@@ -49,7 +49,6 @@ def bar() -> None:
             [*SPANS, CUSTOM],
             default=DEFAULT_RANGE,
             required=True,
-            format_func=lambda name: "Custom" if name == CUSTOM else name,
             key=_RANGE,
             label_visibility="collapsed",
             bind="query-params",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from dashboards import data
-from dashboards.display import count, escaped, moment, span
+from dashboards.display import counted, escaped, moment, span
 from dashboards.filters import zone
 from dashboards.scope import Scope
 
@@ -17,7 +17,7 @@ LAG_WORTH_SAYING = timedelta(seconds=60)
 
 def collector_trouble(error: data.CollectorError) -> None:
     """There is nothing to show: say what happened and what to do."""
-    st.error(f"**No figures.** {escaped(error)}  \n{error.advice}", icon="🔌")
+    st.error(f"**No figures.** {escaped(error)}  \n{error.advice}")
     st.button("Try again", on_click=data.forget, key="try_again")
 
 
@@ -29,7 +29,6 @@ def stale(answers: Sequence[data.Answer]) -> None:
         st.warning(
             f"**These figures are of {escaped(moment(oldest, zone()))}.** {escaped(old[0].trouble)} "
             "They are the last ones it gave.",
-            icon="⏳",
         )
 
 
@@ -39,7 +38,6 @@ def simulated(scope: Scope) -> None:
         st.info(
             "**Simulated models.** Calls in this time range were answered by Bursar's simulator, "
             "not by real models. Tokens are simulated; prices are real list prices; nobody was billed.",
-            icon="🧪",
         )
 
 
@@ -72,15 +70,14 @@ def empty(scope: Scope) -> None:
             else "Choose a longer time range, or point an agent at the sidecar: "
             "`export OPENAI_BASE_URL=http://127.0.0.1:4000/v1`. `bursar demo` makes some, with no key needed."
         ),
-        icon="🌱",
     )
 
 
 def moving(difference: int) -> None:
     """Calls were booked while the page was asking, so its parts are not about quite the same calls."""
     st.caption(
-        f"{count(difference)} call{'s were' if difference != 1 else ' was'} booked while this page was "
-        "asking: its parts differ by them until it is drawn again."
+        f"{counted(difference, 'call')} arrived while this page was asking: "
+        "its parts differ by that until it is drawn again."
     )
 
 
@@ -96,7 +93,6 @@ def ledger_age() -> None:
         st.warning(
             f"**The ledger is {escaped(span(timedelta(seconds=lag)))} behind the journal.** "
             "Calls since then are not shown yet.",
-            icon="🐢",
         )
 
 

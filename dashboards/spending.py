@@ -87,14 +87,6 @@ class Spending:
             series.append(Series(REMAINDER, remainder, is_remainder=True))
         return [step(start, window.bucket, reader) for start in starts], series
 
-    def trend(self, *columns: str) -> list[float]:
-        """The sum of ``columns`` in each step of time, for a spark line."""
-        starts = list(steps(self.scope.window, zone()))
-        heights = [0.0] * len(starts)
-        for row in self.over_time.rows:
-            heights[_position(starts, row["bucket"])] += sum(float(row[column] or 0) for column in columns)
-        return heights
-
 
 def spending(scope: Scope, split: str) -> Spending:
     """The figures of ``scope``, its course split by ``split``.

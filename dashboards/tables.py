@@ -61,10 +61,19 @@ def column_config(columns: Mapping[str, str], zone_name: str = "UTC") -> dict[st
     return {name: _drawn(name, title, zone_name) for name, title in columns.items()}
 
 
-def facts(pairs: Mapping[str, object]) -> pa.Table:
-    """Named facts as a table of two columns, everything shown as the text it is."""
+def facts(title: str, pairs: Mapping[str, object]) -> None:
+    """Draw named facts as a table of two columns under ``title``, everything shown as the text it is."""
     values = [plain(_listed(value), 500) for value in pairs.values()]
-    return pa.table({"what": pa.array(list(pairs), pa.string()), "value": pa.array(values, pa.string())})
+    st.dataframe(
+        pa.table({"what": pa.array(list(pairs), pa.string()), "value": pa.array(values, pa.string())}),
+        hide_index=True,
+        column_config={
+            "what": st.column_config.TextColumn(title, width=180),
+            "value": st.column_config.TextColumn(""),
+        },
+        key=f"facts_{title}",
+        alt=title,
+    )
 
 
 def _listed(value: object) -> object:
@@ -74,12 +83,6 @@ def _listed(value: object) -> object:
     if isinstance(value, list):
         return ", ".join("=".join(map(str, item)) if isinstance(item, tuple) else str(item) for item in value)
     return value
-
-
-FACTS_CONFIG = {
-    "what": st.column_config.TextColumn("", width="small"),
-    "value": st.column_config.TextColumn("", width="large"),
-}
 
 
 def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:

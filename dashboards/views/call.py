@@ -1,6 +1,5 @@
 """What was this one call? Who it was for, what it consumed, what it cost and how long it took."""
 
-import pyarrow as pa
 import streamlit as st
 
 from dashboards import data, display, filters, notices, tables
@@ -10,20 +9,20 @@ PARAMETER = "call"
 
 TOKEN_CLASSES = {
     "input_tokens": "Input",
-    "cache_read_input_tokens": "  of which read from the provider's cache",
-    "cache_write_input_tokens": "  of which written to the provider's cache",
-    "cache_write_1h_input_tokens": "    of which kept for an hour",
-    "audio_input_tokens": "  of which audio",
+    "cache_read_input_tokens": "of which cache read",
+    "cache_write_input_tokens": "of which cache write",
+    "cache_write_1h_input_tokens": "of which for an hour",
+    "audio_input_tokens": "of which audio in",
     "output_tokens": "Output",
-    "reasoning_output_tokens": "  of which reasoning",
-    "audio_output_tokens": "  of which audio",
+    "reasoning_output_tokens": "of which reasoning",
+    "audio_output_tokens": "of which audio out",
 }
 
 MONEY = {
     "effective_cost_usd": "Really owed",
     "list_cost_usd": "At list price",
-    "avoided_cost_usd": "Avoided by a cache hit or a downgrade",
-    "provider_cost_usd": "By the provider's own account",
+    "avoided_cost_usd": "Avoided",
+    "provider_cost_usd": "Provider says",
 }
 
 ATTEMPTS = {
@@ -68,7 +67,7 @@ def _dialog(identity: str) -> None:
         notices.collector_trouble(error)
         return
     if not found.row:
-        st.info("The ledger has no call of this id. It may be too old, or not booked yet.", icon="🔍")
+        st.info("The ledger has no call of this id. It may be too old, or not booked yet.")
         st.code(display.plain(identity), language=None)
         return
     row = found.row
@@ -102,66 +101,68 @@ def summary(row: data.Row) -> None:
 
 def consumed(row: data.Row) -> None:
     """Tokens by class, and money to the pico-dollar."""
-    tokens, amounts = st.columns(2)
-    with tokens:
-        st.markdown("**Tokens**")
-        st.dataframe(
-            pa.table(
-                {
-                    "class": [title for name, title in TOKEN_CLASSES.items() if row.get(name)],
-                    "tokens": [int(row[name]) for name in TOKEN_CLASSES if row.get(name)],
-                }
-            ),
-            hide_index=True,
-            column_config={"tokens": st.column_config.NumberColumn(format="%,d")},
-            key="call_tokens",
-            alt="Tokens by class",
-        )
-        st.caption(f"Usage: {display.escaped(row.get('usage_grade'))}")
-    with amounts:
-        st.markdown("**Money**, USD")
-        paid = {
-            title: display.usd_exact(data.money(row[name]))
-            for name, title in MONEY.items()
-            if row.get(name) is not None
-        }
-        st.dataframe(
-            tables.facts(paid), hide_index=True, column_config=tables.FACTS_CONFIG, key="call_money",
-            alt="What it cost, to the pico-dollar",
-        )  # fmt: skip
-        st.caption(
-            f"Price: {display.escaped(row.get('price_grade'))}, "
-            f"version {display.escaped(row.get('price_version'))}"
+    tokens = {title: f"{int(row[name]):,}" for name, title in TOKEN_CLASSES.items() if row.get(name)}
+    amounts = {
+        title: f"{display.usd_exact(data.money(row[name]))} USD"
+        for name, title in MONEY.items()
+        if row.get(name) is not None
+    }
+    with st.grid(2, min_column_width=300):
+        tables.facts("Tokens", tokens | {"Usage is": row.get("usage_grade") or "nothing was consumed"})
+        tables.facts(
+            "Money",
+            amounts | {"Price is": row.get("price_grade"), "Price version": row.get("price_version")},
         )
 
 
 def particulars(row: data.Row) -> None:
     """Everything else that the ledger knows of it, in groups."""
-    zone = filters.zone()
-    groups = {
-        "Whose": ("tenant", "team", "user_id", "agent", "conversation_id", "conversation_source", "task_id",
-                  "tags", "key_id"),
-        "What": ("api", "stream", "request_model", "response_model", "provider_name", "upstream",
-                 "downgraded_from", "cache", "finish_reasons", "tool_names"),
-        "How it ended": ("outcome", "outcome_reason", "http_status", "error_type"),
-        "Time": ("started_at", "duration_ms", "time_to_first_chunk_ms", "overhead_us", "chunks",
-                 "request_bytes", "response_bytes"),
-        "Trace": ("trace_id", "span_id", "parent_span_id", "gen_ai_span_id", "response_id"),
-    }  # fmt: skip
-    for title, names in groups.items():
-        st.markdown(f"**{title}**")
-        known = {
-            name: display.moment(row[name], zone) if name.endswith("_at") else row[name]
-            for name in names
-            if row.get(name) not in (None, "", [], {})
-        }
-        st.dataframe(
-            tables.facts(known),
-            hide_index=True,
-            column_config=tables.FACTS_CONFIG,
-            key=f"call_{title}",
-            alt=title,
-        )
+    groups: dict[str, dict[str, object]] = {
+        "For whom": {
+            "Tenant": row.get("tenant"),
+            "Team": row.get("team"),
+            "User": row.get("user_id"),
+            "Agent": row.get("agent"),
+            "Conversation": row.get("conversation_id"),
+            "known from": row.get("conversation_source"),
+            "Task": row.get("task_id"),
+            "Tags": row.get("tags"),
+            "Key": row.get("key_id"),
+        },
+        "What": {
+            "API": row.get("api"),
+            "Streamed": "yes" if row.get("stream") else "no",
+            "Model asked for": row.get("request_model"),
+            "Model that answered": row.get("response_model"),
+            "Downgraded from": row.get("downgraded_from"),
+            "Provider": row.get("provider_name"),
+            "Upstream": row.get("upstream"),
+            "Our cache": row.get("cache"),
+            "Finish reasons": row.get("finish_reasons"),
+            "Tools called": row.get("tool_names"),
+        },
+        "How it went": {
+            "Started": display.moment(row["started_at"], filters.zone()),
+            "Took": display.duration(row["duration_ms"]),
+            "First chunk after": display.duration(row.get("time_to_first_chunk_ms")),
+            "Added by Bursar": f"{int(row.get('overhead_us') or 0):,} µs",
+            "Outcome": row["outcome"],
+            "because": row.get("outcome_reason"),
+            "HTTP status": row.get("http_status"),
+            "Error": row.get("error_type"),
+        },
+        "Trace": {
+            "Trace": row.get("trace_id"),
+            "Span": row.get("span_id"),
+            "Parent span": row.get("parent_span_id"),
+            "Model's span": row.get("gen_ai_span_id"),
+            "Response": row.get("response_id"),
+        },
+    }
+    with st.grid(2, min_column_width=300):
+        for title, pairs in groups.items():
+            known = {name: value for name, value in pairs.items() if value not in (None, "", [], {})}
+            tables.facts(title, known)
     if row.get("conversation_id"):
         st.button(
             "All calls of this conversation",

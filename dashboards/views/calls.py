@@ -47,13 +47,13 @@ def page() -> None:
     if not found.table.num_rows and not cursors:
         notices.empty(scope)
         return
-    in_scope = totals.row
+    calls = int(totals.row["calls"])
+    spent = display.usd_exact(data.money(totals.row["effective_cost_usd"]))
     st.caption(
         display.escaped(
-            f"{in_scope['calls']:,} calls · "
-            f"{display.usd_exact(data.money(in_scope['effective_cost_usd']))} USD · newest first, page "
-            f"{len(cursors) + 1} of {max(1, -(-in_scope['calls'] // PAGE_SIZE)):,} · "
-            f"as of {notices.drawn_at([found])}. Click a row for everything about a call."
+            f"Ledger: {spent} USD · {display.counted(calls, 'call')}, newest first · "
+            f"page {len(cursors) + 1} of {max(1, -(-calls // PAGE_SIZE)):,} · "
+            f"as of {notices.drawn_at([found])}. Click one to see everything about it."
         )
     )
     table(found, scope)
@@ -72,7 +72,7 @@ def table(found: data.Answer, scope: Scope) -> None:
         height=520,
         column_config=tables.column_config(TABLE, scope.zone_name),
         on_select=lambda: _choose(key, identities),
-        selection_mode="single-row",
+        selection_mode="single-cell",
         key=key,
         alt="Calls, newest first",
     )
@@ -121,9 +121,8 @@ def _cursors(scope: Scope) -> list[str]:
 
 
 def _choose(key: str, identities: list[str]) -> None:
-    rows = st.session_state[key].selection.rows
-    if rows and rows[0] < len(identities):
-        st.query_params[call.PARAMETER] = identities[rows[0]]
+    for row, _ in st.session_state[key].selection.cells:
+        st.query_params[call.PARAMETER] = identities[row]
         st.session_state["call_chosen"] = True
 
 

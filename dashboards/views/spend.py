@@ -9,7 +9,17 @@ from dashboards import charts, data, display, filters, notices, tables
 from dashboards.scope import DIMENSIONS
 from dashboards.spending import BREAKDOWNS, MAX_ROWS, Spending, spending
 
-SPLITS = ("request_model", "agent", "team", "provider_name", "user_id", "tenant", "api", "outcome")
+SPLITS = {
+    "model": "request_model",
+    "agent": "agent",
+    "team": "team",
+    "provider": "provider_name",
+    "user": "user_id",
+    "tenant": "tenant",
+    "API": "api",
+    "outcome": "outcome",
+}
+"""What the course of spend can be split by: the word in the address, and the dimension."""
 
 TABLE = {
     "calls": "Calls",
@@ -29,8 +39,7 @@ def page() -> None:
     """Everything below the bar of filters."""
     scope = filters.scope()
     try:
-        split = st.session_state.get("split") or SPLITS[0]
-        found = spending(scope, split)
+        found = spending(scope, chosen_split())
         notices.simulated(scope)
     except data.CollectorError as error:
         notices.collector_trouble(error)
@@ -49,18 +58,24 @@ def page() -> None:
     details(found)
 
 
+def chosen_split() -> str:
+    """What the course is split by. The widget comes later, so a first visit reads the address itself."""
+    split = st.session_state.get("split") or st.query_params.get("split") or ""
+    return SPLITS.get(split, "request_model")
+
+
 def tiles(found: Spending) -> None:
     """The figures of the period, each against the period of the same length before."""
     now, before = found.total, found.earlier.row
-    since = f"vs {display.span(found.scope.window.span)} before"
+    period = display.span(found.scope.window.span)
 
     def tile(title: str, value: str, delta: str | None, meaning: str, **more: Any) -> None:
         st.metric(
             title,
             display.escaped(value),
             0 if delta and delta.startswith(("+0.0 ", "-0.0 ")) else delta,
-            help=meaning,
-            delta_description=since if delta else "nothing to compare with",
+            help=f"{meaning}. Compared with the {period} before.",
+            delta_description="vs prior" if delta else "no prior",
             border=True,
             height="stretch",
             **more,
@@ -79,8 +94,6 @@ def tiles(found: Spending) -> None:
             display.change(spent, spent_before),
             f"What is really owed, exactly {display.escaped(display.usd_exact(spent))} USD",
             delta_color="inverse",
-            chart_data=found.trend("effective_cost_usd"),
-            chart_type="area",
         )
         tile(
             "Calls",
@@ -88,8 +101,6 @@ def tiles(found: Spending) -> None:
             display.change(calls, figure(before, "calls")),
             f"{calls:,} calls, of which {failed:,} failed ({display.escaped(display.share(failed, calls))})",
             delta_color="off",
-            chart_data=found.trend("calls"),
-            chart_type="area",
         )
         tile(
             "Tokens",
@@ -98,8 +109,6 @@ def tiles(found: Spending) -> None:
             f"{figure(now, 'input_tokens'):,} in, {figure(now, 'output_tokens'):,} out "
             f"(of which {figure(now, 'reasoning_output_tokens'):,} for reasoning)",
             delta_color="off",
-            chart_data=found.trend("input_tokens", "output_tokens"),
-            chart_type="area",
         )
         for title, part, whole, color, what in (
             ("Cached input", "cache_read_input_tokens", "input_tokens", "normal",
@@ -132,9 +141,12 @@ def ledger_line(found: Spending) -> None:
     exact = " · ".join(
         f"{display.usd_exact(data.money(found.total[column]))} USD {what}" for column, what in amounts
     )
+    calls = int(found.total["calls"])
     when = f"{display.moment(window.since, zone)} to {display.moment(window.until, zone)}"
     drawn = notices.drawn_at(found.answers)
-    st.caption(display.escaped(f"Ledger: {exact} · {found.total['calls']:,} calls · {when} · as of {drawn}"))
+    st.caption(
+        display.escaped(f"Ledger: {exact} · {display.counted(calls, 'call')} · {when} · as of {drawn}")
+    )
     if found.disagreement:
         notices.moving(found.disagreement)
 
@@ -142,12 +154,11 @@ def ledger_line(found: Spending) -> None:
 def over_time(found: Spending) -> None:
     """Spend per step of time, coloured by what the reader chooses."""
     with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**Spend per {found.scope.window.bucket}**, USD")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Spend per {found.scope.window.bucket}**, USD, by")
             st.selectbox(
                 "Split by",
-                SPLITS,
-                format_func=lambda name: f"by {DIMENSIONS[name].lower()}",
+                list(SPLITS),
                 key="split",
                 label_visibility="collapsed",
                 width=180,
@@ -165,7 +176,7 @@ def over_time(found: Spending) -> None:
 def breakdown(found: Spending, dimension: str) -> None:
     """Who spent most; a click on a bar narrows the page to it."""
     bars = found.amounts(dimension)
-    with st.container(border=True):
+    with st.container(border=True, height="stretch"):
         st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")
         # The key moves on with every click: a chart that kept its selection would fire it again.
         key = f"bars_{dimension}_{st.session_state.get('clicks', 0)}"
@@ -186,7 +197,7 @@ def details(found: Spending) -> None:
     title = DIMENSIONS[dimension]
     answer = found.breakdowns[dimension]
     with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**Every {title.lower()}**" + (f", first {MAX_ROWS}" if _cut(answer) else ""))
             st.download_button(
                 "CSV",

@@ -158,9 +158,9 @@ class FakeCollector:
 
     def call_list(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Calls, newest first."""
-        newest = sorted(rows, key=lambda row: row["call_id"], reverse=True)
+        newest = sorted(rows, key=lambda row: (row["started_at"], row["call_id"]), reverse=True)
         if before := query.get("before"):
-            newest = [row for row in newest if row["call_id"] < before]
+            newest = newest[1 + [row["call_id"] for row in newest].index(before) :]
         return _calls_table(newest[: int(query.get("limit", 100))])
 
     def values(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
@@ -227,7 +227,7 @@ class FakeCollector:
         return Response(out.getvalue(), media_type="application/vnd.apache.arrow.stream")
 
 
-_SUM_TYPES = {name: pa.int64() for name in COUNTS} | {name: SUM for name in AMOUNTS}
+_SUM_TYPES = {name: pa.int64() for name in COUNTS} | dict.fromkeys(AMOUNTS, SUM)
 
 
 def _sums(rows: Sequence[Row]) -> Row:
@@ -270,7 +270,9 @@ def _matches(row: Row, query: Any) -> bool:
 def _served() -> Iterator[FakeCollector]:
     fake = FakeCollector()
     app = Starlette(routes=[Route("/v1/questions/{name}", fake.question)])
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off", ws="none")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
