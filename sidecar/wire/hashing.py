@@ -14,7 +14,8 @@ from typing import Final
 from zlib import crc32
 
 _BITS: Final = (1 << 63) - 1
-_ODD: Final = 0x9E3779B97F4A7C15
+_CHAIN: Final = 2_654_435_761
+_WORD: Final = 2_246_822_519
 _SEEDS: Final = {role: crc32(role.encode()) for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -26,8 +27,7 @@ def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
     if marks:
         seed = crc32(marks.encode("utf-8", "replace"), seed)
     text = text.strip()
-    mixed = (previous ^ (len(text) << 32 | crc32(text, seed))) * _ODD + 1
-    return (mixed ^ mixed >> 31) & _BITS or 1
+    return (previous * _CHAIN + crc32(text, seed) * _WORD + len(text)) & _BITS or 1
 
 
 def media_mark(raw: bytes) -> str:

@@ -12,6 +12,7 @@ from sidecar.wire.facts import InvalidRequest, RequestFacts
 from sidecar.wire.paths import api_of, model_in, streams
 from sidecar.wire.request_fields import bounded_metadata, conversation_of, stop_sequences
 from sidecar.wire.requests import REQUEST_READERS
+from sidecar.wire.rewrite import with_model
 from sidecar.wire.strict import top_level
 
 _MOST_CHARS: Final = 256
@@ -68,9 +69,13 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
     api = api_of(path)
     try:
         fields = top_level(body)
-        if api in REQUEST_READERS and ("model" in fields or api != "raw"):
-            facts = REQUEST_READERS[api](fields if "model" in fields else {**fields, "model": _quoted(path)})
-            facts.model = facts.model if "model" in fields else model_in(path)
+        if api in REQUEST_READERS:
+            named = "model" in fields
+            if not named:
+                body = with_model(body, model_in(path) or "unknown")
+                fields = top_level(body)
+            facts = REQUEST_READERS[api](fields, body)
+            facts.model = facts.model if named else model_in(path)
             facts.stream = facts.stream or streams(path)
             return facts
     except (InvalidRequest, ValueError):
@@ -84,10 +89,6 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
     if isinstance(asked, dict):
         _read_any(asked, facts)
     return facts
-
-
-def _quoted(path: str) -> msgspec.Raw:
-    return msgspec.Raw(msgspec.json.encode(model_in(path) or "unknown"))
 
 
 def _read_any(asked: dict[str, Any], facts: RequestFacts) -> None:

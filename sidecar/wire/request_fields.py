@@ -6,10 +6,11 @@ from typing import Any, Final
 from msgspec import Raw
 
 from sidecar.wire.facts import InvalidRequest, RequestFacts
-from sidecar.wire.strict import MAX_DEPTH, Fields, checked, decode_value
+from sidecar.wire.strict import MAX_DEPTH, Fields, check_depth, checked, decode_value
 
 MAX_MODEL_CHARS: Final = 256
 MAX_MESSAGES: Final = 10_000
+MAX_CHOICES: Final = 1024
 _MAX_METADATA: Final = 16
 _MAX_METADATA_KEY: Final = 64
 _MAX_METADATA_VALUE: Final = 512
@@ -31,23 +32,29 @@ _ROUTING_FIELDS: Final = frozenset(
 )  # fmt: skip
 _ROUTING_PREFIXES: Final = ("aws_", "azure_", "litellm_", "sagemaker_", "vertex_", "watsonx_")
 
-ORDINARY_FIELDS: Final = frozenset(
+_DECODED_FIELDS: Final = frozenset(
     {
-        "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature",
-        "top_p", "top_k", "n", "stop", "seed", "tools", "tool_choice", "parallel_tool_calls", "response_format",
-        "user", "metadata", "system", "input", "instructions", "store", "reasoning", "reasoning_effort", "text",
-        "max_output_tokens", "presence_penalty", "frequency_penalty", "logprobs", "service_tier",
+        "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens",
+        "temperature", "top_p", "top_k", "n", "stop", "seed", "tools", "functions", "response_format", "user", "metadata",
+        "system", "input", "prompt", "instructions", "reasoning", "reasoning_effort", "text", "presence_penalty",
+        "frequency_penalty", "service_tier", "stop_sequences", "output_config", "output_format", "conversation",
     }
 )  # fmt: skip
+"""Fields that every reader that meets them decodes, and so checks, or that hold a scalar."""
 
 
-def refuse_routing_fields(fields: Fields) -> None:
-    """Refuse a body that names a host, a provider account or credentials.
+def check_fields(fields: Fields) -> None:
+    """Refuse a body that names a host, a provider account or credentials, or nests too deeply unread.
 
     Raises:
         InvalidRequest: it does.
     """
-    for name in fields.keys() - ORDINARY_FIELDS:
+    if _DECODED_FIELDS.issuperset(fields):
+        return
+    for name in fields.keys() - _DECODED_FIELDS:
+        raw = fields[name]
+        if memoryview(raw).nbytes >= _SMALL:
+            check_depth(raw, name)
         if name in _ROUTING_FIELDS or name.startswith(_ROUTING_PREFIXES):
             raise InvalidRequest(
                 f"{name} is not allowed here: where a call goes is set in the configuration.", name
@@ -71,6 +78,11 @@ def read_model(fields: Fields) -> str:
     if len(model) > MAX_MODEL_CHARS:
         raise InvalidRequest(f"model must be at most {MAX_MODEL_CHARS} characters.", "model")
     return model
+
+
+def usable_model(model: str) -> bool:
+    """Whether ``model`` can name a model: 1 to 256 characters, not all white space."""
+    return 0 < len(model) <= MAX_MODEL_CHARS and not model.isspace()
 
 
 def read_flag(fields: Fields, name: str) -> bool:
@@ -114,8 +126,8 @@ def read_choices(fields: Fields, name: str = "n") -> int:
     number = read_count(fields, name, least=1)
     if number is None:
         return 1
-    if number > 1024:
-        raise InvalidRequest(f"{name} must be at most 1024.", name)
+    if number > MAX_CHOICES:
+        raise InvalidRequest(f"{name} must be at most {MAX_CHOICES}.", name)
     return number
 
 
@@ -199,7 +211,7 @@ def read_tools(fields: Fields, facts: RequestFacts, *names: str) -> None:
             facts.has_tools = True
             facts.text_bytes += size
             if size >= _SMALL:
-                checked(raw, name)
+                check_depth(raw, name)
 
 
 def messages_of(raw: Raw | None, name: str) -> list[Any]:

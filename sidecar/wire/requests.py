@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sidecar.wire.anthropic import read_count_tokens_request, read_messages_request
+from sidecar.wire.chat_request import read_chat_request
 from sidecar.wire.facts import InvalidRequest, RequestFacts
-from sidecar.wire.openai_chat import read_chat_request
-from sidecar.wire.openai_prompt import read_completions_request, read_embeddings_request
-from sidecar.wire.openai_responses import read_responses_request
-from sidecar.wire.request_fields import refuse_routing_fields
-from sidecar.wire.strict import Fields, check_depths, top_level
+from sidecar.wire.messages_request import read_count_tokens_request, read_messages_request
+from sidecar.wire.prompt_request import read_completions_request, read_embeddings_request
+from sidecar.wire.request_fields import check_fields
+from sidecar.wire.responses_request import read_responses_request
+from sidecar.wire.strict import Fields, top_level
 
-REQUEST_READERS: Final[Mapping[str, Callable[[Fields], RequestFacts]]] = MappingProxyType(
+REQUEST_READERS: Final[Mapping[str, Callable[[Fields, bytes], RequestFacts]]] = MappingProxyType(
     {
         "openai.chat": read_chat_request,
         "openai.completions": read_completions_request,
@@ -22,19 +22,6 @@ REQUEST_READERS: Final[Mapping[str, Callable[[Fields], RequestFacts]]] = Mapping
         "anthropic.count_tokens": read_count_tokens_request,
     }
 )
-
-_DECODED: Final = (
-    "model",
-    "messages",
-    "input",
-    "prompt",
-    "tools",
-    "metadata",
-    "stop",
-    "response_format",
-    "system",
-)
-"""Fields whose depth the readers check while they decode them."""
 
 
 def read_request(api: str, body: bytes, *, path: str = "", content_type: str = "") -> RequestFacts:
@@ -54,10 +41,8 @@ def read_request(api: str, body: bytes, *, path: str = "", content_type: str = "
 
         return read_raw_request(path, body, content_type)
     fields = top_level(body)
-    refuse_routing_fields(fields)
-    if len(body) > 126:
-        check_depths(fields, _DECODED)
+    check_fields(fields)
     try:
-        return REQUEST_READERS[api](fields)
+        return REQUEST_READERS[api](fields, body)
     except UnicodeEncodeError:
         raise InvalidRequest("The body holds text that is not valid Unicode.") from None

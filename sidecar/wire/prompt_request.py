@@ -1,8 +1,8 @@
 """OpenAI completions and embeddings: a prompt instead of messages."""
 
+from sidecar.wire.chat_request import asks_for_usage, embedded_text
 from sidecar.wire.facts import InvalidRequest, RequestFacts
 from sidecar.wire.hashing import fold
-from sidecar.wire.openai_chat import asks_for_usage, embedded_text
 from sidecar.wire.request_fields import (
     read_attributes,
     read_choices,
@@ -18,7 +18,7 @@ _DEFAULT_COMPLETION_TOKENS = 16
 """What a completion may write when nothing is said (platform.openai.com/docs/api-reference/completions)."""
 
 
-def read_completions_request(fields: Fields) -> RequestFacts:
+def read_completions_request(fields: Fields, body: bytes) -> RequestFacts:
     """The facts of a ``/v1/completions`` body.
 
     Raises:
@@ -44,7 +44,7 @@ def read_completions_request(fields: Fields) -> RequestFacts:
     return facts
 
 
-def read_embeddings_request(fields: Fields) -> RequestFacts:
+def read_embeddings_request(fields: Fields, body: bytes) -> RequestFacts:
     """The facts of a ``/v1/embeddings`` body.
 
     Raises:

@@ -1,0 +1,261 @@
+"""OpenAI chat completions: what a request asks.
+
+An ordinary body is decoded by type in one pass. A body with fields or values that
+this does not know is read field by field, which is slower and says exactly what is
+wrong. Both ways must give the same facts, hashes included.
+"""
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from sidecar.wire.facts import RequestFacts
+from sidecar.wire.hashing import call_mark, fold, media_mark
+from sidecar.wire.request_fields import (
+    MAX_CHOICES,
+    check_number,
+    messages_of,
+    read_attributes,
+    read_choices,
+    read_count,
+    read_flag,
+    read_model,
+    read_owner,
+    read_tools,
+    stop_sequences,
+    usable_model,
+)
+from sidecar.wire.strict import Fields, checked, value
+
+MEDIA_PARTS: Final = frozenset(
+    {"image_url", "input_image", "image", "file", "input_file", "document", "video_url", "input_audio"}
+)
+_REMOTE: Final = ('"http://', '"https://', '"file:', '"ftp://')
+
+
+class _Function(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: str = ""
+    arguments: str = ""
+
+
+class _ToolCall(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    id: str | None = None
+    type: str = ""
+    function: _Function | None = None
+    index: int = 0
+
+
+class _Part(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    type: str
+    text: str
+
+
+class _Message(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: str
+    content: str | list[_Part] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+    refusal: str | None = None
+
+
+class _Chat(msgspec.Struct, gc=False):
+    model: str
+    messages: list[_Message]
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    service_tier: str | None = None
+    user: str | None = None
+
+
+_decode_chat: Final = msgspec.json.Decoder(_Chat).decode
+_UNTYPED: Final = frozenset({"top_k", "safety_identifier", "metadata", "dimensions", "previous_response_id"})
+_OTHERS: Final = frozenset({"stream_options", "stop", "response_format", "tools", "functions", "n"})
+
+
+def read_chat_request(fields: Fields, body: bytes) -> RequestFacts:
+    """The facts of a ``/v1/chat/completions`` body, given with its ``fields``.
+
+    Raises:
+        InvalidRequest: a field that we rely on is not what the API defines.
+    """
+    try:
+        chat = _decode_chat(body)
+    except (msgspec.DecodeError, RecursionError):
+        return _read_carefully(fields)
+    names = fields.keys()
+    cap = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
+    choices = 1 if chat.n is None else chat.n
+    usual = (cap is None or cap >= 0) and 0 < choices <= MAX_CHOICES and usable_model(chat.model)
+    if not usual or not _UNTYPED.isdisjoint(names):
+        return _read_carefully(fields)
+    facts = RequestFacts("openai.chat", chat.model, chat.stream is True, cap, choices)
+    attributes = facts.attributes
+    if chat.temperature is not None:
+        attributes["temperature"] = chat.temperature
+    if chat.top_p is not None:
+        attributes["top_p"] = chat.top_p
+    if chat.frequency_penalty is not None:
+        attributes["frequency_penalty"] = chat.frequency_penalty
+    if chat.presence_penalty is not None:
+        attributes["presence_penalty"] = chat.presence_penalty
+    if chat.seed is not None:
+        attributes["seed"] = chat.seed
+    if chat.reasoning_effort is not None:
+        attributes["reasoning_level"] = chat.reasoning_effort[:64]
+    if chat.service_tier is not None:
+        attributes["service_tier"] = chat.service_tier[:64]
+    if cap is not None:
+        attributes["max_tokens"] = cap
+    if chat.user:
+        facts.user = chat.user[:512]
+    _hash_messages(chat.messages, facts)
+    if not _OTHERS.isdisjoint(names):
+        _read_others(fields, facts)
+    return facts
+
+
+def _read_carefully(fields: Fields) -> RequestFacts:
+    facts = RequestFacts("openai.chat", read_model(fields))
+    facts.attributes = attributes = read_attributes(fields)
+    rolling = 0
+    for message in messages_of(fields.get("messages"), "messages"):
+        rolling = _read_message(message, rolling, facts)
+    facts.stream = read_flag(fields, "stream")
+    cap = read_count(fields, "max_completion_tokens")
+    if cap is None:
+        cap = read_count(fields, "max_tokens")
+    if cap is not None:
+        facts.max_output_tokens = attributes["max_tokens"] = cap
+    facts.choice_count = read_choices(fields)
+    _read_others(fields, facts)
+    read_owner(fields, facts)
+    return facts
+
+
+def _read_others(fields: Fields, facts: RequestFacts) -> None:
+    """Read what few requests have."""
+    if "stream_options" in fields:
+        facts.include_usage = asks_for_usage(fields)
+    if "n" in fields:
+        facts.attributes["choice_count"] = facts.choice_count
+    if sequences := stop_sequences(value(fields, "stop")):
+        facts.attributes["stop_sequences"] = sequences
+    if "response_format" in fields:
+        _read_format(value(fields, "response_format"), facts)
+    read_tools(fields, facts, "tools", "functions")
+
+
+def asks_for_usage(fields: Fields) -> bool:
+    """Whether the agent itself asked for usage at the end of its stream."""
+    options = value(fields, "stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def _read_format(wanted: object, facts: RequestFacts) -> None:
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if isinstance(kind, str):
+        facts.attributes["output_type"] = "json" if kind.startswith("json") else kind[:64]
+        facts.wants_json_schema = kind == "json_schema"
+
+
+def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
+    check_number(messages, "messages")
+    rolling = size = 0
+    hashes = facts.message_hashes
+    for message in messages:
+        content = message.content
+        if content.__class__ is not str:
+            content = "".join([part.text for part in content]) if content else ""  # type: ignore[union-attr]
+        text = content.encode()  # type: ignore[union-attr]
+        size += len(text)
+        marks = message.tool_call_id or ""
+        if message.tool_calls:
+            for call in message.tool_calls:
+                function = call.function or _Function()
+                marks += call_mark(call.id or "", function.name)
+                size += len(function.name) + len(function.arguments.encode())
+        rolling = fold(rolling, message.role, text, marks)
+        hashes.append(rolling)
+    facts.text_bytes += size
+
+
+def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) -> int:
+    text, marks = read_content(message.get("content"), facts)
+    call_id = message.get("tool_call_id")
+    if isinstance(call_id, str):
+        marks = call_id + marks
+    calls = message.get("tool_calls")
+    legacy = message.get("function_call")
+    for call in calls if isinstance(calls, list) else [{"function": legacy}] if legacy else []:
+        function = call.get("function") if isinstance(call, dict) else None
+        if isinstance(function, dict):
+            name, arguments = str(function.get("name") or ""), str(function.get("arguments") or "")
+            marks += call_mark(str(call.get("id") or ""), name)
+            facts.text_bytes += len(name) + len(arguments.encode("utf-8", "replace"))
+    encoded = text.encode("utf-8", "replace")
+    facts.text_bytes += len(encoded)
+    rolling = fold(rolling, str(message.get("role") or ""), encoded, marks)
+    facts.message_hashes.append(rolling)
+    return rolling
+
+
+def read_content(content: object, facts: RequestFacts) -> tuple[str, str]:
+    """The text of a message and the marks of its media; notes what a model needs to read them."""
+    if isinstance(content, str):
+        return content, ""
+    texts: list[str] = []
+    marks = ""
+    for part in content if isinstance(content, list) else []:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict):
+            text = part.get("text")
+            if isinstance(text, str):
+                texts.append(text)
+            elif isinstance(part.get("refusal"), str):
+                texts.append(part["refusal"])
+            elif part.get("type") not in ("thinking", "reasoning"):
+                marks += note_media(part, facts)
+    return "".join(texts), marks
+
+
+def note_media(part: dict[str, Any], facts: RequestFacts) -> str:
+    """Note a part that is not text; its mark for the hash."""
+    raw = msgspec.json.encode(part)
+    head = raw[:65536].decode("utf-8", "replace")
+    if part.get("type") in MEDIA_PARTS:
+        facts.has_images = True
+    if any(scheme in head for scheme in _REMOTE):
+        facts.has_remote_media = True
+    return media_mark(raw)
+
+
+def embedded_text(raw: Raw, name: str, facts: RequestFacts) -> int:
+    """Read a prompt or an embedding input: text, or tokens, or lists of these.
+
+    Returns:
+        How many prompts it holds.
+    """
+    prompt = checked(raw, name)
+    prompts = prompt if isinstance(prompt, list) else [prompt]
+    if prompts and all(isinstance(member, int) for member in prompts):
+        prompts = [prompts]
+    for member in prompts:
+        if isinstance(member, str):
+            facts.text_bytes += len(member.encode("utf-8", "replace"))
+        elif isinstance(member, list):
+            facts.text_bytes += 4 * len(member)  # Tokens: about four bytes of text each.
+        elif isinstance(member, dict):
+            text, _ = read_content([member], facts)
+            facts.text_bytes += len(text.encode("utf-8", "replace"))
+    return max(1, len(prompts))

@@ -1,0 +1,157 @@
+"""Anthropic messages and token counting: what a request asks."""
+
+import json
+import re
+from typing import Any, Final
+
+import msgspec
+
+from sidecar.wire.chat_request import note_media
+from sidecar.wire.facts import InvalidRequest, RequestFacts
+from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.request_fields import (
+    bounded_metadata,
+    check_number,
+    conversation_of,
+    messages_of,
+    read_attributes,
+    read_count,
+    read_flag,
+    read_model,
+    read_tools,
+    stop_sequences,
+)
+from sidecar.wire.strict import Fields, value
+
+_SESSION: Final = re.compile(r"_session_([0-9a-fA-F-]{8,64})$")
+"""Claude Code writes ``user_<hash>_account_<id>_session_<id>`` as its user id."""
+
+
+class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    role: str
+    content: str
+
+
+_decode_plain: Final = msgspec.json.Decoder(list[_Plain]).decode
+
+
+def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
+    """The facts of a ``/v1/messages`` body.
+
+    Raises:
+        InvalidRequest: a field that we rely on is not what the API defines.
+    """
+    facts = RequestFacts("anthropic.messages", read_model(fields))
+    facts.attributes = attributes = read_attributes(fields)
+    facts.stream = read_flag(fields, "stream")
+    cap = read_count(fields, "max_tokens")
+    if cap is not None:
+        facts.max_output_tokens = attributes["max_tokens"] = cap
+    _read_messages(fields, facts)
+    if "system" in fields:
+        read_blocks(value(fields, "system"), facts)
+    if sequences := stop_sequences(value(fields, "stop_sequences")):
+        attributes["stop_sequences"] = sequences
+    config = value(fields, "output_config")
+    wanted = value(fields, "output_format") or (config.get("format") if isinstance(config, dict) else None)
+    if isinstance(wanted, dict):
+        attributes["output_type"] = "json"
+        facts.wants_json_schema = True
+    if isinstance(config, dict) and isinstance(config.get("effort"), str):
+        attributes["reasoning_level"] = config["effort"][:64]
+    read_tools(fields, facts, "tools")
+    _read_owner(fields, facts)
+    return facts
+
+
+def read_count_tokens_request(fields: Fields, body: bytes) -> RequestFacts:
+    """The facts of a ``/v1/messages/count_tokens`` body, which costs nothing.
+
+    Raises:
+        InvalidRequest: a field that we rely on is not what the API defines.
+    """
+    facts = read_messages_request(fields, body)
+    facts.api = "anthropic.count_tokens"
+    facts.max_output_tokens = 0
+    return facts
+
+
+def _read_owner(fields: Fields, facts: RequestFacts) -> None:
+    facts.metadata = bounded_metadata(value(fields, "metadata"))
+    facts.user = user = facts.metadata.get("user_id", "")
+    facts.conversation_id = conversation_of(facts.metadata)
+    if facts.conversation_id or not user:
+        return
+    if found := _SESSION.search(user):
+        facts.conversation_id = found[1]
+    elif user.startswith("{"):
+        try:
+            session = json.loads(user).get("session_id")
+        except (ValueError, AttributeError):
+            return
+        if isinstance(session, str):
+            facts.conversation_id = session[:256]
+
+
+def _read_messages(fields: Fields, facts: RequestFacts) -> None:
+    raw = fields.get("messages")
+    rolling = 0
+    try:
+        plain = _decode_plain(raw or b"")
+    except (msgspec.DecodeError, RecursionError):
+        for message in messages_of(raw, "messages"):
+            text, marks = read_blocks(message.get("content"), facts)
+            rolling = fold(rolling, str(message.get("role") or ""), text, marks)
+            facts.message_hashes.append(rolling)
+        return
+    check_number(plain, "messages")
+    for message in plain:
+        text = message.content.encode()
+        facts.text_bytes += len(text)
+        rolling = fold(rolling, message.role, text)
+        facts.message_hashes.append(rolling)
+
+
+def read_blocks(content: object, facts: RequestFacts) -> tuple[bytes, str]:
+    """The text of a message and the marks of its tool calls, tool results and media.
+
+    Thinking and server-side tools are left out: agents need not send them back.
+
+    Raises:
+        InvalidRequest: a block is not an object.
+    """
+    if isinstance(content, str):
+        text = content.encode("utf-8", "replace")
+        facts.text_bytes += len(text)
+        return text, ""
+    texts: list[bytes] = []
+    marks = ""
+    for block in content if isinstance(content, list) else []:
+        if not isinstance(block, dict):
+            raise InvalidRequest("Each block of a message's content must be an object.", "messages")
+        kind = block.get("type")
+        if kind == "text":
+            text = str(block.get("text") or "").encode("utf-8", "replace")
+            facts.text_bytes += len(text)
+            texts.append(text)
+        elif kind == "tool_use":
+            marks += call_mark(str(block.get("id") or ""), str(block.get("name") or ""))
+            facts.text_bytes += len(msgspec.json.encode(block.get("input")))
+        elif kind == "tool_result":
+            inner, inner_marks = read_blocks(block.get("content"), facts)
+            texts.append(inner)
+            marks += f"{block.get('tool_use_id')}{inner_marks};"
+        elif kind in ("thinking", "redacted_thinking"):
+            facts.text_bytes += len(str(block.get("thinking") or "").encode("utf-8", "replace"))
+        elif kind in ("image", "document", "container_upload"):
+            marks += _read_media(block, facts)
+    return b"".join(texts), marks
+
+
+def _read_media(block: dict[str, Any], facts: RequestFacts) -> str:
+    source = block.get("source")
+    if isinstance(source, dict) and source.get("type") in ("text", "content"):
+        inner = source.get("data") if source["type"] == "text" else source.get("content")
+        text, marks = read_blocks(inner, facts)
+        return f"{len(text)}{marks};"
+    return note_media({key: block[key] for key in block if key != "cache_control"} | {"type": "image"}, facts)
