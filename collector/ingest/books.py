@@ -1,0 +1,378 @@
+"""The writer of the ledger: each batch of journal frames becomes rows, once.
+
+Rows, open intents and the new mark of every source are committed together, so whatever
+moment the process dies at, the next one goes on exactly after what the tables hold. What
+is remembered here (marks, open intents, bookings from intents) is a copy of the database's
+own tables, changed only after a commit.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from collector import logs
+from collector.domain.record import CallRecord
+from collector.ingest.clamp import clamped, sensible_instant
+from collector.ingest.crashed import presumed_record
+from collector.ingest.pairing import Batch, Mark, Note, Opened, take
+from collector.journal import Frame, decode_intent
+from collector.store import rollups, schema
+from collector.store.duckdb import Connection, Database, DatabaseError, UnfittingValue, told_apart
+
+_log = logs.get("collector.ingest")
+
+UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
+"""A value does not fit its Arrow column."""
+
+RecordSink = Callable[[Sequence[CallRecord]], object]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was done since the process started."""
+
+    calls: int = 0
+    attempts: int = 0
+    frames: int = 0
+    commits: int = 0
+    presumed: int = 0
+    corrected: int = 0
+    notes: dict[str, int] = field(default_factory=dict)
+    """Notes by reason."""
+    lost_frames: int = 0
+    """Frames that a gap or damage cost, as far as sequences tell."""
+    committed_at: float = 0.0
+    """Unix time of the last commit."""
+
+
+_FRAMES_AT_ONCE = 1024
+"""Frames decoded and turned into columns together."""
+
+
+@dataclass(slots=True)
+class Entry(Batch):
+    """A batch on its way into the tables, as columns."""
+
+    calls: list[pa.RecordBatch] = field(default_factory=list)
+    attempts: list[pa.RecordBatch] = field(default_factory=list)
+    contents: list[tuple[str, int, str | None, str | None]] = field(default_factory=list)
+    oldest_us: int = 1 << 62
+    """The earliest start among its calls."""
+    booked: list[CallRecord] = field(default_factory=list)
+    """Its records, where somebody wants to be told of them."""
+
+
+class Books:
+    """Books journal frames into a database.
+
+    Every method may be called from any thread; writers take turns.
+
+    Args:
+        database: open and at the present schema.
+        now_us: the clock, for notes and for instants that cannot be true.
+        on_records: told of every batch of records after it is committed.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        on_records: RecordSink | None = None,
+    ) -> None:
+        self.database = database
+        self.turn = threading.RLock()
+        """Held while the writer's connection is in use."""
+        self.counts = Counts()
+        self.marks: dict[str, Mark] = {}
+        self.opened: dict[str, Opened] = {}
+        self.presumed: set[str] = set()
+        self._levels: dict[str, rollups.Mark] = {}
+        self._now_us = now_us
+        self._on_records = on_records
+        self.reload()
+
+    def reload(self) -> None:
+        """Take marks and open intents from the database again."""
+        with self.turn:
+            query = self.database.connection.execute
+            self.marks = {
+                row[0]: Mark(*row[1:])
+                for row in query(
+                    "SELECT source, remote, sequence, segment, position, ended FROM sources"
+                ).fetchall()
+            }
+            self.opened = {
+                row[0]: Opened(*row)
+                for row in query(
+                    "SELECT call_id, source, epoch_us(started_at), intent FROM pending"
+                ).fetchall()
+            }
+            self.presumed = {row[0] for row in query("SELECT call_id FROM presumed").fetchall()}
+            self._levels = rollups.load_marks(self.database.connection)
+
+    # -- what comes in
+
+    def begin(self) -> "Entry":
+        """An empty batch to add to."""
+        return Entry()
+
+    def take(self, entry: "Entry", source: str, frames: Sequence[Frame], mark: Mark) -> None:
+        """Add the frames of ``source`` to ``entry``; see `collector.ingest.pairing.take`."""
+        for start in range(0, len(frames), _FRAMES_AT_ONCE):
+            part = frames[start : start + _FRAMES_AT_ONCE]
+            take(entry, source, part, entry.marks.get(source, mark), self.opened, self.presumed)
+            self._stage(entry)
+
+    def presume(self, batch: Entry, opened: Iterable[Opened]) -> None:
+        """Book calls from their intents alone: no record of them will come, as far as anyone can tell."""
+        for intent in opened:
+            try:
+                record = presumed_record(decode_intent(intent.intent))
+            except (ValueError, TypeError, IndexError) as error:
+                batch.notes.append(Note(intent.source, "undecodable", f"intent: {str(error)[:200]}", 1))
+                batch.settled.append(intent.call_id)
+                continue
+            batch.presumed.append(intent)
+            batch.records.append(record)
+            batch.settled.append(intent.call_id)
+
+    def enter(self, batch: Entry) -> None:
+        """Commit ``batch``: all of it, or, with an exception, nothing.
+
+        Raises:
+            StoreError: the database would not take it; the batch can be entered again later.
+        """
+        self._stage(batch)
+        with self.turn:
+            try:
+                self._commit(batch)
+            except (DatabaseError, MemoryError) as error:
+                raise told_apart(error, self.database.path) from error
+            self._remember(batch)
+        if self._on_records is not None and batch.booked:
+            self._on_records(batch.booked)
+
+    def write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one parameterised statement for each of ``rows``, in one transaction.
+
+        Raises:
+            StoreError: it was not done.
+        """
+        with self.turn:
+            try:
+                with self.database.transaction() as connection:
+                    for row in rows:
+                        connection.execute(statement, list(row))
+            except (DatabaseError, MemoryError) as error:
+                raise told_apart(error, self.database.path) from error
+
+    def advance_rollups(self) -> bool:
+        """Sum what has become old enough, one step; whether there was anything to do.
+
+        Raises:
+            StoreError: the database would not take it.
+        """
+        with self.turn:
+            try:
+                done = rollups.advance(self.database.connection, self._now_us())
+                if done:
+                    self._levels = rollups.load_marks(self.database.connection)
+            except (DatabaseError, MemoryError) as error:
+                raise told_apart(error, self.database.path) from error
+        return done
+
+    # -- one transaction
+
+    def _commit(self, batch: Entry) -> None:
+        try:
+            self._transact(batch)
+        except UnfittingValue:
+            # A value that passed Arrow and not the table: look at each row, and try once more.
+            batch.calls = self._fitting(batch, batch.calls, "staged_calls", schema.STAGED_CALLS)
+            batch.attempts = self._fitting(batch, batch.attempts, "staged_attempts", schema.STAGED_ATTEMPTS)
+            self._transact(batch)
+
+    def _transact(self, batch: Entry) -> None:
+        now = self._now_us()
+        with self.database.transaction() as connection:
+            if batch.corrected:
+                self._remove(connection, batch.corrected)
+            if batch.calls:
+                self._insert(connection, batch)
+            if batch.settled:
+                connection.execute(
+                    "DELETE FROM pending WHERE call_id IN (SELECT unnest($1))", [batch.settled]
+                )
+            if batch.opened:
+                with _Registered(connection, "staged_pending", self._pending_table(batch.opened.values())):
+                    connection.execute("INSERT INTO pending SELECT * FROM staged_pending")
+            for opened in batch.presumed:
+                connection.execute(
+                    "INSERT INTO presumed VALUES ($1, $2, make_timestamp($3))",
+                    [opened.call_id, opened.source, self._sensible(opened.started_at_us)],
+                )
+            for note in batch.notes:
+                connection.execute(
+                    "INSERT INTO quarantined VALUES (make_timestamp($1), $2, $3, $4, $5)",
+                    [now, note.source, note.reason, note.detail, note.frames],
+                )
+            for source, mark in batch.marks.items():
+                self._move_mark(connection, source, mark, now)
+
+    def _insert(self, connection: Connection, batch: Entry) -> None:
+        with _Registered(connection, "staged_calls", pa.Table.from_batches(batch.calls)):
+            connection.execute(f"INSERT INTO calls SELECT * FROM {schema.STAGED_CALLS}")  # noqa: S608
+            rollups.book_late(connection, schema.STAGED_CALLS, batch.oldest_us, self._levels)
+        if batch.attempts:
+            with _Registered(connection, "staged_attempts", pa.Table.from_batches(batch.attempts)):
+                connection.execute(f"INSERT INTO attempts SELECT * FROM {schema.STAGED_ATTEMPTS}")  # noqa: S608
+        for row in batch.contents:
+            connection.execute("INSERT INTO contents VALUES ($1, make_timestamp($2), $3, $4)", list(row))
+
+    def _remove(self, connection: Connection, call_ids: list[str]) -> None:
+        rollups.take_out(connection, call_ids, self._levels)
+        for table in ("calls", "attempts", "presumed"):
+            connection.execute(
+                f"DELETE FROM {table} WHERE call_id IN (SELECT unnest($1))",  # noqa: S608
+                [call_ids],
+            )
+
+    def _move_mark(self, connection: Connection, source: str, mark: Mark, now_us: int) -> None:
+        values = [source, mark.remote, mark.sequence, mark.segment, mark.position, mark.ended, now_us]
+        if source in self.marks:
+            connection.execute(
+                "UPDATE sources SET remote = $2, sequence = $3, segment = $4, position = $5, ended = $6,"
+                " seen_at = make_timestamp($7) WHERE source = $1",
+                values,
+            )
+        else:
+            connection.execute(
+                "INSERT INTO sources VALUES ($1, $2, $3, $4, $5, $6, make_timestamp($7))", values
+            )
+
+    def _remember(self, batch: Entry) -> None:
+        counts = self.counts
+        for call_id in batch.settled:
+            self.opened.pop(call_id, None)
+        self.opened.update(batch.opened)
+        self.presumed.difference_update(batch.corrected)
+        self.presumed.update(opened.call_id for opened in batch.presumed)
+        self.marks.update(batch.marks)
+        counts.calls += sum(part.num_rows for part in batch.calls) - len(batch.corrected)
+        counts.attempts += sum(part.num_rows for part in batch.attempts)
+        counts.frames += batch.frames
+        counts.presumed += len(batch.presumed)
+        counts.corrected += len(batch.corrected)
+        counts.commits += 1
+        counts.committed_at = self._now_us() / 1e6
+        for note in batch.notes:
+            counts.notes[note.reason] = counts.notes.get(note.reason, 0) + 1
+            counts.lost_frames += note.frames
+            _log.warning(
+                "the journal is not whole", source=note.source, reason=f"{note.reason}: {note.detail}"
+            )
+
+    # -- columns
+
+    def _stage(self, batch: Entry) -> None:
+        """Turn the records that ``batch`` holds into columns."""
+        records = batch.records
+        if not records:
+            return
+        now = self._now_us()
+        starts = [record.started_at_us for record in records]
+        oldest = min(starts)
+        if batch.suspicious or not (sensible_instant(oldest, now) and sensible_instant(max(starts), now)):
+            records = [clamped(record, now) for record in records]
+            oldest = min(record.started_at_us for record in records)
+        try:
+            calls, attempts = schema.staged_calls(records), schema.staged_attempts(records)
+        except UNFITTING:
+            records = self._cut_to_fit(batch, records, now)
+            calls = schema.staged_calls(records) if records else None
+            attempts = schema.staged_attempts(records) if records else None
+        if calls is not None:
+            batch.calls.append(calls)
+        if attempts is not None:
+            batch.attempts.append(attempts)
+        batch.contents.extend(
+            (record.call_id, record.started_at_us, record.content.get("input"), record.content.get("output"))
+            for record in records
+            if record.content
+        )
+        batch.oldest_us = min(batch.oldest_us, oldest)
+        if self._on_records is not None:
+            batch.booked.extend(records)
+        batch.records, batch.suspicious = [], False
+
+    def _cut_to_fit(self, batch: Entry, records: list[CallRecord], now_us: int) -> list[CallRecord]:
+        """Every record with its fields inside their columns; those that still do not fit are set aside."""
+        fitting = []
+        for record in records:
+            cut = clamped(record, now_us)
+            try:
+                schema.staged_calls([cut])
+                schema.staged_attempts([cut])
+            except UNFITTING as error:
+                batch.notes.append(
+                    Note("", "undecodable", f"call {record.call_id[:64]}: {str(error)[:200]}", 1)
+                )
+            else:
+                fitting.append(cut)
+        return fitting
+
+    def _fitting(
+        self, batch: Entry, parts: list[pa.RecordBatch], name: str, select: str
+    ) -> list[pa.RecordBatch]:
+        """Single rows that the table takes; the others are noted."""
+        rows = (part.slice(row, 1) for part in parts for row in range(part.num_rows))
+        fitting = []
+        connection = self.database.reader()
+        try:
+            for row in rows:
+                try:
+                    with _Registered(connection, name, pa.Table.from_batches([row])):
+                        connection.execute(f"SELECT * FROM {select}").fetchall()  # noqa: S608
+                except UnfittingValue as error:
+                    call_id = str(row.column("call_id")[0])[:64]
+                    batch.notes.append(Note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1))
+                else:
+                    fitting.append(row)
+        finally:
+            connection.close()
+        return fitting
+
+    def _pending_table(self, opened: Iterable[Opened]) -> pa.Table:
+        call_ids, sources, started, intents = zip(*opened, strict=True)
+        return pa.table(
+            {
+                "call_id": pa.array(call_ids, pa.string()),
+                "source": pa.array(sources, pa.string()),
+                "started_at": pa.array([self._sensible(instant) for instant in started], pa.timestamp("us")),
+                "intent": pa.array(intents, pa.binary()),
+            }
+        )
+
+    def _sensible(self, instant_us: int) -> int:
+        now = self._now_us()
+        return instant_us if sensible_instant(instant_us, now) else now
+
+
+class _Registered:
+    """An Arrow table under a name that statements can read, for as long as the context lasts."""
+
+    def __init__(self, connection: Connection, name: str, table: pa.Table) -> None:
+        self._connection = connection
+        self._name = name
+        self._table = table
+
+    def __enter__(self) -> None:
+        self._connection.register(self._name, self._table)
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.unregister(self._name)

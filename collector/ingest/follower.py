@@ -1,0 +1,231 @@
+"""Follows the journal directory: what the sidecars of this machine wrote, read into batches.
+
+One step reads what is new in every source, up to a budget, and books it in one transaction.
+A source is followed segment by segment; a torn or damaged end of a segment is passed only
+when it cannot grow any more: a newer segment of the source exists, or its process is gone.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from collector.ingest.books import Books, Entry
+from collector.ingest.pairing import Mark, Note, Opened
+from collector.journal import BadSegment, ReadEnd, Segment, read_frames, segments, source_is_alive
+
+_LEAST_READ = 64 << 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerConfig:
+    """How much is read at once, and how long an open call may take."""
+
+    step_bytes: int = 4 << 20
+    """Frames taken into one transaction."""
+    longest_call_s: float = 2100.0
+    """An intent older than this has no record coming: the longest call a sidecar allows, and a grace."""
+    liveness_interval_s: float = 2.0
+    """Time between two looks at whether the sources still run."""
+
+
+@dataclass(slots=True)
+class Lag:
+    """What is known of the part of the journal that is not booked yet."""
+
+    bytes: int = 0
+    since: float = 0.0
+    """Unix time since which something has been waiting; 0 when nothing is."""
+
+
+class Follower:
+    """Reads ``directory`` into ``books``.
+
+    Args:
+        directory: the journal's.
+        books: where it is booked.
+        config: limits.
+        alive: whether the process of a source still runs.
+        now: the clock, in Unix seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        books: Books,
+        config: FollowerConfig | None = None,
+        *,
+        alive: Callable[[Path, str], bool] = source_is_alive,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.directory = directory
+        self.books = books
+        self.lag: dict[str, Lag] = {}
+        self._config = config or FollowerConfig()
+        self._alive = alive
+        self._now = now
+        self._looked_at = float("-inf")
+        self._living: dict[str, bool] = {}
+        self._noted: set[tuple[str, int, str]] = set()
+        """Damage that was already told of, so that it is told once."""
+
+    def step(self) -> int:
+        """Book what is new, up to a budget; the number of frames.
+
+        Raises:
+            StoreError: nothing was booked; a later step begins at the same place.
+        """
+        found: dict[str, list[Segment]] = {}
+        for segment in segments(self.directory):
+            found.setdefault(segment.source, []).append(segment)
+        self._look(found)
+        batch = self.books.begin()
+        budget = self._config.step_bytes
+        for source, parts in found.items():
+            budget -= self._read(batch, source, parts, max(budget, _LEAST_READ))
+        self._presume_overdue(batch)
+        if batch:
+            self.books.enter(batch)
+            for source, mark in batch.marks.items():
+                if mark.ended:
+                    self._living.pop(source, None)
+                    self.lag.pop(source, None)
+                    self._noted = {noted for noted in self._noted if noted[0] != source}
+        return batch.frames
+
+    def catch_up(self, limit: int = 1 << 30) -> int:
+        """Step until nothing is left to read; the number of frames."""
+        total = 0
+        while total < limit and (done := self.step()):
+            total += done
+        return total
+
+    # -- one source
+
+    def _look(self, found: dict[str, list[Segment]]) -> None:
+        """Ask who still runs, before reading: what they wrote until then is read afterwards."""
+        if self._now() - self._looked_at < self._config.liveness_interval_s:
+            return
+        self._looked_at = self._now()
+        for source in found:
+            mark = self.books.marks.get(source)
+            if mark is None or not mark.ended:
+                self._living[source] = self._alive(self.directory, source)
+
+    def _read(self, batch: Entry, source: str, parts: list[Segment], budget: int) -> int:
+        """Read on in ``source``; the bytes taken."""
+        mark = self.books.marks.get(source, Mark())
+        taken = 0
+        while taken < budget:
+            part = _part_at(parts, mark)
+            if part is None:
+                break
+            last = part is parts[-1]
+            grows = last and self._living.get(source, True)
+            if part.number != mark.segment:
+                mark = mark._replace(segment=part.number, position=0)
+            size = _size(part.path)
+            if size <= mark.position and grows:
+                break
+            frames, end, problem = _frames(part.path, mark.position, max(budget - taken, _LEAST_READ))
+            if frames:
+                taken += frames[-1].end - mark.position
+                position = frames[-1].end
+                self.books.take(batch, source, frames, mark)
+                mark = batch.marks[source]._replace(position=position)
+                batch.marks[source] = mark
+            if end is ReadEnd.MORE or (end is ReadEnd.END and frames and mark.position < size):
+                continue
+            if end is not ReadEnd.END:
+                self._note_damage(batch, source, part, end, problem, mark.position, size, grows)
+            if grows:
+                break
+            if last:
+                self._finish(batch, source, mark)
+                break
+            mark = mark._replace(segment=part.number + 1, position=0)
+            batch.marks[source] = mark
+        self._measure(source, parts, mark)
+        return taken
+
+    def _note_damage(
+        self,
+        batch: Entry,
+        source: str,
+        part: Segment,
+        end: ReadEnd,
+        problem: str,
+        position: int,
+        size: int,
+        grows: bool,
+    ) -> None:
+        # A torn frame at the end of a growing segment is one that is being written.
+        if (grows and end is ReadEnd.TORN) or size <= position:
+            return
+        if (source, part.number, end.value) in self._noted:
+            return
+        self._noted.add((source, part.number, end.value))
+        detail = problem or f"{part.path.name} ends at {position} of {size} bytes"
+        batch.notes.append(Note(source, "no_header" if problem else end.value, detail))
+
+    def _finish(self, batch: Entry, source: str, mark: Mark) -> None:
+        """The source has ended and all of it is read: what is still open will have no record."""
+        mark = batch.marks.get(source, mark)
+        if mark.ended:
+            return
+        fresh = [opened for opened in batch.opened.values() if opened.source == source]
+        for opened in fresh:
+            del batch.opened[opened.call_id]
+        settled = set(batch.settled)
+        older = [
+            opened
+            for opened in self.books.opened.values()
+            if opened.source == source and opened.call_id not in settled
+        ]
+        self.books.presume(batch, fresh + older)
+        batch.marks[source] = mark._replace(ended=True)
+
+    def _presume_overdue(self, batch: Entry) -> None:
+        """No call lasts this long: its record was lost."""
+        before_us = int((self._now() - self._config.longest_call_s) * 1e6)
+        settled = set(batch.settled)
+        overdue: list[Opened] = [
+            opened
+            for opened in self.books.opened.values()
+            if opened.started_at_us < before_us and opened.call_id not in settled
+        ]
+        self.books.presume(batch, overdue)
+
+    def _measure(self, source: str, parts: list[Segment], mark: Mark) -> None:
+        waiting = sum(_size(part.path) for part in parts if part.number > mark.segment)
+        waiting += sum(
+            max(0, _size(part.path) - mark.position) for part in parts if part.number == mark.segment
+        )
+        lag = self.lag.setdefault(source, Lag())
+        lag.bytes = waiting
+        lag.since = (lag.since or self._now()) if waiting else 0.0
+
+
+def _part_at(parts: list[Segment], mark: Mark) -> Segment | None:
+    """The segment that the mark stands in, or the next one that exists."""
+    for part in parts:
+        if part.number >= mark.segment:
+            return part
+    return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _frames(path: Path, position: int, budget: int) -> tuple[list, ReadEnd, str]:  # type: ignore[type-arg]
+    """Whole frames, why they end, and what is wrong with the segment's header."""
+    try:
+        frames, end = read_frames(path, position, max_bytes=budget)
+    except (BadSegment, FileNotFoundError, ValueError, KeyError, TypeError) as error:
+        # Being created, or cut off before its header was whole.
+        return [], ReadEnd.TORN, str(error)
+    return frames, end, ""

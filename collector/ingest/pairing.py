@@ -1,0 +1,156 @@
+"""From frames to what must be booked: pure bookkeeping, no clock and no database.
+
+A frame is taken once, by its sequence. An intent opens a call, its record settles it; what
+stays open is kept until the record comes or its source has ended. A record of a call that
+was already booked from its intent takes that booking's place.
+"""
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+
+from collector.domain.record import CallRecord
+from collector.journal import Frame, FrameKind, decode_record
+
+LARGE_PAYLOAD = 32 << 10
+"""A record longer than this is looked at field by field."""
+
+
+class Mark(NamedTuple):
+    """How far a source has been booked."""
+
+    remote: bool = False
+    """It comes by `POST /v1/journal`; its process is on another machine."""
+    sequence: int = 0
+    segment: int = 0
+    position: int = 0
+    """Offset in the segment after the last frame that was taken."""
+    ended: bool = False
+    """Its process is gone and all it wrote is booked."""
+
+
+class Opened(NamedTuple):
+    """An intent without a record, so far."""
+
+    call_id: str
+    source: str
+    started_at_us: int
+    intent: bytes
+
+
+class Note(NamedTuple):
+    """Something that could not be taken; shown, counted, never silent."""
+
+    source: str
+    reason: str
+    """``gap``, ``torn``, ``corrupt``, ``undecodable``, ``clamped``, ``no_header``."""
+    detail: str
+    frames: int = 0
+    """How many frames it cost, as far as sequences tell."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction books."""
+
+    records: list[CallRecord] = field(default_factory=list)
+    """Those that are not columns yet."""
+    suspicious: bool = False
+    """One of them is worth looking at field by field."""
+    opened: dict[str, Opened] = field(default_factory=dict)
+    settled: list[str] = field(default_factory=list)
+    """Calls that were open before this batch and are not any more."""
+    corrected: list[str] = field(default_factory=list)
+    """Calls that were booked from their intent, whose record is in this batch."""
+    presumed: list[Opened] = field(default_factory=list)
+    """Calls that this batch books from their intent."""
+    notes: list[Note] = field(default_factory=list)
+    marks: dict[str, Mark] = field(default_factory=dict)
+    frames: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.frames or self.notes or self.marks or self.presumed)
+
+
+class _Head(msgspec.Struct, array_like=True):
+    """The first two fields of an intent; all that pairing needs of it."""
+
+    call_id: str
+    started_at_us: int
+
+
+_typed_record = msgspec.msgpack.Decoder(CallRecord).decode
+_intent_head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def record_of(payload: bytes) -> CallRecord:
+    """The record in a frame, every field of its type.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    try:
+        return _typed_record(payload)
+    except msgspec.ValidationError:
+        # Of an older or newer writer: fit its fields first, then check their types.
+        try:
+            fitted = decode_record(payload)
+            return msgspec.convert(fitted, CallRecord)
+        except (msgspec.MsgspecError, TypeError, IndexError, AttributeError, KeyError) as error:
+            raise ValueError(f"not a call record: {error}") from error
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not msgpack: {error}") from error
+
+
+def take(
+    batch: Batch,
+    source: str,
+    frames: Iterable[Frame],
+    mark: Mark,
+    opened: Mapping[str, Opened],
+    presumed: AbstractSet[str],
+) -> None:
+    """Add the frames of ``source`` that follow ``mark`` to ``batch``.
+
+    Args:
+        batch: what the transaction will hold; its mark of ``source`` moves on.
+        source: whose frames.
+        frames: in the order of the journal; those up to the mark are passed over.
+        mark: where to go on; its segment and position are those after the last frame.
+        opened: calls that are open before this batch.
+        presumed: calls booked from their intent before this batch.
+    """
+    sequence = mark.sequence
+    records, fresh = batch.records, batch.opened
+    for frame in frames:
+        if frame.sequence <= sequence:
+            continue
+        if frame.sequence > sequence + 1:
+            lost = frame.sequence - sequence - 1
+            batch.notes.append(Note(source, "gap", f"frames {sequence + 1} to {frame.sequence - 1}", lost))
+        sequence = frame.sequence
+        batch.frames += 1
+        try:
+            if frame.kind == FrameKind.RECORD:
+                record = record_of(frame.payload)
+                call_id = record.call_id
+                if call_id in fresh:
+                    del fresh[call_id]
+                elif call_id in opened:
+                    batch.settled.append(call_id)
+                elif call_id in presumed:
+                    batch.corrected.append(call_id)
+                if len(frame.payload) > LARGE_PAYLOAD:
+                    batch.suspicious = True
+                records.append(record)
+            elif frame.kind == FrameKind.INTENT:
+                head = _intent_head(frame.payload)
+                fresh[head.call_id] = Opened(head.call_id, source, head.started_at_us, frame.payload)
+            else:
+                batch.notes.append(Note(source, "undecodable", f"kind {frame.kind} at {sequence}", 1))
+        except (ValueError, msgspec.MsgspecError) as error:
+            batch.notes.append(Note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1))
+    batch.marks[source] = mark._replace(sequence=sequence)

@@ -1,0 +1,285 @@
+"""Sums of the calls by minute, hour and day, exact at every instant.
+
+A level holds exactly the calls that started inside its mark ``[since, upto)``. What
+started later is not in it yet; what arrives late, with a start inside the mark, is added
+by the very transaction that books the call; a call that is corrected is taken out by a
+negative row. So a period is answered by whole days, the hours at both ends of them, the
+minutes at both ends of those, and single calls for the rest, and the sum of these pieces
+is the sum over the calls, to the last digit.
+
+A busy minute costs one GROUP BY after it is over, and no row of a batch touches a level
+unless it is late.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+DIMENSIONS = (
+    "tenant",
+    "team",
+    "agent",
+    "request_model",
+    "response_model",
+    "upstream",
+    "provider_name",
+    "api",
+    "outcome",
+    "cache",
+    "key_id",
+    "usage_grade",
+    "price_grade",
+)
+"""What the levels tell apart. Anything finer is read from the calls themselves."""
+
+SUMS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "cache_write_1h_input_tokens",
+    "reasoning_output_tokens",
+    "list_cost_usd",
+    "effective_cost_usd",
+    "avoided_cost_usd",
+)
+
+LATENCY_BUCKETS = 42
+"""Bucket n holds durations from 2^(n/2) ms on: 1 ms to 25 minutes, each 41 % wider than the last."""
+LATENCY = tuple(f"latency_{bucket:02d}" for bucket in range(LATENCY_BUCKETS))
+LATENCY_BUCKET = (
+    f"CAST(least(greatest(floor(2 * log2(greatest(duration_ms, 1))), 0), {LATENCY_BUCKETS - 1}) AS INTEGER)"
+)
+"""The bucket of a call."""
+
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
+DAY_US = 24 * HOUR_US
+
+
+class Level(NamedTuple):
+    """One resolution."""
+
+    name: str
+    width_us: int
+    finer: str
+    """The table that it is summed from."""
+
+    @property
+    def table(self) -> str:
+        """Where its rows are."""
+        return f"calls_by_{self.name}"
+
+
+LEVELS = (
+    Level("day", DAY_US, "calls_by_hour"),
+    Level("hour", HOUR_US, "calls_by_minute"),
+    Level("minute", MINUTE_US, "calls"),
+)
+"""Coarse to fine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The calls that a level holds: those that started in ``[since_us, upto_us)``."""
+
+    since_us: int
+    upto_us: int
+
+
+class Piece(NamedTuple):
+    """A part of a period and the table that answers for it; both ends in microseconds."""
+
+    table: str
+    since_us: int
+    until_us: int
+
+
+def pieces(
+    since_us: int, until_us: int, marks: dict[str, Mark], levels: Sequence[Level] = LEVELS
+) -> list[Piece]:
+    """``[since_us, until_us)`` cut into the fewest rows: whole coarse buckets inside, finer ones at the ends.
+
+    The pieces are disjoint, in order, and cover the period.
+    """
+    if since_us >= until_us:
+        return []
+    if not levels:
+        return [Piece("calls", since_us, until_us)]
+    level, finer = levels[0], levels[1:]
+    mark = marks.get(level.name)
+    if mark is None:
+        return pieces(since_us, until_us, marks, finer)
+    first = -(-max(since_us, mark.since_us) // level.width_us) * level.width_us
+    last = min(until_us, mark.upto_us) // level.width_us * level.width_us
+    if first >= last:
+        return pieces(since_us, until_us, marks, finer)
+    return [
+        *pieces(since_us, first, marks, finer),
+        Piece(level.table, first, last),
+        *pieces(last, until_us, marks, finer),
+    ]
+
+
+def load_marks(connection: Any) -> dict[str, Mark]:
+    """How far each level goes."""
+    rows = connection.execute(
+        "SELECT level, epoch_us(since_at), epoch_us(upto_at) FROM rollup_marks"
+    ).fetchall()
+    return {name: Mark(since, upto) for name, since, upto in rows}
+
+
+def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = False) -> str:
+    """The statement that adds (or takes out) the calls of ``source``, rows shaped like table ``calls``."""
+    names = ", ".join(DIMENSIONS)
+    # A sign, not a factor: DECIMAL(38,12) times an integer would no longer fit a DECIMAL.
+    sign = "-" if take_out else ""
+    inner = ", ".join(f"sum({column}) AS {column}" for column in SUMS)
+    outer = ", ".join(f"{sign}sum({column})" for column in ("n", "attempts", *SUMS))
+    span = "NULL, NULL" if take_out else "min(first_at), max(last_at)"
+    # Two steps: one hash per call to its latency bucket is far cheaper than 42 conditions per call.
+    latency = ", ".join(
+        f"{sign}sum(n) FILTER (WHERE latency_bucket = {bucket})" for bucket in range(LATENCY_BUCKETS)
+    )
+    return f"""
+        INSERT INTO {level.table}
+        SELECT bucket, {names}, {outer}, {span}, {latency}
+        FROM (
+            SELECT date_trunc('{level.name}', started_at) AS bucket, {names},
+                {LATENCY_BUCKET} AS latency_bucket,
+                count(*) AS n, sum(attempt_count) AS attempts, {inner},
+                min(started_at) AS first_at, max(started_at) AS last_at
+            FROM {source} WHERE {where} GROUP BY ALL
+        )
+        GROUP BY bucket, {names}"""  # noqa: S608
+
+
+def add_finer_sql(level: Level) -> str:
+    """The statement that sums the finer level's buckets in ``[$1, $2)``."""
+    names = ", ".join(DIMENSIONS)
+    columns = ("calls", "attempts", *SUMS)
+    sums = ", ".join(f"sum({column})" for column in columns)
+    latency = ", ".join(f"sum({column})" for column in LATENCY)
+    return f"""
+        INSERT INTO {level.table}
+        SELECT date_trunc('{level.name}', bucket) AS start, {names}, {sums}, min(first_at), max(last_at),
+            {latency}
+        FROM {level.finer}
+        WHERE bucket >= make_timestamp($1) AND bucket < make_timestamp($2)
+        GROUP BY start, {names}"""  # noqa: S608
+
+
+def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mark]) -> None:
+    """Add the calls of ``source`` that started inside a level's mark to that level.
+
+    Runs in the transaction that inserts them into ``calls``. ``oldest_us`` is the earliest
+    start among them: where no level goes that far, nothing is done.
+    """
+    for level in LEVELS:
+        mark = marks.get(level.name)
+        if mark is not None and oldest_us < mark.upto_us:
+            connection.execute(add_calls_sql(level, source, _INSIDE), [mark.since_us, mark.upto_us])
+
+
+def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -> None:
+    """Take calls out of every level that holds them; they must still be in ``calls``."""
+    for level in LEVELS:
+        mark = marks.get(level.name)
+        if mark is not None:
+            where = f"{_INSIDE} AND call_id IN (SELECT unnest($3))"
+            arguments = [mark.since_us, mark.upto_us, list(call_ids)]
+            connection.execute(add_calls_sql(level, "calls", where, take_out=True), arguments)
+
+
+_INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
+
+_LAG_US = 2 * MINUTE_US
+"""Minutes are summed this long after their start: most calls have ended by then, and none is late."""
+_LONGEST_STEP_US = 6 * HOUR_US
+_MINUTES_KEPT_US = 3 * DAY_US
+
+
+def advance(connection: Any, now_us: int) -> bool:
+    """Sum what has become old enough, one step in one transaction.
+
+    Returns:
+        Whether anything was done; call again until it was not.
+    """
+    marks = load_marks(connection)
+    if not marks:
+        return _begin(connection, now_us)
+    ceiling = now_us - _LAG_US
+    for level in reversed(LEVELS):
+        mark = marks[level.name]
+        last = ceiling // level.width_us * level.width_us
+        if last > mark.upto_us:
+            _step(connection, level, mark, last)
+            return True
+        ceiling = mark.upto_us
+    return _forget_minutes(connection, marks)
+
+
+def _begin(connection: Any, now_us: int) -> bool:
+    """Set every mark to the day of the first call; a level begins empty there."""
+    oldest = connection.execute("SELECT epoch_us(min(started_at)) FROM calls").fetchone()[0]
+    if oldest is None:
+        return False
+    start = min(oldest, now_us) // DAY_US * DAY_US
+    connection.execute("BEGIN")
+    try:
+        for level in LEVELS:
+            connection.execute(
+                "INSERT INTO rollup_marks VALUES ($1, make_timestamp($2), make_timestamp($2))",
+                [level.name, start],
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return True
+
+
+def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
+    longest = max(_LONGEST_STEP_US, level.width_us)
+    target_us = min(last_us, (mark.upto_us + longest) // level.width_us * level.width_us)
+    connection.execute("BEGIN")
+    try:
+        if level.finer == "calls":
+            target_us = min(last_us, _after_gap(connection, level, target_us))
+            connection.execute(add_calls_sql(level, "calls", _INSIDE), [mark.upto_us, target_us])
+        else:
+            connection.execute(add_finer_sql(level), [mark.upto_us, target_us])
+        connection.execute(
+            "UPDATE rollup_marks SET upto_at = make_timestamp($2) WHERE level = $1", [level.name, target_us]
+        )
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _after_gap(connection: Any, level: Level, target_us: int) -> int:
+    """Where the first call from ``target_us`` on is: an idle week takes one step, not hundreds."""
+    following = connection.execute(
+        "SELECT epoch_us(min(started_at)) FROM calls WHERE started_at >= make_timestamp($1)", [target_us]
+    ).fetchone()[0]
+    return target_us if following is None else int(following) // level.width_us * level.width_us
+
+
+def _forget_minutes(connection: Any, marks: dict[str, Mark]) -> bool:
+    """Minutes are kept for the last days only; the hours that hold them stay."""
+    mark, hours = marks["minute"], marks["hour"]
+    keep_from = (min(hours.upto_us, mark.upto_us) - _MINUTES_KEPT_US) // DAY_US * DAY_US
+    if keep_from <= mark.since_us:
+        return False
+    connection.execute("BEGIN")
+    try:
+        connection.execute("DELETE FROM calls_by_minute WHERE bucket < make_timestamp($1)", [keep_from])
+        connection.execute(
+            "UPDATE rollup_marks SET since_at = make_timestamp($1) WHERE level = 'minute'", [keep_from]
+        )
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    return True
