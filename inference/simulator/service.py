@@ -94,6 +94,9 @@ class Simulator:
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request; never raises but for cancellation, when the client has left."""
+        if exchange.request.method == "GET":
+            self._answer_get(exchange)
+            return
         self._counts["open"] += 1
         try:
             await self._route(exchange)
@@ -116,9 +119,6 @@ class Simulator:
 
     async def _route(self, exchange: Exchange) -> None:
         request = exchange.request
-        if request.method == "GET":
-            self._answer_get(exchange)
-            return
         api = api_of(request.path)
         if api is None or request.method != "POST":
             self._refuse(exchange, None, 404, f"Invalid URL ({request.method} {request.path})")

@@ -5,7 +5,7 @@ scale. This follows bends and steps (prompts have both) where a log-normal law
 cannot, and stays readable: the fitted numbers are the quantiles themselves.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log1p
@@ -60,9 +60,18 @@ def ks_distance(sample: Sequence[float], other: Sequence[float]) -> float:
     """The largest difference between two samples' distribution functions, from 0 to 1."""
     first, second = sorted(sample), sorted(other)
     worst = 0.0
-    for value in sorted({*first, *second}):
-        below = bisect_right(first, value) / len(first)
-        worst = max(worst, abs(below - bisect_right(second, value) / len(second)))
+    # The distance is largest just at, or just before, a value of the smaller sample.
+    if len(second) < len(first):
+        first, second = second, first
+    for place, value in enumerate(first):
+        at, before = bisect_right(second, value), bisect_left(second, value)
+        upper = bisect_right(first, value, place)
+        lower = bisect_left(first, value, 0, place + 1)
+        worst = max(
+            worst,
+            abs(upper / len(first) - at / len(second)),
+            abs(lower / len(first) - before / len(second)),
+        )
     return worst
 
 

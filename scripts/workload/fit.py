@@ -151,7 +151,9 @@ def fit_chat(path: Path, samples: dict[str, list[float]], shares: dict[str, floa
 
 def fit_clients(folder: Path, samples: dict[str, list[float]]) -> None:
     """Single clients of a model platform: how bursty they are, and how much a model reasons."""
-    rates = pyarrow.parquet.read_table(folder / "servegen_client_rates.parquet").to_pydict()
+    rates = pyarrow.parquet.read_table(
+        folder / "servegen_client_rates.parquet", columns=["iat_cv", "rate_rps"]
+    ).to_pydict()
     samples["client.gap_variation"] = [
         cv for cv, rate in zip(rates["iat_cv"], rates["rate_rps"], strict=True) if rate > 0 and cv > 0
     ]
@@ -174,7 +176,7 @@ def fit_clients(folder: Path, samples: dict[str, list[float]]) -> None:
 
 def hour_of_day(path: Path) -> list[float]:
     """Mean rate in each hour of the day over the whole mean, of the clients recorded for 14 days."""
-    rates = pyarrow.parquet.read_table(path).to_pydict()
+    rates = pyarrow.parquet.read_table(path, columns=["model", "t_s", "rate_rps"]).to_pydict()
     by_hour: dict[int, list[float]] = defaultdict(list)
     for model, t_s, rate in zip(rates["model"], rates["t_s"], rates["rate_rps"], strict=True):
         if model != "deepseek-r1":
@@ -335,8 +337,8 @@ the provider's cache could give:
 {emergent}
 
 Prompts of the coding agent come out larger than in the trace where sessions differ in ways that were not
-fitted (how fast each one grows, which context limit it ran into). Cached prefixes of chats are rounded down to
-OpenAI's steps of 128 tokens, from 1,024 on.
+fitted (how fast each one grows, which context limit it ran into). Cached prefixes of chats are rounded down
+to OpenAI's steps of 128 tokens, from 1,024 on.
 
 Rate by hour of day over the mean, 14 days of 152 clients; hour 0 is the trace's start:
 {hours}
@@ -349,8 +351,8 @@ No trace told these; they are choices, made in `generator.py`:
 - that later turns of a chat are longer than earlier ones (lengths of a conversation's turns are drawn
   together and sorted), and how many turns a chat has (geometric, mean 1 / (1 - `chat.continued`));
 - sizes of texts that are embedded (the shape of `chat.input_tokens` up to 8,191 tokens);
-- which part of the calls stream (19 % of the coding calls did; here it is more, for
-  streams are the harder case to meter), how often providers fail and clients leave, and how often a sub-agent starts after a call;
+- which part of the calls stream (19 % of the coding calls did; here it is more, for streams are the harder
+  case to meter), how often providers fail and clients leave, how often a sub-agent starts after a call;
 - the length of think times: the generator keeps many conversations going at once and picks one for each
   call, so that the rate can be chosen freely.
 """
