@@ -10,7 +10,7 @@ from collector.pricing.book import Quote
 
 from collector.domain.price import list_cost
 from collector.domain.record import PriceGrade
-from collector.domain.usage import Usage, UsageGrade
+from collector.domain.usage import NOTHING, Usage, UsageGrade
 from sidecar.wire import ReplyFacts
 
 DEFAULT_OUTPUT_HOLD = 4096
@@ -44,7 +44,7 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
     """The tokens to charge, and where the number comes from; no grade when nothing was consumed."""
     facts = known.facts
     if not known.sent or known.api in FREE_APIS:
-        return Usage(), None
+        return NOTHING, None
     if known.status is None:
         return _without_reply(known)
     if facts is not None and facts.usage is not None:
@@ -55,7 +55,7 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         started = facts.usage.input_tokens or known.estimated_input
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
     if known.status >= 400:
-        return Usage(), None
+        return NOTHING, None
     if known.background:
         return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
     return Usage(

@@ -5,7 +5,7 @@ import time
 from collector.pricing.book import PriceBook
 
 from collector.domain.record import AttemptRecord, CallRecord, Intent
-from collector.domain.usage import Usage, UsageGrade
+from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
 from sidecar.accounting import Known, cost_of, output_hold, quote_for, usage_of
@@ -155,7 +155,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     """Everything the ledger will know of ``call``."""
     caller, facts, reply, request = call.caller, call.facts, call.reply_facts, call.request
     last = call.attempts[-1] if call.attempts else None
-    usage = last.usage if last else Usage()
+    usage = last.usage if last else NOTHING
     attempts = tuple(attempt_record(number, attempt) for number, attempt in enumerate(call.attempts, 1))
     cost = sum(attempt.cost_pico for attempt in call.attempts)
     provider_cost = reply.provider_cost_pico if reply else None

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.record import CacheResult, Outcome
-from collector.domain.usage import Usage
+from collector.domain.usage import NOTHING
 from collector.pricing.book import Quote
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.routes import Route
@@ -86,7 +86,7 @@ class Attempt:
         self.ended_ns = 0
         self.status: int | None = None
         self.error_type = ""
-        self.usage = Usage()
+        self.usage = NOTHING
         self.grade = ""
         self.cost_pico = 0
         self.hold_input = 0

@@ -19,6 +19,12 @@ def usd(pico: int) -> Decimal:
     return Decimal(pico).scaleb(-12)
 
 
+def usd_text(pico: int) -> str:
+    """``pico`` pico-USD as an exact decimal number of USD, all twelve places."""
+    sign, amount = ("-", -pico) if pico < 0 else ("", pico)
+    return f"{sign}{amount // PICO_PER_USD}.{amount % PICO_PER_USD:012d}"
+
+
 def pico_from_usd(amount: Decimal | int | str) -> int:
     """An amount in USD as pico-USD, rounded half to even below one pico-USD.
 

@@ -77,3 +77,7 @@ class Usage:
     def uncached_input_tokens(self) -> int:
         """Input tokens that neither came from the provider's cache nor went into it."""
         return self.input_tokens - self.cache_read_input_tokens - self.cache_write_input_tokens
+
+
+NOTHING = Usage()
+"""What a call consumed that never reached a model."""

@@ -6,7 +6,7 @@ the last bytes of the reply are handed over.
 
 import asyncio
 
-from collector.domain.money import usd
+from collector.domain.money import usd_text
 from collector.domain.record import Outcome
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
@@ -46,7 +46,7 @@ class Record:
             self._books.close(call, reply.status, len(reply.body))
             if call.attempts and call.outcome is Outcome.SERVED:
                 cost = sum(attempt.cost_pico for attempt in call.attempts)
-                reply.headers.append((b"x-bursar-cost-usd", f"{usd(cost):f}".encode()))
+                reply.headers.append((b"x-bursar-cost-usd", usd_text(cost).encode()))
         return reply
 
     def closed(self, call: Call, status: int) -> None:

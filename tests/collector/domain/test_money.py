@@ -6,12 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.domain.money import nano_rounded_up, pico_from_usd, pico_per_token, usd
+from collector.domain.money import nano_rounded_up, pico_from_usd, pico_per_token, usd, usd_text
 
 
 @given(st.integers(-(10**18), 10**18))
 def test_pico_usd_survive_the_way_to_decimal_and_back(pico: int) -> None:
     assert pico_from_usd(usd(pico)) == pico
+
+
+@given(st.integers(-(10**18), 10**18))
+def test_an_amount_is_written_out_exactly(pico: int) -> None:
+    assert Decimal(usd_text(pico)) == usd(pico)
+    assert len(usd_text(pico).partition(".")[2]) == 12
 
 
 @given(st.integers(0, 10**18))
