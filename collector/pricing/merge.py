@@ -10,18 +10,19 @@ genai-prices and litellm's map mostly agree. Where they do not:
 
 What the chosen source does not state is filled in from the other (service tiers, one-hour
 cache writes, long-prompt tiers): being silent is not disagreeing. Where the two differ in
-the basic rates, filled-in rates are carried over in proportion. What the other source says
-is kept beside the chosen price, so that the choice can be explained.
+the basic rates, they may be speaking of different releases: then only what makes a call
+dearer is filled in, in proportion, and no discount. What the other source says is kept
+beside the chosen price, so that the choice can be explained.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from statistics import median
+from functools import partial
 
-from collector.pricing.names import normal
-from collector.pricing.rates import FEE_NAMES, Rates, map_stated, proportion
+from collector.pricing.names import candidates, normal
+from collector.pricing.rates import FEE_NAMES, INPUT_SIDE, Rates, map_stated, proportion
 from collector.pricing.sources import GenaiProvider, Listing, loose_part, names_of
 from collector.pricing.table import (
     FORMAT,
@@ -43,13 +44,14 @@ REASONS = {
     "whose figures carry dates and hours",
     "dearer": "genai-prices knows the name only by a rule or from the model's home provider, and litellm "
     "lists it: the dearer is taken",
+    "free": "OpenRouter serves every model variant named :free free of charge",
     "prior": "a stand-in for models that nobody lists: the dearest of the provider's current models, "
     "outliers left out",
 }
 """Why a row's figures were chosen."""
 
-OUTLIER = 10
-"""A model whose price is so many times its provider's median is no measure of an unknown one."""
+OUTLIER = 4
+"""A model that costs so many times its provider's upper quartile is no measure of an unknown one."""
 
 LEFT_OUT = re.compile(
     r"huggingface_|quicksilverpro$|kyma$|aihubmix$|inferenceapis$|opencode_go$|streamlake$|sail$|avian$|doubleword$"
@@ -60,9 +62,13 @@ LEFT_OUT = re.compile(
 
 _SPECIAL = re.compile(
     r"audio|realtime|-live|tts|speech|transcri|whisper|voice|sonic|image|banana|vision|search|research|embed"
-    r"|rerank|moderation|guard|ocr|computer-use|^ft:|cyber|-pro-?\d{0,4}$|-fast|\d{2}k"
+    r"|rerank|moderation|guard|ocr|computer-use|^ft:|cyber|-fast|\d{2}k"
+    r"|^(?:openai[/.])?(?:gpt|o\d)[\w.-]*-pro"
 )
 """Names of models that do not stand for what an ordinary unknown model may cost."""
+
+FREE = ":free"
+FREE_ROW = Row(model=FREE, rates=Rates(input=0, output=0), sources="", why="free")
 
 _CLOSE = 0.002
 
@@ -116,6 +122,9 @@ def merged(
     for name in (*curated, *sorted(listed.keys() - curated.keys())):
         provider = curated.get(name) or GenaiProvider(id=name, home=[], listings=[])
         shelves[name] = _shelf(provider, listed.get(name, {}), curated, today)
+    if "openrouter" in shelves:
+        free = shelves["openrouter"].put(FREE, FREE_ROW, retired=False)
+        shelves["openrouter"].provider.rules.append(({"ends_with": FREE}, free))
     own = {name: _dearest_ordinary(shelf, "", today) for name, shelf in shelves.items()}
     own_embedding = {name: _dearest_ordinary(shelf, "e", today) for name, shelf in shelves.items()}
     for name, shelf in shelves.items():
@@ -150,9 +159,16 @@ def _shelf(
         names = names_of(listing)
         twin = next((listed[name] for name in (normal(listing.name), *names) if name in listed), None)
         if twin is None:
-            twin = next((listed[name] for name, found in spoken_for.items() if found is listing), None)
-        by_name = twin is not None and normal(twin.name) in (normal(listing.name), *names)
-        row = _joined(listing, twin, "named" if by_name else "dearer", today)
+            # Reached by a rule alone: one that says the same fills gaps; others get rows of their own below.
+            twin = next(
+                (
+                    listed[name]
+                    for name, found in spoken_for.items()
+                    if found is listing and _close(dearest_hour(listing, today), listed[name].rates)
+                ),
+                None,
+            )
+        row = _joined(listing, twin, "named", today)
         key = shelf.put(listing.name, row, retired=listing.retired or bool(twin and twin.retired))
         for name in names:
             if name != key:
@@ -167,7 +183,9 @@ def _shelf(
             row = Row(model=entry.name, sources="l", rates=entry.rates, kind=entry.kind)
             row.context_tokens, row.max_output_tokens = entry.context_tokens, entry.max_output_tokens
         else:
-            row = _joined(found, entry, "dearer", today)
+            known = normal(found.name)
+            family = candidates(name).family if found in provider.listings else ()
+            row = _joined(found, entry, "named" if known in family else "dearer", today)
             if row.why == "agree" or row.sources[0] == "g":
                 continue  # the rule, or the home provider, leads to the same figures
             row.model = entry.name
@@ -198,7 +216,7 @@ def _joined(curated: Listing, entry: Listing | None, if_they_differ: str, today:
     )
     if entry is None:
         return row
-    now = _current(row, today)
+    now = dearest_hour(row, today)
     if _close(now, entry.rates):
         why, chosen, other = "agree", now, entry.rates
     elif if_they_differ == "dearer" and _level(entry.rates) > _level(now):
@@ -213,8 +231,16 @@ def _joined(curated: Listing, entry: Listing | None, if_they_differ: str, today:
     row.max_output_tokens = entry.max_output_tokens
     row.filled, row.silent, row.other = _compared(chosen, other)
     had_tiers = any(rates.tiers for rates in (row.rates, *(rates for _, rates in row.changes)))
-    row.rates = _filled_from(row.rates, other, tiers=not had_tiers)
-    row.changes = [(when, _filled_from(rates, other, tiers=not had_tiers)) for when, rates in row.changes]
+    fill = partial(_filled_from, other=other, tiers=not had_tiers, discounts=why == "agree")
+    before = row.rates
+    row.rates = fill(row.rates)
+    row.changes = [(when, fill(rates)) for when, rates in row.changes]
+    got = {
+        *row.rates.stated(),
+        *row.rates.services,
+        *(("tiers",) if row.rates.tiers and not before.tiers else ()),
+    }
+    row.filled = [name for name in row.filled if name in got]
     return row
 
 
@@ -242,32 +268,47 @@ def _shape(tier: tuple[int, Rates]) -> tuple[int, int | None, int | None]:
     return round(tier[0], -3), tier[1].input, tier[1].output
 
 
-def _filled_from(rates: Rates, other: Rates, *, tiers: bool) -> Rates:
-    """``rates``, with what only ``other`` states, in proportion to the basic rates of both."""
-    if not rates.costs_something and "input" in rates.stated():
+def _filled_from(rates: Rates, *, other: Rates, tiers: bool, discounts: bool) -> Rates:
+    """``rates``, with what only ``other`` states, in proportion to the basic rates of both.
+
+    Args:
+        rates: the chosen figures.
+        other: the other source's.
+        tiers: whether tiers are to be filled in.
+        discounts: whether figures below the basic rates are.
+    """
+    if not rates.costs_something and rates.is_price:
         return rates  # free of charge is a statement, too
     carry = proportion(other, rates)
+
+    def welcome(filled: Rates) -> bool:
+        return discounts or (filled.input or 0) > (rates.input or 0)
+
     figures = rates.stated()
     for name, value in other.stated().items():
         if name == "per_search" and "per_request" in figures:
             continue  # the call's fee already pays for its searches
-        figures.setdefault(name, carry(name, value))
+        carried = carry(name, value)
+        basic = rates.input if name in INPUT_SIDE else rates.output
+        if discounts or name in FEE_NAMES or carried >= (basic or 0):
+            figures.setdefault(name, carried)
     result = Rates.of(figures)
     result.tiers = rates.tiers
     if tiers and not rates.tiers:
-        result.tiers = [(above, map_stated(tier, carry)) for above, tier in other.tiers]
+        longer = [(above, map_stated(tier, carry)) for above, tier in other.tiers]
+        result.tiers = [(above, tier) for above, tier in longer if welcome(tier)]
     result.services = dict(rates.services)
     for name, service in other.services.items():
-        if name not in result.services:
-            carried = map_stated(service, carry)
-            carried.tiers = [(above, map_stated(tier, carry)) for above, tier in service.tiers]
-            result.services[name] = carried
+        carried_service = map_stated(service, carry)
+        carried_service.tiers = [(above, map_stated(tier, carry)) for above, tier in service.tiers]
+        if name not in result.services and welcome(carried_service):
+            result.services[name] = carried_service
     result.regions = rates.regions or other.regions
     return result
 
 
-def _current(row: Row, today: date) -> Rates:
-    """What holds today, at the dearest hour."""
+def dearest_hour(row: Row | Listing, today: date) -> Rates:
+    """What holds on a day, at its dearest hour: the price that the two sources are compared by."""
     if not row.changes:
         return row.rates
     hours = [
@@ -308,12 +349,12 @@ def _dearest_ordinary(shelf: _Shelf, kind: str, today: date) -> tuple[int, str] 
         (level, key)
         for key, row in shelf.rows.items()
         if row.kind == kind and key not in shelf.retired and (kind or not _SPECIAL.search(key))
-        if (level := _level(_current(row, today)))
+        if (level := _level(dearest_hour(row, today)))
     )
     if not levels:
         return None
-    middle = median(level for level, _ in levels)
-    return [pair for pair in levels if pair[0] <= OUTLIER * middle][-1]
+    upper_quartile = levels[3 * (len(levels) - 1) // 4][0]
+    return [pair for pair in levels if pair[0] <= OUTLIER * upper_quartile][-1]
 
 
 def _compact(clause: Clause) -> Clause:

@@ -77,6 +77,7 @@ SELF_HOSTED = frozenset(
 _MAKERS = tuple(
     (re.compile(pattern), maker)
     for pattern, maker in (
+        (r"^(?:[a-z-]+\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|stability)\.", "aws"),
         (r"claude", "anthropic"),
         (
             r"^(ft:)?(gpt-(?!oss|j|neo)|chatgpt|o[1-9](-|$)|text-embedding-[a3]|text-davinci|davinci-00)",

@@ -82,6 +82,11 @@ class Rates(msgspec.Struct):
         }
 
     @property
+    def is_price(self) -> bool:
+        """Whether a call can be priced by it: input, output or the call itself has a figure."""
+        return any(figure is not None for figure in (self.input, self.output, self.per_request))
+
+    @property
     def costs_something(self) -> bool:
         """Whether any stated figure is above zero."""
         return any(self.stated().values())

@@ -84,8 +84,9 @@ def read_litellm(entries: Mapping[str, Any], today: date) -> list[Listing]:
             continue
         provider = provider_id(str(entry["litellm_provider"]))
         rates = _litellm_rates(entry, provider)
-        if not rates.costs_something and not (
-            _FREE_OF_CHARGE.search(key) and "input_cost_per_token" in entry and provider != "google"
+        if not rates.is_price or (
+            not rates.costs_something
+            and not (_FREE_OF_CHARGE.search(key) and "input_cost_per_token" in entry and provider != "google")
         ):
             continue
         listings.append(
@@ -230,7 +231,7 @@ def _genai_listing(provider: str, model: Mapping[str, Any], today: date) -> List
         )
         for step in steps
     ]
-    if not any(rates.stated() for _, rates in rows):
+    if not all(rates.is_price for _, rates in rows):
         return None
     return Listing(
         provider=provider,
