@@ -41,6 +41,9 @@ class Sender(Protocol):
     def abort(self) -> None:
         """End the exchange under way at once."""
 
+    def close(self) -> None:
+        """Let go of the connection."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportLimits:
@@ -221,6 +224,12 @@ class SpanExport:
     # The thread
 
     def _run(self) -> None:
+        try:
+            self._send_batches()
+        finally:
+            self._sender.close()
+
+    def _send_batches(self) -> None:
         while batch := self._next_batch():
             reason = self._deliver(self._encoder.request(batch), len(batch))
             with self._changed:

@@ -128,6 +128,7 @@ class Transport:
         self._tls = _tls_context(where) if where.scheme == "https" else None
         self._connection: http.client.HTTPConnection | None = None
         self._aborted = False
+        self._was_cut = False
         self._headers = {
             "content-type": "application/x-protobuf",
             "user-agent": "bursar",
@@ -176,6 +177,7 @@ class Transport:
         # Socket timeouts are for one read each; this one is for all of them together.
         limit = threading.Timer(timeout_s, self._cut)
         limit.daemon = True
+        self._was_cut = False
         limit.start()
         try:
             if connection.sock is not None:
@@ -183,6 +185,9 @@ class Transport:
             connection.request("POST", self._where.path, body, self._headers)
             answer = connection.getresponse()
             told = answer.read(_LARGEST_REPLY)
+            if self._was_cut:
+                # To http.client the end of the connection is as good as the end of the headers.
+                raise TimeoutError("the answer did not come in time")
             if not answer.isclosed() or answer.will_close:
                 self.close()
             return Reply(answer.status, answer.headers.get("retry-after", ""), told)
@@ -199,6 +204,7 @@ class Transport:
         return http.client.HTTPConnection(where.host, where.port, timeout=timeout_s)
 
     def _cut(self) -> None:
+        self._was_cut = True
         connection = self._connection
         sock = connection.sock if connection is not None else None
         if sock is not None:
