@@ -119,7 +119,11 @@ async def test_a_growing_conversation_gets_cached_tokens(openai_client: openai.A
     ]
     second = await openai_client.chat.completions.create(model="gpt-4.1-mini", messages=messages)
 
-    cached = [reply.usage.prompt_tokens_details.cached_tokens for reply in (first, second)]  # type: ignore[union-attr]
+    cached = [
+        reply.usage.prompt_tokens_details.cached_tokens or 0
+        for reply in (first, second)
+        if reply.usage and reply.usage.prompt_tokens_details
+    ]
     assert cached[0] == 0
     assert cached[1] >= 1920  # 15 whole steps of the 8,007 bytes they share, and more of the reply
 
@@ -248,7 +252,7 @@ async def test_a_response_calls_tools(openai_client: openai.AsyncOpenAI) -> None
     ) as stream:
         final = await stream.get_final_response()
     assert [item.type for item in final.output] == ["function_call"]
-    assert json.loads(final.output[0].arguments).keys() == {"city", "days"}  # type: ignore[union-attr]
+    assert json.loads(str(getattr(final.output[0], "arguments", ""))).keys() == {"city", "days"}
 
 
 async def test_embeddings_are_unit_vectors_that_depend_on_the_text(openai_client: openai.AsyncOpenAI) -> None:
@@ -267,7 +271,7 @@ async def test_embeddings_come_as_floats_or_as_base64_of_the_same_floats(
         await openai_client.embeddings.create(
             model="text-embedding-3-small", input="one", dimensions=8, encoding_format=kind
         )
-        for kind in ("float", "base64")  # type: ignore[misc]
+        for kind in ("float", "base64")
     ]
     raw: Any = packed.data[0].embedding
     assert list(struct.unpack("<8f", base64.b64decode(raw))) == floats.data[0].embedding
