@@ -176,7 +176,7 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
         content = message.content
         if content.__class__ is not str:
             content = "".join([part.text for part in content]) if content else ""  # type: ignore[union-attr]
-        text = content.encode()  # type: ignore[union-attr]
+        text = content.encode()
         size += len(text)
         marks = message.tool_call_id or ""
         if message.tool_calls:

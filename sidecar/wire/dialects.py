@@ -33,6 +33,8 @@ class Dialect(NamedTuple):
     """Reads one event of a stream; true when it carried nothing but usage."""
     ordinary: Callable[[bytes, Reading], bool] | None = None
     """Reads an event that only adds text, fast; false when it is not one."""
+    ordinary_body: Callable[[bytes | bytearray, Reading], bool] | None = None
+    """Reads a whole body of the ordinary shape, fast; false, and nothing read, when it is another."""
 
 
 def _read_other(body: Mapping[str, Any], reading: Reading) -> None:
@@ -61,7 +63,11 @@ def _read_invoked_event(name: str, event: Mapping[str, Any], reading: Reading) -
 
 
 CHAT: Final = Dialect(
-    "chat", openai_chat.read_chat_body, openai_chat.read_chat_event, openai_chat.read_ordinary_chunk
+    "chat",
+    openai_chat.read_chat_body,
+    openai_chat.read_chat_event,
+    openai_chat.read_ordinary_chunk,
+    openai_chat.read_ordinary_reply,
 )
 RESPONSES: Final = Dialect(
     "responses",

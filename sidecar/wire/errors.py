@@ -166,14 +166,14 @@ def read_error(error: object, status: int, headers: Mapping[bytes, bytes]) -> Wi
     """An error object (or text) of any provider as a :class:`WireError`."""
     kind = code = message = ""
     details: object = None
-    if isinstance(error, Mapping):
+    if isinstance(error, dict):
         kind = _text(error.get("type")) or _text(error.get("status")) or _text(error.get("__type"))
         code = _name(error.get("code"))
         told = error.get("message") or error.get("detail") or error.get("msg") or error.get("error")
         message = told if isinstance(told, str) else "" if told is None else str(told)
         details = error.get("details")
         inner = error.get("innererror")
-        if isinstance(inner, Mapping) and not code:
+        if isinstance(inner, dict) and not code:
             code = _name(inner.get("code"))
         code = _reason_of(details) or code
     elif error is not None:
@@ -200,7 +200,7 @@ def _text(value: object) -> str:
 def _reason_of(details: object) -> str:
     """Google's machine-readable reason, such as ``API_KEY_INVALID``."""
     for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, Mapping) and isinstance(detail.get("reason"), str):
+        if isinstance(detail, dict) and isinstance(detail.get("reason"), str):
             return str(detail["reason"])
     return ""
 
@@ -215,7 +215,7 @@ def _retry_after(headers: Mapping[bytes, bytes], details: object, message: str) 
     if found is not None:
         return found
     for detail in details if isinstance(details, list) else []:
-        if isinstance(detail, Mapping) and isinstance(detail.get("retryDelay"), str):
+        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             return _seconds(detail["retryDelay"].rstrip("s").encode(), 1.0)
     wait = _WAIT.search(message)
     if wait is None:

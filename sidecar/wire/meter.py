@@ -25,6 +25,10 @@ from sidecar.wire.sse import Splitter
 HeaderList = list[tuple[bytes, bytes]]
 
 _decode: Final = msgspec.json.Decoder().decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"', "responses": b'"delta":"'}
+_MOST_MISSES: Final = 8
+"""After so many events that differ in more than their text (padding, numbers), they are no longer compared."""
 _MODE_UNKNOWN, _MODE_SSE, _MODE_FRAMES, _MODE_JSON, _MODE_OPAQUE = range(5)
 
 
@@ -32,8 +36,9 @@ class Meter:
     """Reads one reply of one attempt as its bytes pass. Made by :func:`meter_for`."""
 
     __slots__ = (
-        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_header_counts", "_held", "_lead", "_mode",
-        "_ordinary", "_path", "_skip_lf", "_splitter", "_type", "_withhold", "reading",
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead", "_misses",
+        "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix", "_type", "_withhold",
+        "reading",
     )  # fmt: skip
 
     def __init__(
@@ -57,14 +62,19 @@ class Meter:
         encoding = headers.get(b"content-encoding", b"")
         if encoding and encoding.strip().lower() != b"identity":
             self._decoder = Decoder(encoding.decode("latin-1"))
-        self._splitter = Splitter()
-        self._frames = Deframer()
-        self._body = Body()
+        self._headers = headers
+        self._splitter: Splitter | None = None
+        self._frames: Deframer | None = None
+        self._body: Body | None = None
         self._held = b""
         self._lead = b""
         self._skip_lf = False
         self._ended = False
-        self._header_counts = bedrock.counts_in_headers(headers) if status < 400 else None
+        self._ready = False
+        """Between two events: the next bytes may be one whole event."""
+        self._prefix = self._suffix = b""
+        """What stood around the text of the last ordinary event, quotation marks included."""
+        self._misses = 0
 
     @property
     def first_content_seen(self) -> bool:
@@ -79,23 +89,26 @@ class Meter:
     @property
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""
-        return self._mode in (_MODE_SSE, _MODE_FRAMES) or self._body.is_stream
+        return self._mode in (_MODE_SSE, _MODE_FRAMES) or (self._body is not None and self._body.is_stream)
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
-        if self._mode == _MODE_SSE and not self._held and data.endswith(b"\n\n") and self._splitter.idle:
-            # One whole event, the ordinary case: no splitting needed.
-            start = 0 if data.startswith(b"data: ") else data.find(b"\n") + 1
-            if (
-                data.find(b"\n", start) == len(data) - 2
-                and data.startswith(b"data: ", start)
-                and b"\r" not in data
-                and (not start or data.startswith(b"event: "))
-                and self._ordinary is not None
-                and self._ordinary(data[start + 6 : -2], self.reading)
-            ):
-                self.reading.chunks += 1
-                return data
+        if self._ready:
+            prefix = self._prefix
+            if prefix and data.startswith(prefix) and data.endswith(self._suffix):
+                # The last event with another text: when what is between is one JSON string, all is read.
+                try:
+                    text = _decode_text(data[len(prefix) - 1 : 1 - len(self._suffix)])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    pass
+                else:
+                    self._misses = 0
+                    reading = self.reading
+                    reading.chunks += 1
+                    reading.say(text)
+                    return data
+            if data.endswith(b"\n\n") and b"\r" not in data:
+                return self._relay_whole(data)
         if self._decoder is not None:
             decoded = self._decoder.feed(data)
             if decoded:
@@ -105,6 +118,45 @@ class Meter:
             return self._relay_events(data)
         return self._consume(data)
 
+    def _relay_whole(self, data: bytes) -> bytes:
+        """Read ``data``, which is whole events with plain line ends; what of it goes on."""
+        splitter = self._splitter
+        assert splitter is not None
+        gaps: list[tuple[int, int]] = []
+        start = 0
+        for block in data[:-2].split(b"\n\n"):
+            end = start + len(block) + 2
+            if not self._read_ordinary(block):
+                for event in splitter.feed(block + b"\n\n"):
+                    if self._read_event(event.name, event.data) and self._withhold:
+                        gaps.append((start, end))
+                        self.reading.chunks -= 1
+            start = end
+        return _without(data, gaps) if gaps else data
+
+    def _read_ordinary(self, block: bytes) -> bool:
+        """Read ``block`` when it is an event that only adds text; false when it is not."""
+        start = 0 if block.startswith(b"data: ") else block.find(b"\n") + 1
+        if block.find(b"\n", start) >= 0 or not block.startswith(b"data: ", start) or self._ordinary is None:
+            return False
+        if (start and not block.startswith(b"event: ")) or not self._ordinary(
+            block[start + 6 :], self.reading
+        ):
+            return False
+        self.reading.chunks += 1
+        if self._misses < _MOST_MISSES:
+            self._misses += 1
+            self._learn(block)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Remember what stands around the text of an ordinary event; the next often differs in nothing else."""
+        mark = _TEXT_MARKS.get(self._dialect.name, b"\n")
+        start = data.find(mark) + len(mark)
+        end = data.find(b'"', start)
+        if start > len(mark) and end > start and self.reading.text.endswith(data[start:end]):
+            self._prefix, self._suffix = data[:start], data[end:] + b"\n\n"
+
     def finish(self) -> bytes:
         """The reply has ended as it should; bytes still held back."""
         if self._ended:
@@ -113,7 +165,7 @@ class Meter:
         held, self._held = self._held, b""
         if self._mode == _MODE_SSE:
             drop = False
-            for event in self._splitter.finish():
+            for event in self._splitter.finish() if self._splitter else ():
                 drop = self._read_event(event.name, event.data) and self._withhold
             self.reading.chunks -= drop
             if self.reading.finish and self._by_shape:
@@ -132,31 +184,27 @@ class Meter:
         if self._mode == _MODE_JSON and not self._ended:
             self._read_body(last=False)
         reading = self.reading
-        if (
-            self._header_counts
-            and reading.usage_block is None
-            and not (self.streaming and not reading.complete)
-        ):
-            reading.use(self._header_counts)
+        if reading.usage_block is None and reading.complete and reading.status < 400:
+            reading.use(bedrock.counts_in_headers(self._headers))
         if self._dialect is CHAT:
             google = "/v1beta/openai" in self._path or "/endpoints/openapi" in self._path
             reading.hidden_thinking = google or reading.response_model.startswith(("gemini", "google/gemini"))
         self._note_troubles()
         facts = reading.facts()
-        facts.place = self._place()
+        if self.streaming:
+            facts.place = self._place()
         return facts
 
     def _place(self) -> StreamPlace:
-        framing = {_MODE_SSE: "sse", _MODE_FRAMES: "frames"}.get(
-            self._mode, "array" if self._body.is_stream else ""
-        )
+        framing = {_MODE_SSE: "sse", _MODE_FRAMES: "frames"}.get(self._mode, "array")
+        splitter = self._splitter
         scratch = self.reading.scratch
         created = scratch.get("created")
         blocks = scratch.get("open_blocks", ())
         return StreamPlace(
             dialect=self._dialect.name,
             framing=framing,
-            inside_event=self._splitter.oversized and not self._splitter.idle,
+            inside_event=splitter is not None and splitter.oversized and not splitter.idle,
             created=created if type(created) is int else 0,
             open_blocks=tuple(sorted(block for block in blocks if type(block) is int)),
             sequence_number=scratch.get("sequence_number", -1),
@@ -165,11 +213,11 @@ class Meter:
     def _note_troubles(self) -> None:
         if self._decoder is not None and self._decoder.trouble:
             self.reading.doubt(self._decoder.trouble)
-        if self._splitter.oversized:
+        if self._splitter is not None and self._splitter.oversized:
             self.reading.doubt("event_too_large")
-        if self._frames.given_up:
+        if self._frames is not None and self._frames.given_up:
             self.reading.doubt("broken_frame")
-        if self._body.too_large:
+        if self._body is not None and self._body.too_large:
             self.reading.doubt("body_too_large")
 
     def _consume(self, data: bytes) -> bytes:
@@ -181,22 +229,27 @@ class Meter:
                 self._lead = started[-4096:]
                 return data
             lead, self._lead = self._lead, b""
-            if self._mode == _MODE_SSE and self._decoder is None:
-                return self._relay_events(data, lead)
+            if self._mode == _MODE_SSE:
+                self._splitter = Splitter()
+                if self._decoder is None:
+                    return self._relay_events(data, lead)
             data = started
         if self._mode == _MODE_SSE:
             self._read_events(data)
         elif self._mode == _MODE_FRAMES:
             self._read_frames(data)
         elif self._mode == _MODE_JSON:
-            self._body.feed(data)
-            if self._body.is_stream:
-                self._read_objects(last=False)
+            body = self._body
+            assert body is not None
+            body.feed(data)
+            if body.is_stream:
+                self._read_objects(body, last=False)
         return data
 
     def _recognise_mode(self, started: bytes) -> int:
         kind = self._type
         if kind == b"application/vnd.amazon.eventstream":
+            self._frames = Deframer()
             return _MODE_FRAMES
         begin = started.lstrip()[:1]
         if not begin:
@@ -204,6 +257,7 @@ class Meter:
         if begin in b"{[":
             lines = kind in (b"application/x-ndjson", b"application/stream+json", b"application/jsonl")
             streaming = lines or (begin == b"[" and "stream" in self._path.lower())
+            self._body = Body()
             self._body.is_stream = streaming and self.reading.status < 400
             return _MODE_JSON
         if kind == b"text/event-stream":
@@ -215,11 +269,15 @@ class Meter:
             b"binary/octet-stream",
         ):
             return _MODE_SSE
-        return _MODE_JSON if self.reading.status >= 400 else _MODE_OPAQUE
+        if self.reading.status < 400:
+            return _MODE_OPAQUE
+        self._body = Body()
+        return _MODE_JSON
 
     def _relay_events(self, data: bytes, lead: bytes = b"") -> bytes:
         """Read events; the bytes of whole ones, the usage chunk left out where it is withheld."""
         splitter = self._splitter
+        assert splitter is not None
         held = self._held
         if not held and not self._skip_lf and splitter.idle:
             splitter.rebase()
@@ -241,17 +299,14 @@ class Meter:
             out = out[:whole]
         elif held:
             self._held = b""
+        self._ready = splitter.idle and not self._held and not splitter.after_cr
         if not gaps:
             return out
         self._skip_lf = splitter.after_cr and gaps[-1][1] == whole
-        kept, place = [], 0
-        for first, last in gaps:
-            kept.append(out[place:first])
-            place = last
-        return b"".join((*kept, out[place:]))
+        return _without(out, gaps)
 
     def _read_events(self, data: bytes) -> None:
-        for event in self._splitter.feed(data):
+        for event in self._splitter.feed(data) if self._splitter else ():
             self._read_event(event.name, event.data)
 
     def _read_event(self, name: str, data: bytes) -> bool:
@@ -284,29 +339,34 @@ class Meter:
         return self._dialect
 
     def _read_frames(self, data: bytes) -> None:
-        for frame in self._frames.feed(data):
+        for frame in self._frames.feed(data) if self._frames else ():
             self.reading.chunks += 1
             bedrock.read_frame(frame.headers, frame.payload, self.reading, read_recognised_event)
 
-    def _read_objects(self, *, last: bool) -> None:
-        for body in self._body.new_objects(last=last):
+    def _read_objects(self, kept: Body, *, last: bool) -> None:
+        for body in kept.new_objects(last=last):
             self.reading.chunks += 1
             self._dialect_of(body).event("", body, self.reading)
 
     def _read_body(self, *, last: bool) -> None:
-        if self._body.is_stream:
-            self._read_objects(last=True)
+        kept = self._body or Body()
+        if kept.is_stream:
+            self._read_objects(kept, last=True)
             if last and self.reading.chunks:
                 self.reading.complete = True
             return
-        body = self._body.whole()
+        ordinary = self._dialect.ordinary_body
+        if ordinary is not None and self.reading.status < 400 and ordinary(kept.raw, self.reading):
+            self._ended = self.reading.complete = True
+            return
+        body = kept.whole()
         if body is None and not last:
             return
         self._ended = True
         reading = self.reading
         if reading.status >= 400:
             reading.complete = True
-            self._read_failure(body)
+            self._read_failure(body, kept)
         elif isinstance(body, dict):
             reading.complete = True
             self._dialect_of(body).body(body, reading)
@@ -315,12 +375,11 @@ class Meter:
             for member in body:
                 if isinstance(member, dict):
                     self._dialect_of(member).body(member, reading)
-        elif not self._body.too_large:
-            self._body.is_stream = True  # Perhaps an object a line, under some other content type.
-            self._read_objects(last=True)
-            self._body.is_stream = reading.chunks > 1
+        elif not kept.too_large:
+            self._read_objects(kept, last=True)  # Perhaps an object a line, under some other content type.
+            kept.is_stream = reading.chunks > 1
 
-    def _read_failure(self, body: Any) -> None:
+    def _read_failure(self, body: Any, kept: Body) -> None:
         if isinstance(body, list) and body:
             body = body[0]
         error = body
@@ -329,9 +388,18 @@ class Meter:
             if isinstance(inner, dict) or (isinstance(inner, str) and "message" not in body):
                 error = inner
         if not isinstance(error, dict | str) or not error:
-            text = self._body.text(200).strip()
+            text = kept.text(200).strip()
             error = {"message": text if text and text[0] != "<" else f"HTTP {self.reading.status}"}
         self.reading.fail(error)
+
+
+def _without(data: bytes, gaps: list[tuple[int, int]]) -> bytes:
+    kept: list[bytes] = []
+    place = 0
+    for start, end in gaps:
+        kept.append(data[place:start])
+        place = end
+    return b"".join((*kept, data[place:]))
 
 
 def meter_for(

@@ -6,12 +6,13 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from collector.domain.money import pico_from_usd
+from collector.domain.usage import Usage
 from sidecar.wire.errors import read_error
 from sidecar.wire.facts import ReplyFacts, RequestFacts, WireError
 from sidecar.wire.hashing import call_mark, fold
 from sidecar.wire.usage import read_usage
 
-_MOST_TEXT: Final = 1 << 20
+MOST_TEXT: Final = 1 << 20
 """Bytes of a reply's text kept for its hash; beyond, the hash is given up."""
 _MOST_TOOLS: Final = 1024
 _MOST_COST_USD: Final = 100_000
@@ -73,9 +74,10 @@ class Reading:
             encoded = text.encode("utf-8", "replace")
             self.text_bytes += len(encoded)
             if choice == 0:
-                self.text += encoded
-                if len(self.text) > _MOST_TEXT:
-                    self._give_up_hash()
+                if self.text_bytes <= MOST_TEXT:
+                    self.text += encoded
+                else:
+                    self.give_up_hash()
 
     def think(self, text: object) -> None:
         """Count reasoning that the model showed; it is no part of the message."""
@@ -104,13 +106,13 @@ class Reading:
 
     def use(self, block: object) -> None:
         """Take ``block`` as the usage so far: running totals, so the last one wins."""
-        if isinstance(block, Mapping) and block:
+        if isinstance(block, dict) and block:
             self.usage_block = block
             self.prelude = False
 
     def add_usage(self, block: object) -> None:
         """Lay ``block`` over the usage so far, field by field: Anthropic repeats only what changed."""
-        if isinstance(block, Mapping) and block:
+        if isinstance(block, dict) and block:
             said = {name: value for name, value in block.items() if value is not None}
             self.usage_block = {**(self.usage_block or {}), **said}
             self.prelude = False
@@ -140,7 +142,8 @@ class Reading:
 
     def facts(self) -> ReplyFacts:
         """The facts as they stand."""
-        usage, doubts = None, ()
+        usage: Usage | None = None
+        doubts: tuple[str, ...] = ()
         if self.usage_block is not None:
             usage, doubts = read_usage(self.usage_block, hidden_thinking=self.hidden_thinking)
             if usage is not None and self.searches and not usage.web_searches:
@@ -179,6 +182,7 @@ class Reading:
             rolling = fold(rolling, role, text, marks)
         return rolling
 
-    def _give_up_hash(self) -> None:
+    def give_up_hash(self) -> None:
+        """The reply is too long for its text to be kept."""
         self.units = []
         self.text.clear()

@@ -56,7 +56,7 @@ def _end_chat(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
     choice: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
     if api == "openai.completions":
         choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}
-    chunk = {
+    chunk: dict[str, Any] = {
         "id": facts.response_id,
         "object": "text_completion" if api == "openai.completions" else "chat.completion.chunk",
         "created": facts.place.created,
@@ -79,7 +79,7 @@ def _end_chat(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
 def _end_messages(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
     events: list[dict[str, Any]] = []
     if not facts.chunks:
-        message = {
+        message: dict[str, Any] = {
             "id": facts.response_id or "msg_cut",
             "type": "message",
             "role": "assistant",

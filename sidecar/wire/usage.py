@@ -17,6 +17,7 @@ Block = Mapping[str, Any]
 Counts = dict[str, int]
 """Fields of ``Usage`` that a block speaks of."""
 
+_TOTALS: Final = frozenset({"input_tokens", "output_tokens"})
 MOST_TOKENS: Final = 100_000_000
 """More than any call can use: ten times the largest context window sold."""
 
@@ -65,39 +66,75 @@ def _paths(*names: str) -> tuple[Path, ...]:
     return tuple(tuple(name.split(".")) for name in names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Tree = dict[str, Any]
+"""Key of a block -> where it belongs and its rank among alternatives, or the tree of an inner object."""
+
+
 class Shape:
-    """Where one family of usage blocks keeps each token class; the first path that is there speaks."""
+    """Where one family of usage blocks keeps each token class; of alternatives the first that is there speaks."""
 
-    marks: frozenset[str]
-    """Keys by which a block of this family is known; one is enough."""
-    input: tuple[Path, ...]
-    output: tuple[Path, ...]
-    parts: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
-    cache_beside_input: bool = False
-    adjust: Callable[[Block, Counts, Doubts], None] | None = None
-    """Rules that no table holds."""
+    __slots__ = ("adjust", "cache_beside_input", "marks", "tree")
+
+    def __init__(
+        self,
+        *,
+        marks: frozenset[str],
+        input: tuple[Path, ...],
+        output: tuple[Path, ...],
+        parts: Mapping[str, tuple[Path, ...]] | None = None,
+        cache_beside_input: bool = False,
+        adjust: Callable[[Block, Counts, Doubts], None] | None = None,
+    ) -> None:
+        """Lay the paths out as one tree.
+
+        Args:
+            marks: keys by which a block of this family is known; one is enough.
+            input: where the input tokens are.
+            output: where the output tokens are.
+            parts: where the parts of these are, by field of ``Usage``.
+            cache_beside_input: cached tokens are counted beside the input, not in it.
+            adjust: rules that no table holds.
+        """
+        self.marks = marks
+        self.cache_beside_input = cache_beside_input
+        self.adjust = adjust
+        self.tree: Tree = {}
+        for name, paths in {"input_tokens": input, "output_tokens": output, **(parts or {})}.items():
+            for rank, (*outer, key) in enumerate(paths):
+                tree = self.tree
+                for step in outer:
+                    tree = tree.setdefault(step, {})
+                tree[key] = (name, rank)
 
 
-def find(block: Block, paths: tuple[Path, ...]) -> object:
-    """The first value that is there and not null under one of ``paths``."""
-    for path in paths:
-        found: object = block
-        for key in path:
-            if not isinstance(found, Mapping):
-                found = None
-                break
-            found = found.get(key)
-        if found is not None:
-            return found
-    return None
+def _gather(block: Block, tree: Tree, counts: Counts, ranks: dict[str, int], doubts: Doubts) -> bool:
+    """Collect into ``counts`` what ``tree`` knows of ``block``; false when a total cannot be believed."""
+    sound = True
+    for key, value in block.items():
+        place = tree.get(key)
+        if place is None or value is None:
+            continue
+        if place.__class__ is dict:
+            if value.__class__ is dict:
+                sound &= _gather(value, place, counts, ranks, doubts)
+            continue
+        name, rank = place
+        if ranks.get(name, rank) < rank:
+            continue
+        number = value if type(value) is int and 0 <= value <= MOST_TOKENS else count(value, doubts)
+        if number is not None:
+            counts[name] = number
+            ranks[name] = rank
+        elif name in _TOTALS:
+            sound = False
+    return sound
 
 
 def _members(block: Block, *names: str) -> Iterable[Block]:
     for name in names:
         members = block.get(name)
         if isinstance(members, list):
-            yield from (member for member in members if isinstance(member, Mapping))
+            yield from (member for member in members if isinstance(member, dict))
 
 
 def _chat_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
@@ -122,7 +159,7 @@ def _perplexity_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
 
 
 def _anthropic_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
-    if "cache_write_input_tokens" not in counts and isinstance(block.get("cache_creation"), Mapping):
+    if "cache_write_input_tokens" not in counts and isinstance(block.get("cache_creation"), dict):
         kinds = (count(value, doubts) for value in block["cache_creation"].values())
         counts["cache_write_input_tokens"] = sum(value or 0 for value in kinds)
 
@@ -163,8 +200,9 @@ def _gemini_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
 
 
 def _cohere_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
-    images = count(find(block, _paths("billed_units.image_tokens")), doubts)
-    if images and not isinstance(block.get("tokens"), Mapping):
+    billed = block.get("billed_units")
+    images = count(billed.get("image_tokens"), doubts) if isinstance(billed, dict) else None
+    if images and not isinstance(block.get("tokens"), dict):
         counts["image_input_tokens"] = images
         counts["input_tokens"] = counts.get("input_tokens", 0) + images
 
@@ -327,23 +365,14 @@ def read_usage(block: Block, *, hidden_thinking: bool = False) -> tuple[Usage | 
             (Google's OpenAI-like endpoint).
     """
     doubts = Doubts()
-    shape = next((shape for shape in SHAPES if not shape.marks.isdisjoint(block)), None)
+    shape = _shape_of(block)
     if shape is None:
         return None, ()
-    said = (("input_tokens", shape.input), ("output_tokens", shape.output), *shape.parts.items())
     counts: Counts = {}
-    spoiled = False
-    for name, paths in said:
-        value = find(block, paths)
-        if value is None:
-            continue
-        number = count(value, doubts)
-        if number is not None:
-            counts[name] = number
-        elif name in ("input_tokens", "output_tokens"):
-            spoiled = True
-    if spoiled:  # Half a usage is no usage: an estimate of the whole is nearer the truth.
-        return None, tuple(doubts.flags)
+    if not _gather(block, shape.tree, counts, {}, doubts):
+        return None, tuple(
+            doubts.flags
+        )  # Half a usage is none: an estimate of the whole is nearer the truth.
     if shape.adjust is not None:
         shape.adjust(block, counts, doubts)
     if hidden_thinking:
@@ -351,9 +380,16 @@ def read_usage(block: Block, *, hidden_thinking: bool = False) -> tuple[Usage | 
     if shape.cache_beside_input:
         cached = counts.get("cache_read_input_tokens", 0) + counts.get("cache_write_input_tokens", 0)
         counts["input_tokens"] = counts.get("input_tokens", 0) + cached
-    if not counts.keys() & {"input_tokens", "output_tokens"}:
+    if _TOTALS.isdisjoint(counts):
         return None, tuple(doubts.flags)
     return _usage(counts, doubts), tuple(doubts.flags)
+
+
+def _shape_of(block: Block) -> Shape | None:
+    for shape in SHAPES:
+        if not shape.marks.isdisjoint(block):
+            return shape
+    return None
 
 
 def _add_hidden_thinking(block: Block, counts: Counts, doubts: Doubts) -> None:
