@@ -6,11 +6,10 @@ when nothing of a reply is known though it may be billed, the hold; and the grad
 
 from dataclasses import dataclass, replace
 
-from collector.pricing.book import Quote
-
 from collector.domain.price import list_cost
 from collector.domain.record import PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
+from collector.pricing.book import Quote
 from sidecar.wire import ReplyFacts
 
 DEFAULT_OUTPUT_HOLD = 4096

@@ -2,12 +2,11 @@
 
 import time
 
-from collector.pricing.book import PriceBook
-
 from collector.domain.record import AttemptRecord, CallRecord, Intent
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
+from collector.pricing.book import PriceBook
 from sidecar.accounting import Known, cost_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
 from sidecar.errors import JournalUnavailable

@@ -1,0 +1,108 @@
+"""No call ends in a silent zero, and each number says where it came from."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from collector.domain.record import PriceGrade
+from collector.domain.usage import NOTHING, Usage, UsageGrade
+from collector.pricing.book import PriceBook
+from sidecar.accounting import DEFAULT_OUTPUT_HOLD, Known, cost_of, output_hold, quote_for, usage_of
+from sidecar.wire import ReplyFacts
+
+REPORTED = Usage(input_tokens=100, output_tokens=10)
+KNOWN = Known(
+    api="openai.chat",
+    sent=True,
+    status=200,
+    stream=False,
+    facts=ReplyFacts(usage=REPORTED, complete=True),
+    estimated_input=90,
+    estimated_output=8,
+    hold_input=95,
+    hold_output=500,
+)
+BOOK = PriceBook.load({})
+
+
+def test_what_the_provider_reported_stands() -> None:
+    assert usage_of(KNOWN) == (REPORTED, UsageGrade.REPORTED)
+
+
+def test_a_reply_without_usage_is_estimated() -> None:
+    known = replace(KNOWN, facts=ReplyFacts(complete=True))
+
+    assert usage_of(known) == (Usage(input_tokens=90, output_tokens=8), UsageGrade.ESTIMATED)
+
+
+@pytest.mark.parametrize(("said", "seen", "charged"), [(2, 8, 8), (20, 8, 20)])
+def test_a_stream_that_broke_off_is_charged_the_larger_of_said_and_seen(
+    said: int, seen: int, charged: int
+) -> None:
+    facts = ReplyFacts(usage=Usage(input_tokens=100, output_tokens=said, cache_read_input_tokens=40))
+
+    usage, grade = usage_of(replace(KNOWN, facts=facts, stream=True, estimated_output=seen))
+
+    assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (100, 40, charged)
+    assert grade is UsageGrade.ESTIMATED
+
+
+def test_a_request_that_was_never_sent_costs_nothing_and_says_so() -> None:
+    assert usage_of(replace(KNOWN, sent=False, status=None, facts=None)) == (NOTHING, None)
+
+
+def test_an_error_of_the_provider_costs_nothing() -> None:
+    assert usage_of(replace(KNOWN, status=500, facts=ReplyFacts(complete=True))) == (NOTHING, None)
+
+
+def test_counting_tokens_is_free() -> None:
+    assert usage_of(replace(KNOWN, api="anthropic.count_tokens")) == (NOTHING, None)
+
+
+def test_a_whole_reply_that_never_came_is_charged_at_its_hold() -> None:
+    known = replace(KNOWN, status=None, facts=None)
+
+    assert usage_of(known) == (Usage(input_tokens=95, output_tokens=500), UsageGrade.ASSUMED)
+
+
+def test_a_stream_left_before_its_head_is_charged_its_prompt() -> None:
+    known = replace(KNOWN, status=None, facts=None, stream=True)
+
+    assert usage_of(known) == (Usage(input_tokens=90), UsageGrade.ESTIMATED)
+
+
+def test_work_that_goes_on_in_the_background_is_charged_at_its_hold() -> None:
+    known = replace(KNOWN, facts=ReplyFacts(complete=True), background=True)
+
+    assert usage_of(known)[1] is UsageGrade.ASSUMED
+
+
+def test_the_answering_models_price_holds_where_it_is_known() -> None:
+    asked, answered = BOOK.quote("openai", "gpt-4o", 0), BOOK.quote("openai", "gpt-4o-mini", 0)
+
+    assert quote_for(asked, answered) is answered
+    assert quote_for(asked, None) is asked
+
+
+def test_an_unknown_answering_model_leaves_the_price_of_the_one_asked() -> None:
+    asked, unknown = BOOK.quote("openai", "gpt-4o", 0), BOOK.quote("openai", "nobody-knows-me", 0)
+
+    assert unknown.grade is PriceGrade.PRIOR
+    assert quote_for(asked, unknown) is asked
+
+
+def test_a_configured_price_holds_whatever_model_answers() -> None:
+    book = PriceBook.load({"my-model": {"input": Decimal(1), "output": Decimal(2)}})
+
+    quote = quote_for(book.quote("vllm", "my-model", 0), book.quote("openai", "gpt-4o", 0))
+
+    assert quote.grade is PriceGrade.CONFIGURED
+    assert cost_of(REPORTED, quote, "") == 100 * 1_000_000 + 10 * 2_000_000
+
+
+def test_the_output_hold_is_the_requests_own_cap_times_its_choices() -> None:
+    quote = BOOK.quote("openai", "gpt-4o-mini", 0)
+
+    assert output_hold(100, 3, quote) == 300
+    assert output_hold(None, 1, quote) == DEFAULT_OUTPUT_HOLD
