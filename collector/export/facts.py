@@ -58,7 +58,7 @@ def _inference_id(record: CallRecord, target: Target, place: int) -> str:
 
 def _server_span(record: CallRecord, clean: Cleaner) -> SpanFacts:
     method = _method(record)
-    path = clean(record.path)
+    path = clean[record.path]
     attributes: Attributes = {
         "http.request.method": method,
         "http.route": path,
@@ -101,7 +101,7 @@ def _server_span(record: CallRecord, clean: Cleaner) -> SpanFacts:
     if record.avoided_cost_pico:
         put_money(attributes, "avoided", record.avoided_cost_pico)
     for name, value in list(record.tags.items())[:_MOST_TAGS]:
-        attributes["bursar.tag." + clean(name)[:_LONGEST_TAG_NAME]] = clean(value)
+        attributes["bursar.tag." + clean[name][:_LONGEST_TAG_NAME]] = clean[value]
     error = _server_error(record)
     if error:
         attributes["error.type"] = error
@@ -138,9 +138,9 @@ def _put_conversation(attributes: Attributes, record: CallRecord, clean: Cleaner
     if not record.conversation_id:
         return
     if record.conversation_source in (ConversationSource.STITCHED, ConversationSource.NONE):
-        attributes["bursar.conversation.id"] = clean(record.conversation_id)
+        attributes["bursar.conversation.id"] = clean[record.conversation_id]
     else:
-        attributes["gen_ai.conversation.id"] = clean(record.conversation_id)
+        attributes["gen_ai.conversation.id"] = clean[record.conversation_id]
 
 
 # One attempt
@@ -153,7 +153,7 @@ def _attempt_span(
     address, port = host_and_port(attempt.replica)
     attributes: Attributes = {"http.request.method": method, "bursar.attempt": attempt.attempt}
     if address:
-        attributes["server.address"] = clean(address)
+        attributes["server.address"] = clean[address]
     if port:
         attributes["server.port"] = port
     if attempt.http_status is not None:

@@ -17,7 +17,7 @@ def inference_span(
     record: CallRecord, target: Target, operation: str, span_id: str, clean: Cleaner
 ) -> SpanFacts:
     """The span of one inference."""
-    model = clean(target.request_model)
+    model = clean[target.request_model]
     attributes: Attributes = {
         "gen_ai.operation.name": operation,
         "gen_ai.provider.name": target.provider_name or "unknown",
@@ -34,7 +34,7 @@ def inference_span(
             if target.time_to_first_chunk_us is not None:
                 attributes["gen_ai.response.time_to_first_chunk"] = target.time_to_first_chunk_us / 1e6
         if record.conversation_id and record.conversation_source not in ("", ConversationSource.STITCHED):
-            attributes["gen_ai.conversation.id"] = clean(record.conversation_id)
+            attributes["gen_ai.conversation.id"] = clean[record.conversation_id]
     if target.final:
         _put_response(attributes, record, operation, clean)
     _put_provider(attributes, record, target, operation, clean)
@@ -96,7 +96,7 @@ def _put_request(attributes: Attributes, asked: Mapping[str, object], operation:
                 attributes[_DOUBLES[name]] = float(value)
         elif name in _TEXTS:
             if isinstance(value, str) and value and (name != "output_type" or value in _OUTPUT_TYPES):
-                attributes[_TEXTS[name]] = clean(value)
+                attributes[_TEXTS[name]] = clean[value]
         elif name == "choice_count":
             if _is_int(value) and value != 1:
                 attributes["gen_ai.request.choice.count"] = value
@@ -113,23 +113,23 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 
 
 def _texts(values: list[object], clean: Cleaner) -> list[str]:
-    return [clean(value) for value in values[:_MOST_ITEMS] if isinstance(value, str)]
+    return [clean[value] for value in values[:_MOST_ITEMS] if isinstance(value, str)]
 
 
 def _put_response(attributes: Attributes, record: CallRecord, operation: str, clean: Cleaner) -> None:
     """What the reply said of itself."""
     if record.response_model:
-        attributes["gen_ai.response.model"] = clean(record.response_model)
+        attributes["gen_ai.response.model"] = clean[record.response_model]
     if operation == EMBEDDINGS:
         return
     if record.response_id:
-        attributes["gen_ai.response.id"] = clean(record.response_id)
+        attributes["gen_ai.response.id"] = clean[record.response_id]
     if record.finish_reasons:
         attributes["gen_ai.response.finish_reasons"] = [
-            clean(reason) for reason in record.finish_reasons[:_MOST_ITEMS]
+            clean[reason] for reason in record.finish_reasons[:_MOST_ITEMS]
         ]
     if record.tool_names:
-        attributes["bursar.response.tool_names"] = [clean(name) for name in record.tool_names[:_MOST_ITEMS]]
+        attributes["bursar.response.tool_names"] = [clean[name] for name in record.tool_names[:_MOST_ITEMS]]
 
 
 def _put_provider(
@@ -141,16 +141,16 @@ def _put_provider(
     tier, fingerprint = given.get("service_tier"), given.get("system_fingerprint")
     if target.provider_name != "openai" or operation == EMBEDDINGS:
         if isinstance(tier, str) and tier:
-            attributes["bursar.response.service_tier"] = clean(tier)
+            attributes["bursar.response.service_tier"] = clean[tier]
         return
     if record.api in OPENAI_API_TYPES:
         attributes["openai.api.type"] = OPENAI_API_TYPES[record.api]
     if isinstance(asked_tier, str) and asked_tier and asked_tier != "auto":
-        attributes["openai.request.service_tier"] = clean(asked_tier)
+        attributes["openai.request.service_tier"] = clean[asked_tier]
     if isinstance(tier, str) and tier:
-        attributes["openai.response.service_tier"] = clean(tier)
+        attributes["openai.response.service_tier"] = clean[tier]
     if isinstance(fingerprint, str) and fingerprint:
-        attributes["openai.response.system_fingerprint"] = clean(fingerprint)
+        attributes["openai.response.system_fingerprint"] = clean[fingerprint]
 
 
 def _put_usage(attributes: Attributes, record: CallRecord, target: Target, operation: str) -> None:

@@ -125,24 +125,24 @@ class SpanEncoder:
             parts += (b"\x22\x08", bytes.fromhex(span.parent_span_id))
         parts += (b"\x2a", varint(len(name)), name, b"\x30", varint(span.kind))
         parts.append(_times(_START, span.start_ns, _END, span.end_ns))
-        remembered = self._remembered
-        heads = self._heads
+        remembered = self._remembered.get
+        head_of = self._heads.get
         for key, value in span.attributes.items():
             kind = type(value)
             if kind is str:
-                found = remembered.get((key, value))  # type: ignore[arg-type]
+                found = remembered((key, value))  # type: ignore[arg-type]
                 if found is not None:
                     parts.append(found)
                 elif key in _SINGLE_USE:
                     text = value.encode("utf-8", "replace")  # type: ignore[union-attr]
-                    parts += (heads.get((key, -len(text))) or self._text_head(key, len(text)), text)
+                    parts += (head_of((key, -len(text))) or self._text_head(key, len(text)), text)
                 else:
                     parts.append(self._remember(key, value))  # type: ignore[arg-type]
             elif kind is int:
                 digits = varint(value)  # type: ignore[arg-type]
-                parts += (heads.get((key, len(digits))) or self._int_head(key, len(digits)), digits)
+                parts += (head_of((key, len(digits))) or self._int_head(key, len(digits)), digits)
             elif kind is float:
-                parts += (heads.get((key, 0)) or self._double_head(key), _double(value))
+                parts += (head_of((key, 0)) or self._double_head(key), _double(value))
             else:
                 parts.append(field(9, _key_value(key, value)))
         parts.append(_FAILED if span.error_type else _UNSET)

@@ -1,7 +1,6 @@
 """The shape of a span before it is put into any form, and how text from outside gets into one."""
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
@@ -37,24 +36,26 @@ class SpanFacts(NamedTuple):
     """Not empty: the status is ERROR; otherwise UNSET, as instrumentation leaves it."""
 
 
-class Cleaner:
+class Cleaner(dict[str, str]):
     """Takes secrets out of texts that came from outside, and shortens those that should be names.
 
-    Names repeat from call to call, so what became of the last few thousand is remembered.
+    ``clean[text]`` is the text as it may leave. Names repeat from call to call, so what
+    became of the last few thousand is remembered, and then costs one look-up.
     """
 
     def __init__(self, redact: Callable[[str], str] = redact, longest: int = 512) -> None:
+        super().__init__()
         self.redact = redact
         self._longest = longest
-        self._remembered = lru_cache(_REMEMBERED)(self._cleaned)
 
-    def __call__(self, text: str) -> str:
-        """``text`` without secrets and not too long to be an attribute."""
-        return self._remembered(text) if len(text) <= _LONGEST_REMEMBERED else self._cleaned(text)
-
-    def _cleaned(self, text: str) -> str:
+    def __missing__(self, text: str) -> str:
         # Cut first, generously, so that the filter never works on megabytes; then to length.
-        return self.redact(text[: 4 * self._longest])[: self._longest]
+        cleaned = self.redact(text[: 4 * self._longest])[: self._longest]
+        if len(text) <= _LONGEST_REMEMBERED:
+            if len(self) >= _REMEMBERED:
+                self.clear()
+            self[text] = cleaned
+        return cleaned
 
 
 def derived_span_id(*parts: object) -> str:
@@ -66,7 +67,7 @@ def put_text(attributes: Attributes, clean: Cleaner, texts: Mapping[str, str]) -
     """Set the attributes whose text is not empty."""
     for name, text in texts.items():
         if text:
-            attributes[name] = clean(text)
+            attributes[name] = clean[text]
 
 
 def put_money(attributes: Attributes, kind: str, pico: int) -> None:
