@@ -62,8 +62,11 @@ def usage_of(usage: Usage, *, dialect: str = "openai") -> dict[str, Any]:
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
     if dialect == "vllm":
-        cached = usage.cache_read_input_tokens
-        return whole | {"prompt_tokens_details": {"cached_tokens": cached} if cached else None}
+        cached, reasoning = usage.cache_read_input_tokens, usage.reasoning_output_tokens
+        details = {"prompt_tokens_details": {"cached_tokens": cached} if cached else None}
+        if reasoning:
+            details["completion_tokens_details"] = {"reasoning_tokens": reasoning}
+        return whole | details
     prompt_details = {"cached_tokens": usage.cache_read_input_tokens, "audio_tokens": 0}
     if usage.cache_write_input_tokens:
         prompt_details["cache_write_tokens"] = usage.cache_write_input_tokens

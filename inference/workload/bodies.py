@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -99,8 +100,13 @@ def headers_of(call: TracedCall, key: str) -> dict[str, str]:
     if call.attribution is Attribution.HEADERS:
         for name in ("team", "user", "agent", "conversation", "task"):
             if value := getattr(call, name):
-                headers[f"x-bursar-{name}"] = value
+                headers[f"x-bursar-{name}"] = _header_value(value)
     return headers
+
+
+def _header_value(text: str) -> str:
+    """``text`` for a header: what is not printable ASCII is percent-encoded, line breaks above all."""
+    return text if text.isascii() and text.isprintable() else quote(text, safe=" /:;,.@+=()")
 
 
 def _marker(call: TracedCall) -> str:

@@ -5,6 +5,15 @@ from enum import StrEnum
 
 from collector.domain.usage import Usage
 
+APIS = (
+    "openai.chat",
+    "openai.completions",
+    "openai.responses",
+    "openai.embeddings",
+    "anthropic.messages",
+)
+"""Dialects in which calls can be replayed, by Bursar's names."""
+
 
 class Attribution(StrEnum):
     """How a call says whom it is for."""
@@ -22,14 +31,13 @@ class TracedCall:
     """A model call to be made.
 
     Raises:
-        ValueError: ``at_s`` is negative.
+        ValueError: ``at_s`` is negative, or ``api`` is none that can be replayed.
     """
 
     at_s: float
     """When, in seconds from the trace's start."""
     api: str
-    """Bursar's name of the dialect: ``openai.chat``, ``openai.responses``, ``openai.embeddings``,
-    ``anthropic.messages``."""
+    """One of :data:`APIS`."""
     model: str
     usage: Usage
     """What the provider will report."""
@@ -54,6 +62,8 @@ class TracedCall:
     def __post_init__(self) -> None:
         if self.at_s < 0:
             raise ValueError(f"a call before its trace began: at_s={self.at_s}")
+        if self.api not in APIS:
+            raise ValueError(f"no dialect {self.api!r}; known: {', '.join(APIS)}")
 
     @property
     def lane(self) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TextIO
 
 from collector.domain.usage import Usage
 from inference.workload.blocks import SeenBlocks, count_blocks, parse_ranges
-from inference.workload.calls import TracedCall, api_for
+from inference.workload.calls import APIS, TracedCall, api_for
 from inference.workload.columns import Columns, TraceError, detect
 
 MAX_ROWS = 1_000_000
@@ -86,10 +86,11 @@ class Trace:
                 model=row.model,
                 usage=Usage(
                     input_tokens=row.input_tokens,
-                    output_tokens=row.output_tokens,
+                    # An embedding has no output tokens, whatever a trace calls the size of its vector.
+                    output_tokens=0 if row.api == "openai.embeddings" else row.output_tokens,
                     cache_read_input_tokens=read,
                     cache_write_input_tokens=write,
-                    reasoning_output_tokens=row.reasoning,
+                    reasoning_output_tokens=0 if row.api == "openai.embeddings" else row.reasoning,
                 ),
                 stream=row.stream,
                 conversation=row.conversation,
@@ -151,6 +152,9 @@ class _RowReader:
         if reasoning > output_tokens:
             raise self._bad(record, "output", "a count that includes the reasoning tokens is needed")
         model = self._text(record, "model") or self._default_model
+        api = self._text(record, "api") or api_for(model)
+        if api not in APIS:
+            raise self._bad(record, "api", f"one of {', '.join(APIS)} is needed")
         tools = self._text(record, "tools")
         return _Row(
             at_s=self._time(record) + self._number(record, "sub_start"),
@@ -161,7 +165,7 @@ class _RowReader:
             cache_write=write,
             reasoning=reasoning,
             model=model,
-            api=self._text(record, "api") or api_for(model),
+            api=api,
             conversation=self._text(record, "conversation"),
             agent=self._text(record, "agent"),
             team=self._text(record, "team") or self._team,

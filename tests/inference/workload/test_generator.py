@@ -95,7 +95,8 @@ def test_prompts_of_a_coding_session_grow_and_are_mostly_read_from_the_cache(cal
 def test_the_demonstration_tells_its_past_at_once_and_then_goes_on_steadily() -> None:
     calls = list(islice(demonstration(seed=3, burst_calls=100, calls_per_s=10), 300))
     past, present = calls[:100], calls[100:]
-    assert all(call.instant and call.at_s == 0 for call in past)
+    assert all(call.at_s == 0 for call in past)
+    assert all(call.instant == (call.leaves_after_events is None) for call in past)
     assert not any(call.instant for call in present)
     assert 5 < len(present) / present[-1].at_s < 25
 
@@ -112,7 +113,9 @@ def drawn(kind: str, count: int) -> list[TracedCall]:
     while len(calls) < count:
         for turn in conversation(kind, fit, random):
             if not turn.agent_suffix:
-                calls.append(TracedCall(at_s=0, api="x", model="m", usage=turn.usage, agent=str(len(calls))))
+                calls.append(
+                    TracedCall(at_s=0, api="openai.chat", model="m", usage=turn.usage, agent=str(len(calls)))
+                )
     return calls
 
 

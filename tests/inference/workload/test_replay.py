@@ -232,6 +232,12 @@ async def test_headers_say_whom_a_call_is_for(provider: Provider) -> None:
     assert headers["traceparent"] == f"00-{'a' * 32}-{'a' * 16}-01"
 
 
+def test_a_value_that_no_header_may_carry_is_encoded() -> None:
+    headers = headers_of(call(team="Käse\r\nx-evil: 1", conversation="plain value"), "key")
+    assert headers["x-bursar-team"] == "K%C3%A4se%0D%0Ax-evil: 1"
+    assert headers["x-bursar-conversation"] == "plain value"
+
+
 async def test_the_key_of_an_agent_wins_over_that_of_its_team(provider: Provider) -> None:
     anthropic = call(api="anthropic.messages", conversation="c2")
     await replay(

@@ -185,6 +185,21 @@ def test_cached_blocks_count_from_earlier_calls_of_the_same_conversation_only(tm
     assert figures == [(0, 192), (192, 128), (0, 192), (192, 0)]
 
 
+def test_a_dialect_that_cannot_be_replayed_is_a_bad_row(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "t.csv", "api,input_tokens,output_tokens\nsmoke.signals,1,1\nopenai.responses,1,1\n"
+    )
+    trace = read_trace(path)
+    assert [call.api for call in trace.calls()] == ["openai.responses"]
+    assert "one of openai.chat, " in trace.complaints[0]
+
+
+def test_an_embedding_has_no_output_tokens(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", "model,input_tokens,output_tokens\ntext-embedding-3-small,9,1536\n")
+    (call,) = read_trace(path).calls()
+    assert (call.api, call.usage.output_tokens) == ("openai.embeddings", 0)
+
+
 def test_the_code_trace_is_exact_to_the_last_token(shared_data: Path) -> None:
     sums = TokenSums()
     for call in read_trace(shared_data / "llm_traces" / "azure2023_code.parquet").calls():
