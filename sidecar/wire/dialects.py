@@ -99,15 +99,15 @@ BY_API: Final[Mapping[str, Dialect]] = {
 _BY_TYPE: Final = {
     **dict.fromkeys(
         (
-            "message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta",
-            "content_block_stop", "ping", "message", "completion",
+            "message_start", "message_delta", "message_stop", "content_block_start",
+            "content_block_delta", "content_block_stop", "ping", "message", "completion",
         ),
         MESSAGES,
     ),
     **dict.fromkeys(
         (
-            "message-start", "message-end", "content-start", "content-delta", "content-end", "tool-plan-delta",
-            "tool-call-start", "tool-call-delta", "tool-call-end", "citation-start", "citation-end",
+            "message-start", "message-end", "content-start", "content-delta", "content-end",
+            "tool-plan-delta", "tool-call-start", "tool-call-delta", "tool-call-end", "citation-start", "citation-end",
         ),
         COHERE,
     ),

@@ -30,15 +30,17 @@ ERROR_CLASSES: Final = (
 _BY_NAME: Final = {
     name: error_class
     for error_class, names in {
-        "rate_limit": "rate_limit_error rate_limit_exceeded ratelimitexceeded too_many_requests requests tokens "
-        "throttlingexception throttling_exception toomanyrequestsexception rate_limited ratelimitreached "
+        "rate_limit": "rate_limit_error rate_limit_exceeded ratelimitexceeded too_many_requests requests "
+        "tokens throttlingexception throttling_exception toomanyrequestsexception rate_limited "
+        "ratelimitreached "
         "rate_limit ratelimiterror resource_exhausted",
         "overloaded": "overloaded_error overloaded unavailable serviceunavailable service_unavailable "
         "service_unavailable_error serviceunavailableexception server_overloaded modelnotreadyexception "
         "service_tier_capacity_exceeded model_overloaded engine_overloaded capacity_exceeded "
         "model_not_ready_exception service_unavailable_exception queue_exceeded",
-        "quota": "insufficient_quota billing_error billing_hard_limit_reached billing_not_active budget_exceeded "
-        "insufficient_balance insufficient_credits payment_required credit_balance_too_low quota_exceeded "
+        "quota": "insufficient_quota billing_error billing_hard_limit_reached billing_not_active "
+        "budget_exceeded insufficient_balance insufficient_credits payment_required credit_balance_too_low "
+        "quota_exceeded "
         "servicequotaexceededexception service_quota_exceeded_exception account_deactivated unpriced_model",
         "auth": "authentication_error invalid_api_key api_key_invalid unauthenticated unauthorized "
         "incorrect_api_key invalid_authentication unrecognizedclientexception invalidsignatureexception "
@@ -51,8 +53,9 @@ _BY_NAME: Final = {
         "too_many_prompt_tokens prompt_too_long model_context_window_exceeded",
         "content_filter": "content_filter content_policy_violation responsibleaipolicyviolation "
         "content_policy_error moderation moderation_blocked sensitive_words",
-        "invalid_request": "invalid_request_error validationexception validation_exception badrequesterror bad_request "
-        "tool_use_failed invalid_value unsupported_value missing_required_parameter json_validate_failed "
+        "invalid_request": "invalid_request_error validationexception validation_exception badrequesterror "
+        "bad_request tool_use_failed invalid_value unsupported_value missing_required_parameter "
+        "json_validate_failed "
         "failed_precondition out_of_range unprocessable_entity_error",
         "too_large": "request_too_large payload_too_large requesttoolarge",
         "timeout": "timeout_error timeout request_timeout deadline_exceeded modeltimeoutexception "
@@ -71,8 +74,9 @@ _BY_WORDS: Final = (
     (
         "context_length",
         re.compile(
-            r"context (?:length|window|size)|maximum context|prompt is too long|input is too long|too many (?:input |prompt )?tokens"
-            r"|total length of all messages is too long|exceeds? the (?:maximum|model'?s maximum)[^.]{0,40}tokens"
+            r"context (?:length|window|size)|maximum context|prompt is too long|input is too long"
+            r"|too many (?:input |prompt )?tokens|total length of all messages is too long"
+            r"|exceeds? the (?:maximum|model'?s maximum)[^.]{0,40}tokens"
             r"|input token count[^.]{0,60}exceeds|reduce the length of",
             re.I,
         ),
@@ -84,24 +88,25 @@ _BY_WORDS: Final = (
     (
         "quota",
         re.compile(
-            r"credit balance is too low|insufficient (?:balance|credits|quota|funds)|exceeded your current quota"
-            r"|billing (?:hard )?limit|spending limit|out of credits",
+            r"credit balance is too low|insufficient (?:balance|credits|quota|funds)"
+            r"|exceeded your current quota|billing (?:hard )?limit|spending limit|out of credits",
             re.I,
         ),
     ),
     (
         "auth",
         re.compile(
-            r"(?:incorrect|invalid|missing|expired|wrong) (?:api[ _-]?key|authentication|credentials|subscription key|auth|x-api-key)"
-            r"|api key (?:not valid|not found|expired)|invalid subscription key|security token[^.]{0,40}(?:invalid|expired)",
+            r"(?:incorrect|invalid|missing|expired|wrong) (?:api[ _-]?key|auth|credentials|x-api-key)"
+            r"|invalid subscription key"
+            r"|api key (?:not valid|not found|expired)|security token[^.]{0,40}(?:invalid|expired)",
             re.I,
         ),
     ),
     (
         "not_found",
         re.compile(
-            r"model[^.]{0,120}(?:does not exist|not found|is not supported|not available)|model identifier is invalid"
-            r"|unknown model|no such model|models? .{0,80}is not found",
+            r"model[^.]{0,120}(?:does not exist|not found|is not supported|not available)"
+            r"|model identifier is invalid|unknown model|no such model|models? .{0,80}is not found",
             re.I,
         ),
     ),
@@ -114,18 +119,19 @@ _BY_WORDS: Final = (
 )
 
 _BY_STATUS: Final = {
-    400: "invalid_request", 401: "auth", 402: "quota", 403: "permission", 404: "not_found", 405: "invalid_request",
-    408: "timeout", 409: "invalid_request", 410: "not_found", 413: "too_large", 415: "invalid_request",
-    422: "invalid_request", 424: "server_error", 429: "rate_limit", 498: "overloaded", 499: "timeout",
+    400: "invalid_request", 401: "auth", 402: "quota", 403: "permission", 404: "not_found",
+    405: "invalid_request", 408: "timeout", 409: "invalid_request", 410: "not_found",
+    413: "too_large", 415: "invalid_request", 422: "invalid_request", 424: "server_error", 429: "rate_limit", 498: "overloaded", 499: "timeout",
     503: "overloaded", 504: "timeout", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 
-_WAIT: Final = re.compile(
-    r"(?:try again|retry|retry after|available) (?:in|after)?\s*((?:\d+(?:\.\d+)?\s*(?:ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)\b\s*)+)",
-    re.I,
+_SPAN: Final = re.compile(
+    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)(?![a-z])", re.I
 )
-_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)\b", re.I)
+_WAIT: Final = re.compile(rf"(?:try again|retry|available) (?:in|after)\s+((?:{_SPAN.pattern}\s*)+)", re.I)
 _UNIT_S: Final = {"ms": 0.001, "mi": 60.0, "m": 60.0, "h": 3600.0, "ho": 3600.0, "s": 1.0, "se": 1.0}
+_READ_CHARS: Final = 2000
+"""How much of a message is looked at."""
 _MOST_WAIT_S: Final = 86_400.0 * 31
 
 
@@ -136,16 +142,11 @@ def error_class(status: int, kind: str, code: str, message: str) -> str:
         found = _BY_NAME.get(name.lower().replace(" ", "_"))
         if found is not None and (named is None or named in _GENERAL):
             named = found
-    if named == "rate_limit" and "quota" in message.lower() and "per minute" not in message.lower():
-        if (
-            re.search(r"exceeded your current quota, please check your plan", message, re.I)
-            and kind == code == ""
-        ):
-            return "quota"
     if named is not None and named not in _GENERAL:
         return named
+    words = message[:_READ_CHARS]
     for words_class, pattern in _BY_WORDS:
-        if pattern.search(message):
+        if pattern.search(words):
             return words_class
     if status < 400 and code.isdigit():
         status = int(code)
@@ -217,7 +218,7 @@ def _retry_after(headers: Mapping[bytes, bytes], details: object, message: str) 
     for detail in details if isinstance(details, list) else []:
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             return _seconds(detail["retryDelay"].rstrip("s").encode(), 1.0)
-    wait = _WAIT.search(message)
+    wait = _WAIT.search(message[:_READ_CHARS])
     if wait is None:
         return None
     spans = _SPAN.findall(wait[1])

@@ -28,7 +28,7 @@ _decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"', "responses": b'"delta":"'}
 _MOST_MISSES: Final = 8
-"""After so many events that differ in more than their text (padding, numbers), they are no longer compared."""
+"""After so many events in a row that differ in more than their text, they are no longer compared."""
 _MODE_UNKNOWN, _MODE_SSE, _MODE_FRAMES, _MODE_JSON, _MODE_OPAQUE = range(5)
 
 
@@ -36,9 +36,9 @@ class Meter:
     """Reads one reply of one attempt as its bytes pass. Made by :func:`meter_for`."""
 
     __slots__ = (
-        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead", "_misses",
-        "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix", "_type", "_withhold",
-        "reading",
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead",
+        "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix",
+        "_type", "_withhold", "reading",
     )  # fmt: skip
 
     def __init__(
@@ -150,7 +150,7 @@ class Meter:
         return True
 
     def _learn(self, data: bytes) -> None:
-        """Remember what stands around the text of an ordinary event; the next often differs in nothing else."""
+        """Remember what stands around the text of an ordinary event: often the next has the same."""
         mark = _TEXT_MARKS.get(self._dialect.name, b"\n")
         start = data.find(mark) + len(mark)
         end = data.find(b'"', start)

@@ -23,11 +23,13 @@ _FREE: Final = re.compile(
 )
 
 _METERED: Final = re.compile(
-    r"/(?:chat/completions|completions|embeddings|messages|responses|responses/compact)$"  # OpenAI, Anthropic, and kin
+    # OpenAI, Anthropic and those who copied them
+    r"/(?:chat/completions|completions|embeddings|messages|responses|responses/compact)$"
     r"|/v[12]/(?:chat|generate|embed)$"  # Cohere
     r"|/(?:v1/)?(?:rerank|score|pooling)$"  # Voyage, Jina, vLLM: tokens; Cohere's v2 bills searches
     r"|/api/(?:chat|generate|embed|embeddings)$"  # Ollama
-    r"|:(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents|rawPredict|streamRawPredict)$"  # Google
+    r"|:(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents)$"  # Gemini
+    r"|:(?:rawPredict|streamRawPredict)$"  # Claude and others on Vertex
     r"|/models/[^/]*embedding[^/]*:predict$"  # Vertex's older embeddings
     r"|/model/[^/]+/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"  # Bedrock
 )

@@ -41,8 +41,8 @@ _OPTIONS: Final = (
     "options",
 )
 _CAPS: Final = (
-    "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens", "maxTokenCount",
-    "max_gen_len", "max_tokens_to_sample", "num_predict", "max_new_tokens",
+    "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens",
+    "maxTokenCount", "max_gen_len", "max_tokens_to_sample", "num_predict", "max_new_tokens",
 )  # fmt: skip
 _NUMBERS: Final = {
     "temperature": "temperature",

@@ -26,9 +26,10 @@ class Reading:
     """The state of one reply's meter. Bounded: texts beyond a size are counted, not kept."""
 
     __slots__ = (
-        "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers", "hidden_thinking", "prelude",
-        "reasoning_bytes", "request", "response_id", "response_model", "scratch", "searches", "service_tier", "status",
-        "system_fingerprint", "text", "text_bytes", "tool_places", "tools", "units", "usage_block",
+        "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
+        "hidden_thinking", "prelude", "reasoning_bytes", "request", "response_id",
+        "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
+        "text", "text_bytes", "tool_places", "tools", "units", "usage_block",
     )  # fmt: skip
 
     def __init__(

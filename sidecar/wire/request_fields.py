@@ -34,10 +34,12 @@ _ROUTING_PREFIXES: Final = ("aws_", "azure_", "litellm_", "sagemaker_", "vertex_
 
 _DECODED_FIELDS: Final = frozenset(
     {
-        "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens",
-        "temperature", "top_p", "top_k", "n", "stop", "seed", "tools", "functions", "response_format", "user", "metadata",
-        "system", "input", "prompt", "instructions", "reasoning", "reasoning_effort", "text", "presence_penalty",
-        "frequency_penalty", "service_tier", "stop_sequences", "output_config", "output_format", "conversation",
+        "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens",
+        "max_output_tokens", "temperature", "top_p", "top_k", "n", "stop", "seed", "tools",
+        "functions", "response_format", "user", "metadata", "system", "input", "prompt",
+        "instructions", "reasoning", "reasoning_effort", "text", "presence_penalty",
+        "frequency_penalty", "service_tier", "stop_sequences", "output_config", "output_format",
+        "conversation",
     }
 )  # fmt: skip
 """Fields that every reader that meets them decodes, and so checks, or that hold a scalar."""

@@ -71,7 +71,7 @@ Tree = dict[str, Any]
 
 
 class Shape:
-    """Where one family of usage blocks keeps each token class; of alternatives the first that is there speaks."""
+    """Where one family of usage blocks keeps each token class; of alternatives the first there speaks."""
 
     __slots__ = ("adjust", "cache_beside_input", "marks", "tree")
 
