@@ -16,7 +16,14 @@ class Family:
     kind: Literal["counter", "gauge"]
     help: str
     labels: tuple[str, ...] = ()
-    merge: Literal["sum", "max"] = "sum"
+    merge: Literal["sum", "max", "min"] = "sum"
+    announced: bool = True
+    """Whether HELP and TYPE are told while there is no sample yet."""
+
+
+def _gpu(name: str, kind: Literal["counter", "gauge"], text: str, *labels: str) -> Family:
+    """A fact of one device: every process that looks sees the same."""
+    return Family(name, kind, text, ("gpu", *labels), "max", announced=False)
 
 
 FAMILIES = {
@@ -56,27 +63,31 @@ FAMILIES = {
             merge="max",
         ),
         Family(
+            "bursar_config_valid",
+            "gauge",
+            "1 while the configuration file is the one that runs, 0 after a change that is not valid.",
+            merge="min",
+        ),
+        Family(
             "bursar_upstream_inflight",
             "gauge",
             "Requests under way at an upstream's replica.",
             ("upstream", "replica"),
         ),
-        Family("bursar_gpu_utilization_ratio", "gauge", "Share of time a kernel ran.", ("gpu",), "max"),
-        Family("bursar_gpu_memory_used_bytes", "gauge", "GPU memory in use.", ("gpu",), "max"),
-        Family("bursar_gpu_memory_size_bytes", "gauge", "GPU memory there is.", ("gpu",), "max"),
-        Family("bursar_gpu_power_watts", "gauge", "Power drawn.", ("gpu",), "max"),
-        Family("bursar_gpu_energy_joules_total", "counter", "Energy drawn.", ("gpu",), "max"),
-        Family("bursar_gpu_temperature_celsius", "gauge", "Temperature of the die.", ("gpu",), "max"),
+        _gpu("bursar_gpu_utilization_ratio", "gauge", "Share of time a kernel ran."),
+        _gpu("bursar_gpu_memory_used_bytes", "gauge", "GPU memory in use."),
+        _gpu("bursar_gpu_memory_size_bytes", "gauge", "GPU memory there is."),
+        _gpu("bursar_gpu_power_watts", "gauge", "Power drawn."),
+        _gpu("bursar_gpu_energy_joules_total", "counter", "Energy drawn."),
+        _gpu("bursar_gpu_temperature_celsius", "gauge", "Temperature of the die."),
+        _gpu("bursar_gpu_clock_hertz", "gauge", "Clock rate of a domain (sm, memory).", "clock"),
+        _gpu("bursar_gpu_throttled", "gauge", "1 while clocks are held down for a reason.", "reason"),
         Family(
-            "bursar_gpu_clock_hertz", "gauge", "Clock rate of a domain (sm, memory).", ("gpu", "clock"), "max"
+            "bursar_gpu_cost_usd_total",
+            "counter",
+            "Cost of own GPUs while they ran.",
+            ("upstream",),
+            announced=False,
         ),
-        Family(
-            "bursar_gpu_throttled",
-            "gauge",
-            "1 while clocks are held down for a reason.",
-            ("gpu", "reason"),
-            "max",
-        ),
-        Family("bursar_gpu_cost_usd_total", "counter", "Cost of own GPUs while they ran.", ("upstream",)),
     )
 }

@@ -1,13 +1,17 @@
 """Gauges and counters that parts of the program set themselves, under the names of :mod:`.families`."""
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from math import isnan
 
 from collector.export.exposition import Number, header, label_text, number
 from collector.export.families import FAMILIES, Family
 
 _MOST_SERIES = 500
 """Of one family; the rest is counted as dropped."""
+
+_MERGES: dict[str, Callable[[Decimal, Decimal], Decimal]] = {"sum": operator.add, "max": max, "min": min}
 
 _Key = tuple[str, ...]
 ValueRows = list[tuple[str, list[str], str]]
@@ -21,7 +25,9 @@ class SetValues:
         self._families: dict[str, dict[_Key, Number]] = {}
 
     def set_gauge(self, name: str, labels: Mapping[str, str], value: Number) -> None:
-        """Set a gauge; ValueError when there is none of that name with those labels."""
+        """Set a gauge; ValueError when there is none of that name with those labels. NaN is no value."""
+        if isinstance(value, float) and isnan(value):
+            return
         key = _key(name, labels, "gauge")
         series = self._families.setdefault(name, {})
         if key in series or self._has_room(series):
@@ -52,7 +58,7 @@ class SetValues:
         ]
 
     def absorb(self, rows: ValueRows) -> None:
-        """Join the samples of another process: added up, or the larger of both, as the family says.
+        """Join the samples of another process: added up, or the larger or smaller, as the family says.
 
         Raises:
             ValueError: a metric is not one of ours.
@@ -65,15 +71,16 @@ class SetValues:
             key, value = tuple(labels), Decimal(text)
             mine = series.get(key)
             if mine is not None:
-                series[key] = _sum(mine, value) if family.merge == "sum" else max(_decimal(mine), value)
+                series[key] = _MERGES[family.merge](_decimal(mine), value)
             elif self._has_room(series):
                 series[key] = value
 
     def chunks(self) -> Iterator[str]:
-        """The text of each family that has samples."""
+        """The text of each family; without samples only its head."""
         for name, family in FAMILIES.items():
-            if series := self._families.get(name):
-                yield _text(family, series)
+            series = self._families.get(name)
+            if series or family.announced:
+                yield _text(family, series or {})
 
     def _has_room(self, series: dict[_Key, Number]) -> bool:
         if len(series) < _MOST_SERIES:

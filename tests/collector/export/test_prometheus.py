@@ -376,6 +376,25 @@ def test_values_that_others_set_are_exposed_and_added_up_over_workers() -> None:
     assert b'bursar_budget_limit_usd{budget="team"} 25.000000000001\n' in merged.render()
 
 
+def test_one_worker_with_an_invalid_configuration_shows() -> None:
+    workers = []
+    for valid in (1, 0, 1):
+        workers.append(CallMetrics())
+        workers[-1].set_gauge("bursar_config_valid", {}, valid)
+        workers[-1].set_gauge("bursar_process_memory_ratio", {}, float("nan"))
+
+    merged = CallMetrics()
+    merged.merge([worker.state() for worker in workers])
+
+    assert total(merged, "bursar_config_valid") == 0
+    assert "bursar_process_memory_ratio" not in {name for name, _ in samples(merged)}
+
+
+def test_a_counter_is_announced_before_it_first_counts() -> None:
+    assert b"# TYPE bursar_dropped_total counter\n" in CallMetrics().render()
+    assert b"bursar_gpu_" not in CallMetrics().render()
+
+
 def test_a_gauge_that_is_cleared_is_gone() -> None:
     metrics = CallMetrics()
     metrics.set_gauge("bursar_upstream_inflight", {"upstream": "a", "replica": "gone:1"}, 1)
