@@ -26,5 +26,5 @@ page = st.navigation(
     position="top",
 )
 
-filters.bar()
+filters.bar(page.url_path)
 page.run()

@@ -1,7 +1,9 @@
-"""The bar that chooses what is looked at: time range and filters, bound to the address bar.
+"""The bar that chooses what is looked at: time range and filters, all of it in the address bar.
 
-Whatever is chosen here is in the URL, so a view can be shared as a link. The widgets live
-in the main script and keep their values from page to page; pages read the scope.
+A view can so be shared as a link. The time range is bound to the address by Streamlit.
+The filters are kept in the address by this module, for two reasons: their panel is closed
+most of the time, and a bound widget that is not on the page loses its place in the address
+(or, when it merely is out of sight, brings back a value that was cleared meanwhile).
 """
 
 from datetime import UTC, date, datetime, timedelta
@@ -27,6 +29,7 @@ from dashboards.scope import (
 REFRESH_S = 10
 
 _RANGE, _DAYS, _LIVE, _PANEL = "range", "days", "live", "filters"
+_KEPT, _PAGE = "filters_kept", "filters_page"
 
 _TYPED = ("user_id", "key_id", "conversation_id", "task_id")
 """Dimensions with too many values to list: one types or pastes an id."""
@@ -41,8 +44,9 @@ def zone() -> ZoneInfo:
         return ZoneInfo("UTC")
 
 
-def bar() -> None:
-    """Draw the bar."""
+def bar(page: str) -> None:
+    """Draw the bar; ``page`` is the address of the page that follows it."""
+    _carry_over(page)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="scope_bar"):
         st.segmented_control(
             "Time range",
@@ -76,8 +80,7 @@ def bar() -> None:
 
 def scope() -> Scope:
     """What is chosen at this moment; the window ends now unless days were chosen."""
-    chosen = {dimension: st.session_state.get(dimension) or [] for dimension in DIMENSIONS}
-    return Scope(window=_window(), filters=filters_from(chosen), zone_name=zone().key)
+    return Scope(window=_window(), filters=filters_from(_chosen()), zone_name=zone().key)
 
 
 def pulse() -> timedelta | None:
@@ -87,13 +90,29 @@ def pulse() -> timedelta | None:
 
 def only(dimension: str, value: str) -> None:
     """Narrow ``dimension`` to ``value``; for callbacks, which run before the bar is drawn."""
-    st.session_state[dimension] = [value or NONE]
+    st.query_params[dimension] = [value or NONE]
 
 
 def clear() -> None:
     """Take every filter away; the time range stays."""
     for dimension in DIMENSIONS:
-        st.session_state[dimension] = []
+        st.query_params.pop(dimension, None)
+
+
+def _chosen() -> dict[str, list[str]]:
+    """The values in the address, by dimension."""
+    found = {dimension: st.query_params.get_all(dimension) for dimension in DIMENSIONS}
+    return {dimension: values for dimension, values in found.items() if values}
+
+
+def _carry_over(page: str) -> None:
+    """Streamlit empties the address when another page is opened; the filters stay."""
+    kept = st.session_state.get(_KEPT, {})
+    if st.session_state.get(_PAGE, page) != page and not _chosen():
+        for dimension, values in kept.items():
+            st.query_params[dimension] = values
+    st.session_state[_PAGE] = page
+    st.session_state[_KEPT] = _chosen()
 
 
 def _window() -> Window:
@@ -109,23 +128,33 @@ def _window() -> Window:
 
 
 def _panel() -> None:
-    active = sum(bool(st.session_state.get(dimension)) for dimension in DIMENSIONS)
-    label = f"Filters ({active})" if active else "Filters"
-    panel = st.popover(label, key=_PANEL, on_change="rerun", width="content")
-    with panel:
-        # Asked only once the panel is open: a page must not wait for lists that nobody reads.
-        offered = _offered() if panel.open else {}
-        with st.grid(2, min_column_width=200):
-            for dimension, title in DIMENSIONS.items():
-                st.multiselect(
-                    title,
-                    offered.get(dimension, []),
-                    format_func=plain,
-                    key=dimension,
-                    accept_new_options=True,
-                    placeholder="Any; type an id" if dimension in _TYPED else "Any",
-                    bind="query-params",
-                )
+    # A label that told the number of filters would make it another panel each time, which is closed.
+    panel = st.popover("Filters", key=_PANEL, on_change="rerun", width="content")
+    if not panel.open:
+        return  # A page must not wait for lists that nobody reads.
+    offered, chosen = _offered(), _chosen()
+    with panel, st.grid(2, min_column_width=200):
+        for dimension, title in DIMENSIONS.items():
+            key, values = f"filter_{dimension}", chosen.get(dimension, [])
+            if st.session_state.get(key) != values:
+                st.session_state[key] = values
+            st.multiselect(
+                title,
+                offered.get(dimension, []),
+                format_func=plain,
+                key=key,
+                accept_new_options=True,
+                placeholder="Any; type an id" if dimension in _TYPED else "Any",
+                on_change=_choose,
+                args=(dimension, key),
+            )
+
+
+def _choose(dimension: str, key: str) -> None:
+    if values := st.session_state[key]:
+        st.query_params[dimension] = values
+    else:
+        st.query_params.pop(dimension, None)
 
 
 def _offered() -> dict[str, list[str]]:
@@ -144,9 +173,8 @@ def _offered() -> dict[str, list[str]]:
 
 def _what_is_filtered() -> None:
     chosen = [
-        f"{title}: {', '.join(plain(value, 60) for value in st.session_state[dimension])}"
-        for dimension, title in DIMENSIONS.items()
-        if st.session_state.get(dimension)
+        f"{DIMENSIONS[dimension]}: {', '.join(plain(value, 60) for value in values)}"
+        for dimension, values in _chosen().items()
     ]
     if chosen:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):

@@ -28,6 +28,11 @@ def ledger_line(app: AppTest) -> str:
     return line.replace("\\", "")
 
 
+def open_panel(app: AppTest) -> AppTest:
+    app.session_state["filters"] = True
+    return app.run()
+
+
 def notices(app: AppTest) -> str:
     return " ".join(element.value for kind in (app.error, app.warning, app.info) for element in kind)
 
@@ -91,8 +96,8 @@ def test_a_filter_in_the_address_narrows_the_page(collector: Any, visit: Visit) 
 def test_choosing_and_clearing_a_filter_draws_the_page_anew(collector: Any, visit: Visit) -> None:
     collector.book(agent="planner", cost="1")
     collector.book(agent="triage", cost="2")
-    app = visit()
-    app.multiselect(key="agent").set_value(["planner"]).run()
+    app = open_panel(visit())
+    app.multiselect(key="filter_agent").set_value(["planner"]).run()
     assert "1.000000000000 USD spent" in ledger_line(app)
     assert [text.value for text in app.text] == ["Agent: planner"]
     app.button(key="clear_filters").click().run()
@@ -118,10 +123,9 @@ def test_the_filter_panel_asks_for_values_only_when_it_is_open(collector: Any, v
     collector.book(team="")
     app = visit()
     closed = collector.asked["values"]
-    app.session_state["filters"] = True
-    app.run()
+    open_panel(app)
     assert collector.asked["values"] > closed
-    assert set(app.multiselect(key="team").options) == {"search", "(none)"}
+    assert set(app.multiselect(key="filter_team").options) == {"search", "(none)"}
 
 
 def test_names_are_shown_as_the_characters_they_are(collector: Any, visit: Visit) -> None:

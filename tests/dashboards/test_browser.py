@@ -1,0 +1,204 @@
+"""The served page in a real browser: it draws, adds up, reacts, and talks to nobody else."""
+
+import itertools
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from dashboards import launch
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+PATIENCE_MS = 30_000
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)"),
+    pytest.mark.timeout(240),
+]
+
+
+@pytest.fixture
+def dashboard(collector: Any, tmp_path: Path) -> Iterator[str]:
+    """The address of the dashboard, served by Streamlit itself as ``bursar dashboard`` does."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = (tmp_path / "dashboard.log").open("wb")
+    process = subprocess.Popen(
+        launch.command("127.0.0.1", port, collector.url),
+        env=os.environ | launch.environment(collector.url),
+        cwd=tmp_path,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        _until_healthy(launch.health_url("127.0.0.1", port), process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def _until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the dashboard ended by itself"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as reply:
+                assert reply.status == 200
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise AssertionError("the dashboard did not come up in 60 s")
+
+
+class Watch:
+    """What a page said on its console, and whom it asked."""
+
+    def __init__(self, page: Page) -> None:
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        page.on("console", lambda message: self._said(message.type, message.text, message.location))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+
+    def _said(self, kind: str, text: str, location: Any) -> None:
+        # Opened at /calls, Streamlit looks for its own endpoints below that path first, and finds none.
+        if kind == "error" and "/_stcore/" not in str(location):
+            self.complaints.append(f"{text} ({location})")
+
+
+@pytest.fixture
+def browser_page(tmp_path: Path) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path / "profile"),
+            executable_path=CHROMIUM,
+            args=FLAGS,
+            viewport={"width": 1280, "height": 800},
+            color_scheme="light",
+            timezone_id="Europe/Berlin",
+        )
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        yield context.pages[0]
+        context.close()
+
+
+def some_calls(collector: Any) -> None:
+    """Forty calls of three agents; one of them has a name that is a program."""
+    for number in range(40):
+        agent = ("planner", "triage", HOSTILE)[number % 3]
+        collector.book(
+            timedelta(minutes=10 * number + 1),
+            agent=agent,
+            team="search" if agent == "planner" else "support",
+            request_model=("gpt-5", "claude-sonnet-4-5")[number % 2],
+            cost=f"0.0{number:02d}00000000{number % 10}",
+        )
+
+
+def total(rows: list[dict[str, Any]]) -> str:
+    return f"{sum((row['effective_cost_usd'] for row in rows), Decimal(0)):,.12f}"
+
+
+def close_panel(page: Page) -> None:
+    """Put the filter panel away, and wait until the page has been drawn without it."""
+    panel = page.get_by_test_id("stPopoverBody")
+    page.keyboard.press("Escape")  # its list of values
+    page.keyboard.press("Escape")
+    expect(panel).to_have_count(0)
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def test_the_page_adds_up_reacts_and_asks_nobody_else(
+    collector: Any, dashboard: str, browser_page: Page, tmp_path: Path
+) -> None:
+    some_calls(collector)
+    page, watch = browser_page, Watch(browser_page)
+
+    page.goto(f"{dashboard}/?live=false")
+    expect(page.get_by_text(f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
+    expect(page.locator("[data-testid=stEChartsChart] canvas")).to_have_count(4)
+
+    page.get_by_role("button", name="Filters", exact=True).click()
+    team = page.get_by_role("combobox", name="Team")
+    team.click()
+    page.get_by_role("option", name="search").click()
+    planner = [row for row in collector.calls if row["agent"] == "planner"]
+    expect(page.get_by_text(f"Ledger: {total(planner)} USD spent")).to_be_visible()
+    expect(page).to_have_url(re.compile("team=search"))
+    expect(team).to_be_visible()  # the panel stays open for the next choice
+    close_panel(page)
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.get_by_text(f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
+    expect(page).not_to_have_url(re.compile("team="))
+
+    page.get_by_role("button", name="Filters", exact=True).click()
+    page.get_by_role("combobox", name="Agent").click()
+    page.get_by_role("option", name="planner").click()
+    expect(page.get_by_text(f"Ledger: {total(planner)} USD spent")).to_be_visible()
+    close_panel(page)
+    page.get_by_role("link", name="Calls").click()
+    expect(page.get_by_text(f"Ledger: {total(planner)} USD · 14 calls")).to_be_visible()
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.get_by_text(f"Ledger: {total(collector.calls)} USD · 40 calls")).to_be_visible()
+    newest = collector.calls[0]
+    table = page.locator("[data-testid=stDataFrame]").first
+    expect(table).to_be_visible()
+    table.click(position={"x": 200, "y": 50})
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text(newest["call_id"])).to_be_visible()
+    expect(page).to_have_url(re.compile(f"call={newest['call_id']}"))
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_text("40 calls")).to_be_visible()
+
+    assert page.title() != "owned"
+    assert watch.hosts == {urlsplit(dashboard).netloc}
+    assert watch.complaints == []
+
+
+def test_nothing_is_wider_than_the_screen_in_light_or_dark(
+    collector: Any, dashboard: str, browser_page: Page
+) -> None:
+    some_calls(collector)
+    page, watch = browser_page, Watch(browser_page)
+    pages = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 23, 30)"}
+    for appearance, width, path in itertools.product(pages, (1280, 390), ("", "calls")):
+        page.emulate_media(color_scheme="dark" if appearance == "dark" else "light")
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(f"{dashboard}/{path}?live=false")
+        expect(page.get_by_text("Ledger:")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        assert background == pages[appearance]
+        if pictures := os.environ.get("BURSAR_SCREENSHOTS"):
+            page.wait_for_timeout(1500)
+            page.screenshot(path=f"{pictures}/{path or 'spend'}-{appearance}-{width}.png")
+    assert watch.complaints == []
