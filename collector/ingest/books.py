@@ -6,7 +6,6 @@ is remembered here (marks, open intents, bookings from intents) is a copy of the
 own tables, changed only after a commit.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -85,8 +84,6 @@ class Books:
         on_records: RecordSink | None = None,
     ) -> None:
         self.database = database
-        self.turn = threading.RLock()
-        """Held while the writer's connection is in use."""
         self.counts = Counts()
         self.marks: dict[str, Mark] = {}
         self.opened: dict[str, Opened] = {}
@@ -98,7 +95,7 @@ class Books:
 
     def reload(self) -> None:
         """Take marks and open intents from the database again."""
-        with self.turn:
+        with self.database.turn:
             query = self.database.connection.execute
             self.marks = {
                 row[0]: Mark(*row[1:])
@@ -141,6 +138,22 @@ class Books:
             batch.records.append(record)
             batch.settled.append(intent.call_id)
 
+    def finish(self, batch: Entry, source: str, mark: Mark) -> None:
+        """The source has ended and all of it is read: what is still open will have no record."""
+        if mark.ended:
+            return
+        fresh = [opened for opened in batch.opened.values() if opened.source == source]
+        for opened in fresh:
+            del batch.opened[opened.call_id]
+        settled = set(batch.settled)
+        older = [
+            opened
+            for opened in self.opened.values()
+            if opened.source == source and opened.call_id not in settled
+        ]
+        self.presume(batch, fresh + older)
+        batch.marks[source] = mark._replace(ended=True)
+
     def enter(self, batch: Entry) -> None:
         """Commit ``batch``: all of it, or, with an exception, nothing.
 
@@ -148,14 +161,14 @@ class Books:
             StoreError: the database would not take it; the batch can be entered again later.
         """
         self._stage(batch)
-        with self.turn:
+        with self.database.turn:
             try:
                 self._commit(batch)
             except (DatabaseError, MemoryError) as error:
                 raise told_apart(error, self.database.path) from error
             self._remember(batch)
-        if self._on_records is not None and batch.booked:
-            self._on_records(batch.booked)
+            if self._on_records is not None and batch.booked:
+                self._on_records(batch.booked)
 
     def write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one parameterised statement for each of ``rows``, in one transaction.
@@ -163,7 +176,7 @@ class Books:
         Raises:
             StoreError: it was not done.
         """
-        with self.turn:
+        with self.database.turn:
             try:
                 with self.database.transaction() as connection:
                     for row in rows:
@@ -177,7 +190,7 @@ class Books:
         Raises:
             StoreError: the database would not take it.
         """
-        with self.turn:
+        with self.database.turn:
             try:
                 done = rollups.advance(self.database.connection, self._now_us())
                 if done:

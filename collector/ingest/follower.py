@@ -141,7 +141,7 @@ class Follower:
             if grows:
                 break
             if last:
-                self._finish(batch, source, mark)
+                self.books.finish(batch, source, batch.marks.get(source, mark))
                 break
             mark = mark._replace(segment=part.number + 1, position=0)
             batch.marks[source] = mark
@@ -167,23 +167,6 @@ class Follower:
         self._noted.add((source, part.number, end.value))
         detail = problem or f"{part.path.name} ends at {position} of {size} bytes"
         batch.notes.append(Note(source, "no_header" if problem else end.value, detail))
-
-    def _finish(self, batch: Entry, source: str, mark: Mark) -> None:
-        """The source has ended and all of it is read: what is still open will have no record."""
-        mark = batch.marks.get(source, mark)
-        if mark.ended:
-            return
-        fresh = [opened for opened in batch.opened.values() if opened.source == source]
-        for opened in fresh:
-            del batch.opened[opened.call_id]
-        settled = set(batch.settled)
-        older = [
-            opened
-            for opened in self.books.opened.values()
-            if opened.source == source and opened.call_id not in settled
-        ]
-        self.books.presume(batch, fresh + older)
-        batch.marks[source] = mark._replace(ended=True)
 
     def _presume_overdue(self, batch: Entry) -> None:
         """No call lasts this long: its record was lost."""

@@ -103,6 +103,10 @@ class Database:
 
     def __init__(self, path: Path, config: DatabaseConfig | None = None, *, read_only: bool = False) -> None:
         self.path = path
+        self.turn = threading.RLock()
+        """Held by the thread that uses the writer's connection."""
+        self.commits = 0
+        self._still = threading.Lock()
         config = config or DatabaseConfig()
         options: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{config.memory_limit_bytes // 1024}KiB",
@@ -147,6 +151,7 @@ class Database:
         try:
             yield self.connection
             self.connection.execute("COMMIT")
+            self.commits += 1
         except BaseException:
             with suppress(duckdb.Error):
                 self.connection.execute("ROLLBACK")
@@ -168,12 +173,22 @@ class Database:
         return _size(self.path) + self.wal_bytes
 
     def checkpoint(self) -> bool:
-        """Fold the log into the main file; False where a running transaction stands against it."""
+        """Fold the log into the main file; False where a transaction or a copy stands against it."""
+        if not self._still.acquire(blocking=False):
+            return False
         try:
             self.connection.execute("CHECKPOINT")
         except duckdb.TransactionException:
             return False
+        finally:
+            self._still.release()
         return True
+
+    @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """The main file does not change meanwhile: commits go to the log, checkpoints wait."""
+        with self._still:
+            yield
 
     def verify(self) -> None:
         """Read every block of every table.

@@ -55,18 +55,23 @@ CREATE TABLE anomalies (
     detail JSON
 );
 
--- Prices with the day they took effect; money columns are USD per token.
+-- The price book, as its versions were: USD per token, or per request.
 CREATE TABLE prices (
+    price_version VARCHAR,
     provider_name VARCHAR,
     model VARCHAR,
-    version VARCHAR,
-    source VARCHAR,
+    effective_from VARCHAR,
     price_grade VARCHAR,
-    effective_from TIMESTAMP,
-    effective_until TIMESTAMP,
-    token_prices MAP(VARCHAR, DECIMAL(18,12)),
-    max_output_tokens BIGINT,
-    context_tokens BIGINT
+    source VARCHAR,
+    input_usd DECIMAL(18,12),
+    output_usd DECIMAL(18,12),
+    cache_read_usd DECIMAL(18,12),
+    cache_write_usd DECIMAL(18,12),
+    cache_write_1h_usd DECIMAL(18,12),
+    reasoning_usd DECIMAL(18,12),
+    per_request_usd DECIMAL(18,12),
+    terms JSON,
+    first_seen_at TIMESTAMP
 );
 
 CREATE TABLE spans_received (

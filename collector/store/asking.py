@@ -1,0 +1,219 @@
+"""The parameters of a question, as they stand in a URL, checked once and for all.
+
+Pure: the clock is handed in. What comes out holds only names from our own lists and values
+that will be bound, so no caller's text ever becomes part of a statement.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from collector.store import questions, rollups
+from collector.store.questions import BUCKETS, DIMENSIONS, MOST_ROWS, Question
+from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
+
+ORDERS = ("newest", "oldest", "dearest", "slowest")
+MOST_BUCKETS = 20_000
+MOST_VALUES = 100
+DEFAULT_PERIOD_US = DAY_US
+
+
+class BadParameter(ValueError):
+    """A parameter is not what the question takes."""
+
+    def __init__(self, parameter: str, problem: str, choices: Sequence[str] = ()) -> None:
+        super().__init__(f"{parameter}: {problem}")
+        self.parameter = parameter
+        self.choices = list(choices)
+
+
+class By(NamedTuple):
+    """A dimension that rows are told apart by."""
+
+    name: str
+    """Column of the answer."""
+    expression: str
+    """SQL over a row of the calls."""
+    summed: bool
+    """Whether the sums by minute, hour and day know it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """A question with its parameters, checked."""
+
+    question: Question
+    since_us: int = 0
+    until_us: int = 0
+    zone: tzinfo = UTC
+    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    by: tuple[By, ...] = ()
+    bucket: str = "auto"
+    order: str = "newest"
+    values: dict[str, Any] = field(default_factory=dict)
+    """Bound to the statement."""
+
+    @property
+    def summed(self) -> bool:
+        """Whether the sums can answer it, or every call must be looked at."""
+        return all(by.summed for by in self.by) and all(name in rollups.DIMENSIONS for name in self.filters)
+
+
+def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -> Asked:
+    """The parameters of a URL, checked.
+
+    Args:
+        question: which one.
+        given: values by name, as often as they were given.
+        now_us: the clock.
+
+    Raises:
+        BadParameter: one of them is unknown, or has no such value.
+    """
+    asked = Asked(question=question)
+    known = set(question.parameters)
+    filters = DIMENSIONS if "filters" in known else ()
+    known.discard("filters")
+    for name in given:
+        if name not in known and name not in filters:
+            raise BadParameter(name, "no such parameter", sorted({*known, *filters}))
+    one = {name: values[-1].strip() for name, values in given.items() if name in known}
+    if "since" in known:
+        asked.zone = _zone(one.get("tz") or "UTC")
+        asked.until_us = _instant("until", one.get("until") or "", now_us, asked.zone, now_us)
+        before = asked.until_us - DEFAULT_PERIOD_US
+        asked.since_us = _instant("since", one.get("since") or "", before, asked.zone, now_us)
+    for name in filters:
+        if name in given:
+            asked.filters[name] = _filter(name, given[name])
+    if "by" in known:
+        asked.by = _dimensions(asked, one.get("by", ""), required=question is questions.SPEND_BY)
+    if "bucket" in known:
+        asked.bucket = _bucket(asked, one.get("bucket") or "auto")
+    if "limit" in known:
+        asked.values["limit"] = _limit(one.get("limit") or "100")
+    if "order" in known:
+        asked.order = _choice("order", one.get("order") or "newest", ORDERS)
+    if one.get("before"):
+        asked.values["before"] = one["before"][:64]
+    if "call_id" in known:
+        if not one.get("call_id"):
+            raise BadParameter("call_id", "is required")
+        asked.values["call_id"] = one["call_id"][:64]
+    if "dimension" in known:
+        name = _choice("dimension", one.get("dimension") or "", DIMENSIONS)
+        asked.by = (_value_of(name),)
+    return asked
+
+
+# ---- one parameter ------------------------------------------------------------------------
+
+
+def _zone(name: str) -> tzinfo:
+    if name.upper() in ("UTC", "Z"):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError) as error:
+        raise BadParameter("tz", f"{name[:64]!r} is not a time zone, such as Europe/Berlin") from error
+
+
+_AGO = re.compile(r"(\d{1,6})\s*(m|min|h|d|w)(?:\s+ago)?")
+_AGO_US = {"m": MINUTE_US, "min": MINUTE_US, "h": HOUR_US, "d": DAY_US, "w": 7 * DAY_US}
+_LATEST = Decimal(4_102_444_800)  # the year 2100
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _instant(name: str, text: str, default_us: int, zone: tzinfo, now_us: int) -> int:
+    if not text:
+        return default_us
+    if ago := _AGO.fullmatch(text):
+        return now_us - int(ago[1]) * _AGO_US[ago[2]]
+    try:
+        seconds = Decimal(text)
+    except InvalidOperation:
+        return _iso(name, text, zone)
+    if not seconds.is_finite() or not 0 <= seconds <= _LATEST:
+        raise BadParameter(name, "seconds since 1970 must lie between 1970 and 2100")
+    return int(seconds * 1_000_000)
+
+
+def _iso(name: str, text: str, zone: tzinfo) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadParameter(
+            name, f"{text[:64]!r} is neither ISO 8601 nor seconds since 1970, nor 24h or 7d ago"
+        ) from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone)
+    if not 1970 <= moment.year <= 2100:
+        raise BadParameter(name, "must lie between 1970 and 2100")
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def _filter(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    if len(values) > MOST_VALUES:
+        raise BadParameter(name, f"at most {MOST_VALUES} values")
+    if name == "tag" and not all("=" in value for value in values):
+        raise BadParameter(name, "write tag=KEY=VALUE")
+    return tuple(value[:1024] for value in values)
+
+
+def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names and required:
+        names = ["request_model"]
+    found: list[By] = []
+    for position, name in enumerate(dict.fromkeys(names)):
+        if name.startswith("tag:") and len(name) > 4:
+            column = "tag" if not any(by.name == "tag" for by in found) else f"tag_{position + 1}"
+            asked.values[f"by_{column}"] = name[4:][:256]
+            found.append(By(column, f"coalesce(map_extract(tags, $by_{column})[1], '')", False))
+        elif name in DIMENSIONS and name != "tag":
+            found.append(By(name, name, name in rollups.DIMENSIONS))
+        else:
+            raise BadParameter(
+                "by",
+                f"no dimension {name[:64]!r}",
+                [*(known for known in DIMENSIONS if known != "tag"), "tag:KEY"],
+            )
+    return tuple(found)
+
+
+def _value_of(name: str) -> By:
+    if name == "tag":
+        pairs = "list_transform(map_entries(tags), lambda pair: pair.key || '=' || pair.value)"
+        return By("value", f"unnest({pairs})", False)
+    return By("value", name, name in rollups.DIMENSIONS)
+
+
+def _bucket(asked: Asked, text: str) -> str:
+    bucket = _choice("bucket", text, BUCKETS)
+    span = max(0, asked.until_us - asked.since_us)
+    if bucket == "auto":
+        bucket = "minute" if span <= 3 * HOUR_US else "hour" if span <= 4 * DAY_US else "day"
+    width = {"minute": MINUTE_US, "hour": HOUR_US, "day": DAY_US}[bucket]
+    if span // width > MOST_BUCKETS:
+        raise BadParameter(
+            "bucket",
+            f"the period has more than {MOST_BUCKETS} {bucket}s",
+            BUCKETS[BUCKETS.index(bucket) + 1 :],
+        )
+    return bucket
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
+        raise BadParameter("limit", f"a whole number from 1 to {MOST_ROWS}")
+    return int(text)
+
+
+def _choice(name: str, text: str, choices: Sequence[str]) -> str:
+    if text not in choices:
+        raise BadParameter(name, f"no {text[:64]!r}", choices)
+    return text

@@ -1,0 +1,177 @@
+# ruff: noqa: S608  (the catalogue is SQL of our own; values are bound)
+"""The questions that the ledger answers, as a catalogue.
+
+Each has a name, a line of help, the parameters it takes, and its SQL. In the SQL
+
+    {books}     stands for the calls asked about: whole days, hours and minutes where sums
+                exist, single calls for the rest (`collector.store.rollups`)
+    {calls}     for the same calls one by one
+    {latency}   for the same calls counted by how long they took
+    {by}        for the dimensions asked for, each followed by a comma
+    {bucket}    for the start of the bucket that a row of {books} belongs to
+
+and every value is bound as a parameter. Another database answers the same questions by
+bringing its own SQL under the same names.
+"""
+
+from dataclasses import dataclass
+
+from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
+
+DIMENSIONS = (*SUMMED_DIMENSIONS, "user_id", "conversation_id", "task_id", "tag")
+"""What calls can be filtered by, and told apart by (a tag as ``tag:KEY``)."""
+
+BUCKETS = ("auto", "minute", "hour", "day")
+MOST_ROWS = 10_000
+
+_USD = "DECIMAL(38,12)"
+_TOKENS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_write_input_tokens",
+    "reasoning_output_tokens",
+)
+
+
+def _count(expression: str, name: str) -> str:
+    return f"CAST(coalesce({expression}, 0) AS BIGINT) AS {name}"
+
+
+def _usd(column: str) -> str:
+    # The zero has a type of its own: a bare 0.0 would be a DECIMAL(2,1).
+    return f"coalesce(sum({column}), CAST(0 AS {_USD})) AS {column}"
+
+
+COSTS = ", ".join(_usd(column) for column in ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd"))
+TOKENS = ", ".join(_count(f"sum({column})", column) for column in _TOKENS)
+CALLS = _count("sum(calls)", "calls")
+FAILED = _count("sum(calls) FILTER (WHERE outcome = 'failed')", "failed_calls")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One question: what it is called, what it takes, how it is answered."""
+
+    name: str
+    help: str
+    parameters: tuple[str, ...]
+    """Names from `PARAMETERS`; ``filters`` stands for every dimension."""
+    sql: str
+
+
+PERIOD = ("since", "until", "tz", "filters")
+
+PARAMETERS = {
+    "since": "start of the period: ISO 8601, seconds since 1970, or 15m, 24h, 7d ago (default 24h)",
+    "until": "end of the period, exclusive; as since (default now)",
+    "tz": "time zone of times that name none, and of days, such as Europe/Berlin (default UTC)",
+    "filters": "any dimension by its name, repeatable: only calls with one of these values; tag=KEY=VALUE",
+    "by": "dimensions to tell apart, separated by commas; a tag as tag:KEY",
+    "bucket": f"length of a step: {', '.join(BUCKETS)} (default auto)",
+    "limit": f"most rows to answer with, up to {MOST_ROWS}",
+    "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
+    "order": "newest (default) or oldest or dearest or slowest",
+    "call_id": "which call",
+    "dimension": "which dimension",
+}
+
+TOTALS = Question(
+    name="totals",
+    help="What was asked, used and spent altogether; one row.",
+    parameters=PERIOD,
+    sql=f"""
+        SELECT {CALLS}, {_count("sum(attempts)", "attempts")}, {FAILED},
+            {_count("sum(calls) FILTER (WHERE price_grade = 'prior')", "unpriced_calls")},
+            {_count("sum(calls) FILTER (WHERE usage_grade IN ('estimated', 'assumed'))", "estimated_calls")},
+            {TOKENS}, {COSTS}, min(first_at) AS first_at, max(last_at) AS last_at
+        FROM {{books}}""",
+)
+
+SPEND_OVER_TIME = Question(
+    name="spend_over_time",
+    help="Calls, tokens and cost for each step of the period; steps without calls are left out.",
+    parameters=(*PERIOD, "bucket", "by"),
+    sql=f"""
+        SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS}
+        FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT 200000""",
+)
+
+SPEND_BY = Question(
+    name="spend_by",
+    help="Who or what the money went on, dearest first, with how long calls took.",
+    parameters=(*PERIOD, "by", "limit"),
+    sql=f"""
+        WITH spent AS MATERIALIZED (
+            SELECT {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
+            GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by_key}} LIMIT $limit
+        ),
+        counted AS (
+            SELECT {{by}} latency_bucket, sum(n) AS n FROM {{latency}} GROUP BY ALL HAVING sum(n) > 0
+        ),
+        ranked AS (
+            SELECT *, sum(n) OVER (PARTITION BY {{by_key}}) AS total,
+                sum(n) OVER (PARTITION BY {{by_key}} ORDER BY latency_bucket) AS upto
+            FROM counted
+        ),
+        took AS (
+            SELECT {{by}}
+                {{quantile_50}} AS p50_ms,
+                {{quantile_95}} AS p95_ms
+            FROM ranked GROUP BY ALL
+        ),
+        talked AS (
+            SELECT {{by}} count(DISTINCT conversation_id) AS conversations FROM {{calls}}
+            WHERE conversation_id <> '' GROUP BY ALL
+        )
+        SELECT spent.*, p50_ms, p95_ms, coalesce(conversations, 0) AS conversations
+        FROM spent LEFT JOIN took USING ({{by_key}}) LEFT JOIN talked USING ({{by_key}})
+        ORDER BY effective_cost_usd DESC, {{by_key}}""",
+)
+
+CALLS_LISTED = Question(
+    name="calls",
+    help="Single calls with everything that is known of them.",
+    parameters=(*PERIOD, "limit", "before", "order"),
+    sql="SELECT * FROM {calls} {page} ORDER BY {order} LIMIT $limit",
+)
+
+CALL = Question(
+    name="call",
+    help="One call.",
+    parameters=("call_id",),
+    sql="SELECT * FROM calls WHERE call_id = $call_id {near} LIMIT 1",
+)
+
+ATTEMPTS = Question(
+    name="attempts",
+    help="The attempts of one call, in order.",
+    parameters=("call_id",),
+    sql="SELECT * FROM attempts WHERE call_id = $call_id {near} ORDER BY attempt LIMIT 1000",
+)
+
+VALUES = Question(
+    name="values",
+    help="The values that a dimension took in the period, most calls first.",
+    parameters=(*PERIOD, "dimension", "limit"),
+    sql=f"""
+        SELECT {{value}} AS value, {CALLS} FROM {{books}}
+        GROUP BY ALL ORDER BY calls DESC, value LIMIT $limit""",
+)
+
+HEALTH = Question(
+    name="health",
+    help="How the collector is: how far behind the journal, what it holds, what was lost or set aside.",
+    parameters=(),
+    sql="""
+        SELECT (SELECT count(*) FROM calls) AS calls, (SELECT count(*) FROM attempts) AS attempts,
+            (SELECT count(*) FROM pending) AS open_calls, (SELECT count(*) FROM presumed) AS presumed_calls,
+            (SELECT coalesce(sum(frames), 0)::BIGINT FROM quarantined) AS lost_frames,
+            (SELECT count(*) FROM quarantined) AS notes,
+            (SELECT max(version) FROM schema_version) AS schema_version""",
+)
+
+CATALOGUE = {
+    question.name: question
+    for question in (TOTALS, SPEND_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES, HEALTH)
+}

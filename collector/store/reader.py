@@ -1,0 +1,99 @@
+"""Answers to questions, from the live ledger; and what another database would have to offer.
+
+A question sees one state of the books: the marks of the sums and the rows they stand for are
+read in the same transaction. Two heavy questions at once are enough for ingest to notice, so
+no more than that run, the others wait their turn, and none runs longer than its time.
+"""
+
+import threading
+from contextlib import suppress
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from collector.store import rollups
+from collector.store.asking import Asked
+from collector.store.duckdb import Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
+from collector.store.statements import statement
+
+
+class QuestionFailed(Exception):
+    """A question has no answer now.
+
+    QuestionFailed
+    ├── Busy          others are being answered; ask again
+    └── TooExpensive  it ran out of its time or memory; ask for less
+    """
+
+
+class Busy(QuestionFailed):
+    """As many questions as may run are running."""
+
+
+class TooExpensive(QuestionFailed):
+    """The question took longer, or more memory, than it may."""
+
+
+class Store(Protocol):
+    """A database that answers the questions of the catalogue."""
+
+    def answer(self, asked: Asked) -> pa.Table:
+        """The rows, as the catalogue describes them.
+
+        Raises:
+            QuestionFailed: not now.
+        """
+
+
+class LedgerReader:
+    """The DuckDB ledger as a `Store`; may be used from any number of threads.
+
+    Args:
+        database: the live one.
+        seconds: longest time of one question.
+        at_once: questions that run at the same time.
+        wait_s: how long one waits for its turn.
+    """
+
+    def __init__(
+        self, database: Database, *, seconds: float = 10.0, at_once: int = 2, wait_s: float = 10.0
+    ) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._wait_s = wait_s
+        self._places = threading.BoundedSemaphore(at_once)
+
+    def answer(self, asked: Asked) -> pa.Table:
+        """See `Store.answer`."""
+        if not self._places.acquire(timeout=self._wait_s):
+            raise Busy("too many questions at once; ask again in a moment")
+        try:
+            return self._answer(asked)
+        finally:
+            self._places.release()
+
+    def _answer(self, asked: Asked) -> pa.Table:
+        connection = self._database.reader()
+        try:
+            with Interrupt(connection, self._seconds) as timer:
+                connection.execute("BEGIN TRANSACTION READ ONLY")
+                made = statement(asked, rollups.load_marks(connection))
+                return arrow_table(connection, made.sql, made.values)
+        except (OutOfMemory, MemoryError) as error:
+            raise TooExpensive("the question needs more memory than it may take; ask for less") from error
+        except DatabaseError as error:
+            if timer.fired:
+                raise TooExpensive(
+                    f"the question ran longer than {self._seconds:g} s; ask for a shorter period"
+                ) from error
+            raise
+        finally:
+            with suppress(DatabaseError):
+                connection.execute("ROLLBACK")
+            connection.close()
+
+
+def one_row(table: pa.Table) -> dict[str, Any]:
+    """The only row of an answer."""
+    rows = table.to_pylist()
+    return dict(rows[0]) if rows else {}

@@ -1,0 +1,77 @@
+# ruff: noqa: S608  (table and column names are our own)
+"""What is let go of, and when.
+
+Rows are deleted a day at a time, oldest first. They were written in order of time, so a day
+is a run of whole row groups, which the next checkpoint frees for new rows; the file does not
+shrink and does not grow either. The sums by hour and day stay ten times as long.
+"""
+
+from typing import Any
+
+from collector.store.duckdb import Database, DatabaseError, told_apart
+from collector.store.rollups import DAY_US, load_marks
+
+SINGLE = {
+    "calls": "started_at",
+    "attempts": "started_at",
+    "contents": "started_at",
+    "presumed": "started_at",
+    "spans_received": "started_at",
+    "budget_events": "happened_at",
+    "gpu_samples": "sampled_at",
+}
+"""Kept for the retention."""
+SUMMED = {
+    "calls_by_hour": "bucket",
+    "calls_by_day": "bucket",
+    "outcomes": "reported_at",
+    "anomalies": "detected_at",
+    "quarantined": "noted_at",
+}
+"""Kept ten times as long."""
+SUMMED_FACTOR = 10
+
+
+def let_go(database: Database, keep_us: int, now_us: int) -> int:
+    """Delete what is older than ``keep_us``; the number of rows.
+
+    A call that the sums have not taken in yet stays, whatever its age.
+
+    Raises:
+        StoreError: the rest is deleted another time.
+    """
+    deleted = 0
+    with database.turn:
+        marks = load_marks(database.connection)
+    summed_until = min((mark.upto_us for mark in marks.values()), default=0)
+    for tables, factor in ((SINGLE, 1), (SUMMED, SUMMED_FACTOR)):
+        cutoff = min((now_us - keep_us * factor) // DAY_US * DAY_US, summed_until)
+        for table, column in tables.items():
+            deleted += _delete_before(database, table, column, cutoff)
+    with database.turn:
+        if deleted:
+            database.checkpoint()
+    return deleted
+
+
+def _delete_before(database: Database, table: str, column: str, cutoff_us: int) -> int:
+    deleted = 0
+    while True:
+        with database.turn:
+            connection = database.connection
+            try:
+                oldest = _oldest(connection, table, column)
+                if oldest is None or oldest >= cutoff_us:
+                    return deleted
+                until = min(cutoff_us, (oldest // DAY_US + 1) * DAY_US)
+                row = connection.execute(
+                    f"DELETE FROM {table} WHERE {column} < make_timestamp($1)", [until]
+                ).fetchone()
+                deleted += int(row[0]) if row else 0
+            except DatabaseError as error:
+                raise told_apart(error, database.path) from error
+
+
+def _oldest(connection: Any, table: str, column: str) -> int | None:
+    row = connection.execute(f"SELECT epoch_us(min({column})) FROM {table}").fetchone()
+    return None if row is None or row[0] is None else int(row[0])

@@ -1,0 +1,236 @@
+# ruff: noqa: S608  (statements are put together from our own names; every value is bound)
+"""From a checked question to one statement with bound values. Pure; nothing here runs it."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, timedelta, tzinfo
+from typing import Any, NamedTuple
+
+from collector.store import rollups
+from collector.store.asking import EPOCH, Asked
+from collector.store.rollups import DAY_US, HOUR_US, LEVELS, Level, Mark, Piece
+
+_QUARTER_US = HOUR_US // 4
+_ORDERS = {
+    "newest": ("started_at DESC, call_id DESC", "(started_at, call_id) < ({at}, $before)"),
+    "oldest": ("started_at, call_id", "(started_at, call_id) > ({at}, $before)"),
+    "dearest": (
+        "effective_cost_usd DESC, call_id DESC",
+        "(effective_cost_usd, call_id) < ({cost}, $before)",
+    ),
+    "slowest": ("duration_ms DESC, call_id DESC", "(duration_ms, call_id) < ({took}, $before)"),
+}
+
+
+class Statement(NamedTuple):
+    """SQL and the values bound to it."""
+
+    sql: str
+    values: dict[str, Any]
+
+
+def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
+    """One SELECT that answers ``asked``.
+
+    Args:
+        asked: the question.
+        marks: how far the sums go.
+    """
+    values = dict(asked.values)
+    where = _conditions(asked.filters, values)
+    fields = {
+        "by": "".join(f'"{by.name}", ' for by in asked.by),
+        "by_key": ", ".join(f'"{by.name}"' for by in asked.by),
+        "value": '"value"',
+        "near": _near(asked.values.get("call_id", "")),
+    }
+    sql = asked.question.sql
+    if "{books}" in sql:
+        books, fields["bucket"] = _bucketed(asked, _books(asked, marks, where, values), values)
+        fields["books"] = books
+    if "{latency}" in sql:
+        fields["latency"] = _latency(asked, marks, where, values)
+        fields["quantile_50"], fields["quantile_95"] = _quantile(0.5), _quantile(0.95)
+    if "{calls}" in sql:
+        fields["calls"] = _calls(asked, where, values)
+    if "{page}" in sql:
+        fields["order"], fields["page"] = _page(asked)
+    return Statement(sql.format(**fields), values)
+
+
+# ---- the parts of a statement -------------------------------------------------------------
+
+
+def _conditions(filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> str:
+    conditions = []
+    for name, wanted in filters.items():
+        alternatives = []
+        for position, value in enumerate(wanted):
+            key = f"is_{name}_{position}"
+            if name == "tag":
+                tag, _, value = value.partition("=")
+                values[f"{key}_key"] = tag
+                alternatives.append(f"list_contains(map_extract(tags, ${key}_key), ${key})")
+            else:
+                alternatives.append(f"${key}")
+            values[key] = value
+        if name == "tag":
+            conditions.append(f" AND ({' OR '.join(alternatives)})")
+        else:
+            conditions.append(f" AND {name} IN ({', '.join(alternatives)})")
+    return "".join(conditions)
+
+
+def _pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
+    if not asked.summed:
+        return [Piece("calls", asked.since_us, max(asked.since_us, asked.until_us))]
+    levels: tuple[Level, ...] = LEVELS
+    if asked.bucket == "minute":
+        levels = LEVELS[2:]
+    elif asked.bucket == "hour":
+        levels = LEVELS[1:]
+    elif asked.bucket == "day" and asked.zone is not UTC:
+        levels = LEVELS[1:] if _step_us(asked) == HOUR_US else LEVELS[2:]
+    found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
+    return found or [Piece("calls", asked.since_us, asked.since_us)]
+
+
+def _span(piece: Piece, column: str, position: int, values: dict[str, Any]) -> str:
+    values[f"from_{position}"], values[f"to_{position}"] = piece.since_us, piece.until_us
+    return f"{column} >= make_timestamp($from_{position}) AND {column} < make_timestamp($to_{position})"
+
+
+def _books(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
+    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+    sums = ", ".join(rollups.SUMS)
+    own = {by.name for by in asked.by}
+    grades = "".join(f"{name}, " for name in ("outcome", "price_grade", "usage_grade") if name not in own)
+    parts = []
+    for position, piece in enumerate(_pieces(asked, marks)):
+        if piece.table == "calls":
+            parts.append(
+                f"SELECT started_at AS instant, {by}{grades}1 AS calls, attempt_count AS attempts, {sums},"
+                f" started_at AS first_at, started_at AS last_at FROM calls"
+                f" WHERE {_span(piece, 'started_at', position, values)}{where}"
+            )
+        else:
+            parts.append(
+                f"SELECT bucket AS instant, {by}{grades}calls, attempts, {sums}, first_at, last_at"
+                f" FROM {piece.table} WHERE {_span(piece, 'bucket', position, values)}{where}"
+            )
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def _latency(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
+    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+    names = "".join(f'"{by.name}", ' for by in asked.by)
+    counts = ", ".join(f"sum({column})" for column in rollups.LATENCY)
+    parts = []
+    for position, piece in enumerate(_pieces(asked, marks)):
+        if piece.table == "calls":
+            parts.append(
+                f"SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket, count(*) AS n FROM calls"
+                f" WHERE {_span(piece, 'started_at', position, values)}{where} GROUP BY ALL"
+            )
+        else:
+            parts.append(
+                f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
+                " unnest(counts) AS n"
+                f" FROM (SELECT {by}[{counts}] AS counts FROM {piece.table}"
+                f" WHERE {_span(piece, 'bucket', position, values)}{where} GROUP BY ALL)"
+            )
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def _quantile(share: float) -> str:
+    """The duration below which ``share`` of the calls stay: straight through the bucket that holds it."""
+    lower, upper = "pow(2, latency_bucket / 2)", "pow(2, (latency_bucket + 1) / 2)"
+    inside = f"({share} * total - (upto - n)) / n"
+    holds = f"upto >= {share} * total AND upto - n < {share} * total"
+    return f"min(CASE WHEN {holds} THEN {lower} + ({upper} - {lower}) * {inside} END)"
+
+
+def _calls(asked: Asked, where: str, values: dict[str, Any]) -> str:
+    values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
+    extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
+    return (
+        f"(SELECT *{extra} FROM calls WHERE started_at >= make_timestamp($from_calls)"
+        f" AND started_at < make_timestamp($to_calls){where})"
+    )
+
+
+def _page(asked: Asked) -> tuple[str, str]:
+    order, after = _ORDERS[asked.order]
+    if "before" not in asked.values:
+        return order, ""
+    near = _near(asked.values["before"])
+    sought = {
+        name: f"(SELECT max({column}) FROM calls WHERE call_id = $before {near})"
+        for name, column in (("at", "started_at"), ("cost", "effective_cost_usd"), ("took", "duration_ms"))
+    }
+    return order, f"WHERE {after.format(**sought)}"
+
+
+_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def _near(call_id: str) -> str:
+    """A UUIDv7 says when it was made: its row is found in a few blocks instead of all.
+
+    A clock may have been set since, and a started call may be old: a day on both sides.
+    """
+    match = _UUID7.fullmatch(call_id)
+    if match is None:
+        return ""
+    made_us = int(match[1] + match[2], 16) * 1000
+    return (
+        f"AND started_at >= make_timestamp({made_us - DAY_US}::BIGINT)"
+        f" AND started_at < make_timestamp({made_us + DAY_US}::BIGINT)"
+    )
+
+
+# ---- days of a time zone ------------------------------------------------------------------
+
+
+def _bucketed(asked: Asked, books: str, values: dict[str, Any]) -> tuple[str, str]:
+    """The books with the start of each row's bucket, and the expression that names it.
+
+    A day of another zone begins at an hour (or a quarter of one) of ours, and its length
+    changes twice a year; so each step of the period is told which day it belongs to.
+    """
+    if asked.bucket != "day" or asked.zone is UTC:
+        return (
+            books,
+            f"CAST(date_trunc('{asked.bucket}', instant) AS TIMESTAMP)" if asked.bucket != "auto" else "at",
+        )
+    step = _step_us(asked)
+    first = asked.since_us // step * step
+    steps = list(range(first, max(first, asked.until_us), step)) or [first]
+    values["steps"], values["days"] = steps, [_day_start(instant, asked.zone) for instant in steps]
+    grain = "1 hour" if step == HOUR_US else "15 minutes"
+    return (
+        f"{books} AS books JOIN (SELECT make_timestamp(unnest($steps::BIGINT[])) AS step,"
+        " make_timestamp(unnest($days::BIGINT[])) AS day) AS calendar"
+        f" ON time_bucket(INTERVAL '{grain}', books.instant) = calendar.step",
+        "calendar.day",
+    )
+
+
+def _step_us(asked: Asked) -> int:
+    """The widest step on which every day of the period begins: an hour, or a quarter of one."""
+    for instant in range(asked.since_us, asked.until_us + DAY_US, 30 * DAY_US):
+        if _offset_us(instant, asked.zone) % HOUR_US:
+            return _QUARTER_US
+    return HOUR_US
+
+
+def _offset_us(instant_us: int, zone: tzinfo) -> int:
+    offset = (EPOCH + timedelta(microseconds=instant_us)).astimezone(zone).utcoffset()
+    assert offset is not None
+    return offset // timedelta(microseconds=1)
+
+
+def _day_start(instant_us: int, zone: tzinfo) -> int:
+    local = (EPOCH + timedelta(microseconds=instant_us)).astimezone(zone)
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    return (midnight - EPOCH) // timedelta(microseconds=1)
