@@ -93,7 +93,10 @@ def _pico(name: str, amount: Decimal | int | float | str) -> int:
         raise ValueError(f"{amount!r} is not an amount in USD") from None
     if not value.is_finite() or value < 0:
         raise ValueError(f"{amount} is not an amount in USD")
-    return pico_from_usd(value) if name in FEE_NAMES else pico_per_token(value)
+    pico = pico_from_usd(value) if name in FEE_NAMES else pico_per_token(value)
+    if value and not pico:
+        raise ValueError(f"{amount} is below a pico-USD; rates are in USD per million tokens")
+    return pico
 
 
 def suspicions(model: str, price: TokenPrice, listed: TokenPrice | None) -> list[PriceWarning]:

@@ -281,6 +281,8 @@ def _genai_rates(
                 kept = found.setdefault(place, {})
                 for rate, figure in figures.items():
                     kept.setdefault(rate, figure)
+    if any(figure < 0 for figures in found.values() for figure in figures.values()):
+        raise InvalidTable(f"negative price in {dict(prices)}")
     return _assembled(found, {})
 
 

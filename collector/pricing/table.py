@@ -191,19 +191,21 @@ def check_table(table: Table) -> None:
     Raises:
         InvalidTable: something in it cannot be used; says where.
     """
+    try:
+        date.fromisoformat(table.made)
+    except ValueError as error:
+        raise InvalidTable(f"price table: made: {error}") from error
     for provider_name, provider in table.providers.items():
         for key in (*provider.aliases.values(), *(key for _, key in provider.rules)):
             if key not in provider.models:
                 raise InvalidTable(f"price table: {provider_name} has no model {key!r}")
         for key in provider.models:
-            row = provider.row(key)
-            for rates in (row.rates, *(rates for _, rates in row.changes)):
-                if not rates.is_price:
-                    raise InvalidTable(f"price table: {provider_name}/{key} has no price")
-                price_of(rates, model=key)
-            in_force(row, 0)
+            try:
+                _check_row(key, provider.row(key))
+            except ValueError as error:
+                raise InvalidTable(f"price table: {provider_name}/{key}: {error}") from error
         for clause, _ in provider.rules:
-            matches(clause, "")
+            _check_clause(clause)
     for prior in (
         table.prior,
         *(p.prior for p in table.providers.values()),
@@ -213,26 +215,38 @@ def check_table(table: Table) -> None:
             raise InvalidTable(f"price table: the stand-in {'/'.join(prior)} is not there")
 
 
+def _check_clause(clause: Clause) -> None:
+    for kind, value in clause.items():
+        if kind in ("or", "and") and isinstance(value, list):
+            for part in value:
+                _check_clause(part)
+        elif kind not in ("equals", "starts_with", "ends_with", "contains", "regex") or not isinstance(
+            value, str
+        ):
+            raise InvalidTable(f"unknown match {clause}")
+        elif kind == "regex":
+            _regex(value)
+
+
+def _check_row(key: str, row: Row) -> None:
+    for rates in (row.rates, *(rates for _, rates in row.changes)):
+        if not rates.is_price:
+            raise InvalidTable("no price")
+        price_of(rates, model=key)
+    in_force(row, 0)
+
+
 def write_table(table: Table, path: Path) -> None:
     """Write ``table`` so that a change of one price is a change of one line."""
-    lines = [
-        _text({"format": table.format, "made": table.made, "sources": table.sources, "prior": table.prior})[
-            :-1
-        ]
-        + ',"providers":{'
-    ]
-    for number, (name, provider) in enumerate(table.providers.items()):
-        head = msgspec.structs.replace(provider, models={}, rules=[])
-        parts = [
-            f"{'' if number == 0 else ','}{_text(name)}:{_text(head)[:-1]}"
-            + ("," if _text(head) != "{}" else "")
-        ]
-        parts[0] += '"rules":['
-        parts.append(",\n".join(_text(rule) for rule in provider.rules) + '],"models":{')
-        parts.append(
-            ",\n".join(f"{_text(key)}:{bytes(row).decode()}" for key, row in provider.models.items()) + "}}"
-        )
-        lines += [part for part in parts if part]
+    head = {"format": table.format, "made": table.made, "sources": table.sources, "prior": table.prior}
+    lines = [_text(head)[:-1] + ',"providers":{']
+    for name, provider in table.providers.items():
+        first = _text(msgspec.structs.replace(provider, models={}, rules=[]))[1:-1]
+        lines.append(f"{_text(name)}:{{{first}{',' if first else ''}" + '"rules":[')
+        lines.append(",\n".join(_text(rule) for rule in provider.rules) + '],"models":{')
+        rows = (f"{_text(key)}:{bytes(row).decode()}" for key, row in provider.models.items())
+        lines.append(",\n".join(rows) + "}},")
+    lines[-1] = lines[-1].removesuffix(",")
     path.write_text("\n".join([*lines, "}}"]) + "\n", encoding="utf-8")
 
 
