@@ -1,9 +1,18 @@
 """What leaves the books: metrics text and spans.
 
-prometheus   calls added up by label, and their text exposition (the sidecar imports this)
-families     the names, kinds and help texts of every metric of ours
-exposition   the text format, and `labels` which names become label values
-spans        a call's spans, as the OpenTelemetry SDK knows them and as rows
-otlp         their way out: encoded by `protobuf`, queued, sent
-conventions  what the GenAI conventions say, and `targets` which inferences a call made
+Metrics, which the sidecar imports (standard library only):
+
+    prometheus      calls added up by label, several workers merged, their text exposition
+    aggregates      the figures of one label set, and `inferences` by the GenAI conventions
+    families        every metric that is set rather than added up; `values` keeps their samples
+    exposition      the text format; `labels` says which names become label values
+
+Spans, made in the collector from records:
+
+    facts           a call told as spans, plain data; `inference_span` and `content` are parts of it
+    spans           those facts in the SDK's form and as rows of the ledger
+    protobuf        those facts as OTLP bytes
+    otlp            their way out: queued within bounds, sent by `transport`
+
+    conventions     what the GenAI conventions say; `targets` which inferences a call made
 """

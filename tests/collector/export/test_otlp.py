@@ -3,7 +3,10 @@ import io
 import json
 import logging
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -453,3 +456,44 @@ def test_the_service_is_called_bursar_unless_the_environment_names_it(
     service_resource.cache_clear()
     assert service_resource().attributes["service.name"] == "treasurer"
     service_resource.cache_clear()
+
+
+def test_a_receiver_with_tls_is_verified_against_the_given_authority(
+    record: Any, receiver: Any, started: Any, tmp_path: Path
+) -> None:
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not on PATH: no certificate can be made")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+         "-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    receiver.server.socket = context.wrap_socket(receiver.server.socket, server_side=True)
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url.replace("http:", "https:")}
+    trusting = destination({**environment, "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate)})
+    distrusting = destination(environment)
+    assert trusting is not None
+    assert distrusting is not None
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        Transport(distrusting).post(b"", 5)
+    export = started(Transport(trusting), encoder(), limits=FAST)
+    export.offer([record()])
+
+    assert eventually(lambda: export.sent == 1)
+    assert len(receiver.spans) == 3
+
+
+def test_certificates_that_cannot_be_read_are_told(log: io.StringIO) -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "https://127.0.0.1:1",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere/authority.pem",
+    }
+
+    assert SpanExport.from_environment(environment) is None
+    assert "certificates cannot be used" in log.getvalue()
