@@ -22,6 +22,7 @@ from harness.gateways import Gateway
 from harness.phases import Load, figures, request_body
 
 DRAIN_LIMIT_S = 120.0
+"""How long a gateway may take to write down what it served."""
 START_LIMIT_S = 90.0
 
 
@@ -71,6 +72,7 @@ class Running:
         }
         self.headers = {name: value.format(**self.values) for name, value in gateway.headers.items()}
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.drain_limit_s = DRAIN_LIMIT_S
         self.served = 0
         """Calls that reached the gateway so far."""
 
@@ -227,7 +229,7 @@ class Running:
         Raises:
             Unusable: it has more, or still fewer after two minutes.
         """
-        until = time.monotonic() + DRAIN_LIMIT_S
+        until = time.monotonic() + self.drain_limit_s
         recorded = -1
         while time.monotonic() < until:
             self._check_alive()
