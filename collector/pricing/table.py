@@ -293,6 +293,10 @@ def _regex(pattern: str) -> re.Pattern[str]:
         raise InvalidTable(f"{pattern!r} is not a regular expression: {error}") from error
 
 
+# Moments beyond these are a broken clock; a calendar cannot hold them all.
+_EARLIEST, _LATEST = 0, 200 * 365 * 86_400 * 1_000_000
+
+
 class Dated(Protocol):
     """Something with a price that changes."""
 
@@ -304,6 +308,7 @@ def in_force(row: Dated, at_us: int) -> tuple[Rates, int, int]:
     """The rates of ``row`` at a moment, and since when and until when they hold (microseconds, half open)."""
     if not row.changes:
         return row.rates, -FOREVER, FOREVER
+    at_us = min(max(at_us, _EARLIEST), _LATEST)
     at = datetime.fromtimestamp(at_us / 1e6, UTC)
     rates, edges = row.rates, {-FOREVER, FOREVER}
     for condition, changed in row.changes:

@@ -170,6 +170,11 @@ def test_an_hour_of_the_day_has_its_price(book: PriceBook, moment: str, usd_in: 
     assert book.quote("deepseek", "deepseek-v4-pro", us(moment)).price.input == Decimal(usd_in) * MTOK
 
 
+@pytest.mark.parametrize("moment", [-(10**20), -1, 0, 10**20])
+def test_a_broken_clock_does_not_stop_the_price(book: PriceBook, moment: int) -> None:
+    assert book.quote("deepseek", "deepseek-v4-pro", moment).price.input > 0
+
+
 def test_hours_may_run_past_midnight(book_of: Any) -> None:
     prices = [
         {"prices": {"input_mtok": 2, "output_mtok": 2}},
