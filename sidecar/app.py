@@ -4,7 +4,6 @@ A call's way is one line here: record, limit, identify, forward.
 """
 
 import asyncio
-import logging
 import os
 import resource
 import socket
@@ -18,6 +17,7 @@ from typing import Any
 from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
+from collector.logs import get
 from collector.pricing.book import PriceBook
 from collector.pricing.refresh import fetch, load_overlay
 from sidecar.books import Books
@@ -35,7 +35,7 @@ from sidecar.stages.limit import Limit
 from sidecar.stages.record import Record
 from sidecar.wire import error_body
 
-logger = logging.getLogger("bursar.sidecar")
+log = get("bursar.sidecar")
 
 TICK_S = 0.5
 """How often the things that only age are looked at: keys, gauges, configuration."""
@@ -127,13 +127,6 @@ class Sidecar:
                 )
                 responder.send(status, _JSON, body)
             return
-        if request.method != "POST" and route.api not in ("raw", "models"):
-            message = f"{request.method} is not allowed here; use POST"
-            body = error_body(
-                route.api, 405, kind="invalid_request_error", code="method_not_allowed", message=message
-            )
-            responder.send(405, [*_JSON, (b"allow", b"POST")], body)
-            return
         call = Call(request, responder, route)
         task = asyncio.current_task()
         assert task is not None
@@ -195,7 +188,7 @@ class Sidecar:
             try:
                 self.keys.refresh()
             except KeyFileBroken as error:
-                logger.error("keys not reloaded, the old ones stay in force", extra={"reason": str(error)})
+                log.error("keys not reloaded, the old ones stay in force", reason=str(error))
             if self.config.price_source is not None and time.monotonic() >= self._prices_due:
                 self._prices_due = time.monotonic() + self.config.price_refresh
                 await self._refresh_prices(self.config.price_source)
@@ -204,6 +197,7 @@ class Sidecar:
                 "bursar_journal_lag_seconds", {}, 0.0 if since is None else max(0.0, time.monotonic() - since)
             )
             metrics.set_gauge("bursar_process_memory_ratio", {}, memory_ratio())
+            metrics.clear_gauge("bursar_upstream_inflight")
             for upstream in self.plane.upstreams.values():
                 for replica in upstream.replicas:
                     labels = {"upstream": upstream.name, "replica": replica.name}
@@ -219,7 +213,7 @@ class Sidecar:
             data = await asyncio.to_thread(fetch, source)
             self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
         except (OSError, ValueError) as error:
-            logger.error("prices not refreshed, the old ones stay in force", extra={"reason": str(error)})
+            log.error("prices not refreshed, the old ones stay in force", reason=str(error))
 
 
 # ---- from configuration to parts ------------------------------------------------------------

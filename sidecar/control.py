@@ -32,7 +32,7 @@ class SharedControl:
     def __init__(self, config: BursarConfig) -> None:
         self._config = config
         self._server = Server(self.handle, limits=Limits(), deadlines=Deadlines(), error_body=plain_error)
-        for old in run_dir(config).glob("worker-*.state"):
+        for old in run_dir(config).glob("*.state"):
             old.unlink(missing_ok=True)
 
     async def start(self, address: Address) -> None:
@@ -50,7 +50,7 @@ class SharedControl:
         elif refused := refusal_of(request, self._config):
             responder.send(refused[0], _TEXT, refused[1])
         elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
-            states = [path.read_bytes() for path in sorted(run_dir(self._config).glob("worker-*.state"))]
+            states = [path.read_bytes() for path in sorted(run_dir(self._config).glob("*.state"))]
             merged = CallMetrics()
             merged.merge([msgspec.msgpack.decode(state, type=State) for state in states])
             responder.send(200, _METRICS, merged.render())
@@ -62,9 +62,10 @@ def leave_state(sidecar: "Sidecar") -> None:
     """Leave this worker's figures where :class:`SharedControl` finds them."""
     folder = run_dir(sidecar.config)
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"worker-{sidecar.worker}.part"
+    # Named by run: what a worker counted before it fell stays counted, or counters would go back.
+    part = folder / f"{sidecar.source}.part"
     part.write_bytes(msgspec.msgpack.encode(sidecar.metrics.state()))
-    part.replace(folder / f"worker-{sidecar.worker}.state")
+    part.replace(part.with_suffix(".state"))
 
 
 class Control:

@@ -11,6 +11,7 @@ class SidecarError(Exception):
     ├── UnknownKey             401  no valid virtual key
     ├── NotAllowed             403  the key may not do this
     ├── NoRoute                404  no such path, model or upstream
+    ├── WrongMethod            405  the path is there, for another method
     ├── Overloaded             503  too many calls at once
     ├── JournalUnavailable     503  the call could not be written down
     └── UpstreamFailed         502  no upstream answered; 504 when it was too slow
@@ -58,6 +59,13 @@ class NoRoute(SidecarError):
 
     http_status = 404
     kind = "not_found_error"
+
+
+class WrongMethod(SidecarError):
+    """The path is there, for another method."""
+
+    http_status = 405
+    kind = "invalid_request_error"
 
 
 class Overloaded(SidecarError):

@@ -4,15 +4,15 @@ A file that cannot be used leaves the old configuration running, and says so onc
 """
 
 import asyncio
-import logging
 from dataclasses import replace
 from pathlib import Path
 
+from collector.logs import get
 from collector.settings import InvalidSettings
 from sidecar.app import Sidecar
 from sidecar.config import DEFAULT_FILE, BursarConfig, load_config
 
-logger = logging.getLogger("bursar.sidecar")
+log = get("bursar.sidecar")
 
 LOOK_EVERY_S = 1.0
 
@@ -34,12 +34,12 @@ async def follow(sidecar: Sidecar, given: Path | None) -> None:
             config = await asyncio.to_thread(load_config, path)
         except InvalidSettings as error:
             sidecar.metrics.set_gauge("bursar_config_valid", {}, 0)
-            logger.error("configuration invalid, the old one stays in force", extra={"reason": str(error)})
+            log.error("configuration invalid, the old one stays in force", reason=str(error))
             continue
         sidecar.metrics.set_gauge("bursar_config_valid", {}, 1)
         usable, kept = merged(sidecar.config, config)
         sidecar.reconfigure(usable)
-        logger.info("configuration reloaded", extra={"needs_restart": kept})
+        log.info("configuration reloaded", names=", ".join(kept))
 
 
 def stamp_of(path: Path) -> tuple[int, int] | None:

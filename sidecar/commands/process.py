@@ -1,13 +1,12 @@
 """What every process of ours does when it starts and when it is told to stop."""
 
 import ctypes
-import logging
 import resource
 import signal
 import sys
 from pathlib import Path
 
-from collector.logs import configure
+from collector.logs import configure, get
 from collector.settings import InvalidSettings, Problem
 from sidecar.config import BursarConfig, load_config
 
@@ -21,7 +20,7 @@ def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
     if supervised and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     for what in unenforced(config):
-        logging.getLogger("bursar").warning(what)
+        get("bursar").warning(what)
 
 
 def unenforced(config: BursarConfig) -> list[str]:

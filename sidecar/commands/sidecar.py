@@ -3,14 +3,14 @@
 import argparse
 import asyncio
 import gc
-import logging
 import signal
 import sys
 
+from collector.logs import get
 from sidecar.commands.process import checked_config, started
 from sidecar.config import BursarConfig
 
-logger = logging.getLogger("bursar.sidecar")
+log = get("bursar.sidecar")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,10 +53,10 @@ async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace
     # What was made at start lives as long as we do; a collection need not look at it again.
     gc.collect()
     gc.freeze()
-    logger.info("listening", extra={"address": str(config.listen), "control": str(config.control.listen)})
+    log.info("listening", address=str(config.listen), host=str(config.control.listen))
     following = asyncio.create_task(follow(sidecar, arguments.config))
     await stop.wait()
     following.cancel()
-    logger.info("draining")
+    log.info("draining")
     await sidecar.drain()
     return 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -10,7 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-logger = logging.getLogger("bursar.supervisor")
+from collector.logs import get
+
+log = get("bursar.supervisor")
 
 FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
@@ -75,7 +76,7 @@ class Supervisor:
             try:
                 await asyncio.wait_for(process.wait(), part.stop_within_s)
             except TimeoutError:
-                logger.warning("killed: it did not end in time", extra={"process": part.name})
+                log.warning("killed: it did not end in time", component=part.name)
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
@@ -103,9 +104,7 @@ class Supervisor:
                 return
             if self._clock() - began > STEADY_S:
                 backoff = FIRST_BACKOFF_S
-            logger.error(
-                "ended; starting again", extra={"process": part.name, "exit_code": code, "wait_s": backoff}
-            )
+            log.error("ended; starting again", component=part.name, exit_code=code, retry_in_s=backoff)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
                 return

@@ -140,6 +140,13 @@ class Upstream:
             headers.append((b"traceparent", format_traceparent(call.trace_id, span, call.sampled).encode()))
         return headers + self._fixed
 
+    def without_key(self, body: bytes, headers: HeaderList) -> tuple[bytes, HeaderList]:
+        """An error of the upstream's, unchanged unless it repeats our key."""
+        key = self._key.encode() if self._key else b""
+        if not key or (key not in body and not any(key in value for _, value in headers)):
+            return body, headers
+        return body.replace(key, b"***"), [(name, value.replace(key, b"***")) for name, value in headers]
+
     async def close(self) -> None:
         """Close all connections."""
         for replica in self.replicas:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from collector.domain.record import CacheResult, Outcome
+from collector.logs import Redactor, redact
 from sidecar.books import Books
 from sidecar.call import Attempt, Call, Reply
 from sidecar.config import ModelConfig
@@ -13,6 +14,7 @@ from sidecar.http import HeaderList, UpstreamError, UpstreamReply
 from sidecar.providers.native import Replica, Upstream, returned_headers
 from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
+from sidecar.stages.identify import credentials_of
 from sidecar.wire import meter_for, spends, terminal_events, with_include_usage, with_model
 
 SPOKEN_BY = {
@@ -168,6 +170,8 @@ class Forward:
             if body is not None:
                 self._settle(call, attempt, sent=True)
                 self._ended(call, attempt)
+                if answer.status >= 400:
+                    body, headers = upstream.without_key(body, headers)
                 return Reply(answer.status, headers, body)
         relay.head = (answer.status, headers)
         return Reply(answer.status, headers, stream=ForwardedStream(self, call, attempt, relay))
@@ -193,7 +197,7 @@ class Forward:
 
     def _failed(self, call: Call, attempt: Attempt, error: UpstreamError, *, sent: bool) -> None:
         call.outcome, call.outcome_reason = Outcome.FAILED, error.message[:500]
-        attempt.error_type = call.error_type = error.kind
+        attempt.error_type = call.error_type = f"upstream_{error.kind}"
         self._settle(call, attempt, sent=sent)
 
     def _ended(self, call: Call, attempt: Attempt) -> None:
@@ -203,7 +207,7 @@ class Forward:
         if wrong is not None or (attempt.status or 0) >= 400:
             call.outcome = Outcome.FAILED
             attempt.error_type = call.error_type = (wrong.error_class if wrong else "") or str(attempt.status)
-            call.outcome_reason = (wrong.message if wrong else "")[:500]
+            call.outcome_reason = reason_of(wrong.message, call) if wrong else ""
         else:
             call.outcome = Outcome.SERVED
 
@@ -241,7 +245,7 @@ class ForwardedStream:
         error = self._relay.error
         if error is not None:
             self._call.outcome, self._call.outcome_reason = Outcome.FAILED, error.message[:500]
-            self._attempt.error_type = self._call.error_type = error.kind
+            self._attempt.error_type = self._call.error_type = f"upstream_{error.kind}"
         elif self._call.outcome is not Outcome.CUT:
             self._forward._ended(self._call, self._attempt)
         on_end()
@@ -261,6 +265,11 @@ def is_stream(headers: HeaderList) -> bool:
         if name == b"content-type":
             return b"event-stream" in value or b"eventstream" in value or b"ndjson" in value
     return False
+
+
+def reason_of(message: str, call: Call) -> str:
+    """What a provider said is wrong, for the record; without the keys that some of them repeat."""
+    return Redactor(credentials_of(call.request.headers))(redact(message))[:500]
 
 
 def failure(upstream: Upstream, error: UpstreamError) -> UpstreamFailed:

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from collector.domain.record import ConversationSource
 from sidecar.call import Call, Caller, Onward, Reply
-from sidecar.errors import InvalidCall, NotAllowed, Overloaded, UnknownKey
+from sidecar.errors import InvalidCall, NotAllowed, Overloaded, UnknownKey, WrongMethod
 from sidecar.http import HeaderList
 from sidecar.keys import KeyRing, VirtualKey
 from sidecar.wire import InvalidRequest, RequestFacts, read_raw_request, read_request, spends
@@ -151,8 +151,12 @@ def read_body(call: Call) -> None:
 
     Raises:
         InvalidCall: it is not what the dialect defines.
+        WrongMethod: a dialect's own path was asked with anything but POST.
     """
     request, route = call.request, call.route
+    if request.method != "POST" and route.api not in ("raw", "models"):
+        call.metered = False
+        raise WrongMethod(f"{request.method} is not allowed here; use POST", code="method_not_allowed")
     if route.api == "models":
         call.metered = False
     elif route.api == "raw":

@@ -76,6 +76,8 @@ def refusal(call: Call, error: SidecarError) -> Reply:
     call.outcome_reason = str(error)[:500]
     call.error_type = error.code
     headers: HeaderList = [_JSON]
+    if error.http_status == 405:
+        headers.append((b"allow", b"POST"))
     if error.retryable:
         headers.append((b"retry-after", b"1"))
     elif error.http_status != 502:
