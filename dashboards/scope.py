@@ -5,7 +5,7 @@ so that all its figures are about the same calls.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Literal
 
@@ -96,6 +96,13 @@ class Scope:
     def params(self) -> tuple[tuple[str, str], ...]:
         """The filters as query parameters; repeated where several values are allowed."""
         return tuple((dimension, value) for dimension, values in self.filters for value in values)
+
+    def only(self, dimension: str, values: Sequence[str]) -> "Scope":
+        """The same, but of ``dimension`` these values alone; without any, as it is."""
+        if not values:
+            return self
+        others = tuple((name, wanted) for name, wanted in self.filters if name != dimension)
+        return replace(self, filters=(*others, (dimension, tuple(sorted(values)))))
 
     @property
     def is_filtered(self) -> bool:

@@ -1,7 +1,9 @@
 """The figures of the spend page: what to ask, and how the answers fit together.
 
 Every breakdown is completed with what it left out, so that its parts add up to the total
-exactly. The total itself is the collector's own sum over the ledger.
+exactly. The total itself is the collector's own sum over the ledger. However many agents
+there are, no answer is long: the course over time is asked for once as a whole, and once
+for the few values that get a colour; what remains between the two is ``All others``.
 """
 
 from bisect import bisect_right
@@ -12,7 +14,7 @@ from decimal import Decimal
 from functools import cached_property
 
 from dashboards import charts, data
-from dashboards.charts import REMAINDER, Bar, Series
+from dashboards.charts import MAX_BARS, MAX_SERIES, REMAINDER, Bar, Series
 from dashboards.display import step
 from dashboards.filters import zone
 from dashboards.scope import Scope, steps
@@ -34,13 +36,16 @@ class Spending:
     split: str
     totals: data.Answer
     earlier: data.Answer
-    over_time: data.Answer
+    course: data.Answer
+    """Every step of time."""
+    parts: data.Answer
+    """Every step of time, by the largest values of ``split``."""
     breakdowns: dict[str, data.Answer]
 
     @property
     def answers(self) -> list[data.Answer]:
         """All of them, for notices."""
-        return [self.totals, self.earlier, self.over_time, *self.breakdowns.values()]
+        return [self.totals, self.earlier, self.course, self.parts, *self.breakdowns.values()]
 
     @cached_property
     def total(self) -> data.Row:
@@ -57,34 +62,33 @@ class Spending:
         """By how many calls the parts differ from the total; 0 when the page adds up."""
         calls = int(self.total["calls"])
         complete = [answer for answer in self.breakdowns.values() if answer.table.num_rows < MAX_ROWS]
-        counted = [sum(int(row["calls"]) for row in answer.rows) for answer in (self.over_time, *complete)]
+        counted = [sum(int(row["calls"]) for row in answer.rows) for answer in (self.course, *complete)]
         return max(abs(calls - number) for number in counted)
 
     def amounts(self, dimension: str) -> list[Bar]:
         """Spend by value of ``dimension``, the largest first, completed to the total."""
-        rows = self.breakdowns[dimension].rows
-        by_value = {str(row[dimension] or ""): data.money(row["effective_cost_usd"]) for row in rows}
-        kept = charts.top(by_value, charts.MAX_BARS)
-        bars = [Bar(value, by_value[value]) for value in kept]
+        by_value = _by_value(self.breakdowns[dimension], dimension)
+        bars = [Bar(value, by_value[value]) for value in charts.top(by_value, MAX_BARS)]
         rest = self.spend - sum((bar.amount for bar in bars), Decimal(0))
         return [*bars, Bar(REMAINDER, rest, is_remainder=True)] if rest > 0 else bars
 
     def series(self) -> tuple[list[str], list[Series]]:
-        """The steps of time by name, and spend in each, one series per value of ``split``."""
+        """The steps of time by name, and spend in each: a series per large value, then the rest."""
         window, reader = self.scope.window, zone()
         starts = list(steps(window, reader))
+        rest = [Decimal(0)] * len(starts)
+        for row in self.course.rows:
+            rest[_position(starts, row["bucket"])] += data.money(row["effective_cost_usd"])
         figures: dict[str, list[Decimal]] = {}
-        for row in self.over_time.rows:
-            value = str(row[self.split] or "")
-            line = figures.setdefault(value, [Decimal(0)] * len(starts))
-            line[_position(starts, row["bucket"])] += data.money(row["effective_cost_usd"])
+        for row in self.parts.rows:
+            line = figures.setdefault(str(row[self.split] or ""), [Decimal(0)] * len(starts))
+            position, amount = _position(starts, row["bucket"]), data.money(row["effective_cost_usd"])
+            line[position] += amount
+            rest[position] -= amount
         sums = {value: sum(line, Decimal(0)) for value, line in figures.items()}
-        kept = charts.top(sums, charts.MAX_SERIES)
-        rest = [line for value, line in figures.items() if value not in kept]
-        series = [Series(value, figures[value]) for value in kept]
-        if rest:
-            remainder = [sum(column, Decimal(0)) for column in zip(*rest, strict=True)]
-            series.append(Series(REMAINDER, remainder, is_remainder=True))
+        series = [Series(value, figures[value]) for value in charts.top(sums, MAX_SERIES)]
+        if any(amount > 0 for amount in rest):
+            series.append(Series(REMAINDER, [max(amount, Decimal(0)) for amount in rest], is_remainder=True))
         return [step(start, window.bucket, reader) for start in starts], series
 
 
@@ -97,30 +101,42 @@ def spending(scope: Scope, split: str) -> Spending:
     Raises:
         data.CollectorError: there is no answer.
     """
-    questions = [
-        data.about("totals", scope),
-        data.about("totals", scope, scope.window.before),
-        data.about("spend_over_time", scope, bucket=scope.window.bucket, by=split),
-        *(data.about("spend_by", scope, by=name, limit=MAX_ROWS) for name in _dimensions(split)),
-    ]
-    found = _asked(scope, split, questions)
+    found = _asked(scope, split, 0)
     for attempt in range(1, MAX_ATTEMPTS):
         if not found.disagreement or any(answer.trouble for answer in found.answers):
             break
-        found = _asked(scope, split, [replace(question, attempt=attempt) for question in questions])
+        found = _asked(scope, split, attempt)
     return found
 
 
-def _asked(scope: Scope, split: str, questions: Sequence[data.Question]) -> Spending:
-    totals, earlier, over_time, *rest = data.ask_all(questions)
-    breakdowns = dict(zip(_dimensions(split), rest, strict=True))
+def _asked(scope: Scope, split: str, attempt: int) -> Spending:
+    dimensions = BREAKDOWNS if split in BREAKDOWNS else (*BREAKDOWNS, split)
+    bucket = scope.window.bucket
+    questions = [
+        data.about("totals", scope),
+        data.about("totals", scope, scope.window.before),
+        data.about("spend_over_time", scope, bucket=bucket),
+        *(data.about("spend_by", scope, by=name, limit=MAX_ROWS) for name in dimensions),
+    ]
+    totals, earlier, course, *rest = data.ask_all(
+        [replace(question, attempt=attempt) for question in questions]
+    )
+    breakdowns = dict(zip(dimensions, rest, strict=True))
+    largest = charts.top(_by_value(breakdowns[split], split), MAX_SERIES)
+    parts = data.about("spend_over_time", scope.only(split, largest), bucket=bucket, by=split)
     return Spending(
-        scope=scope, split=split, totals=totals, earlier=earlier, over_time=over_time, breakdowns=breakdowns
+        scope=scope,
+        split=split,
+        totals=totals,
+        earlier=earlier,
+        course=course,
+        parts=data.ask(replace(parts, attempt=attempt)),
+        breakdowns=breakdowns,
     )
 
 
-def _dimensions(split: str) -> tuple[str, ...]:
-    return BREAKDOWNS if split in BREAKDOWNS else (*BREAKDOWNS, split)
+def _by_value(answer: data.Answer, dimension: str) -> dict[str, Decimal]:
+    return {str(row[dimension] or ""): data.money(row["effective_cost_usd"]) for row in answer.rows}
 
 
 def _position(starts: Sequence[datetime], bucket: datetime) -> int:

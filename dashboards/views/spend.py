@@ -14,7 +14,6 @@ SPLITS = {
     "agent": "agent",
     "team": "team",
     "provider": "provider_name",
-    "user": "user_id",
     "tenant": "tenant",
     "API": "api",
     "outcome": "outcome",

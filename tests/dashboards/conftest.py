@@ -144,17 +144,20 @@ class FakeCollector:
 
     def spend_over_time(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Sums by step of time and value of one dimension."""
-        by, bucket, zone = query["by"], query["bucket"], ZoneInfo(query.get("tz", "UTC"))
-        groups: dict[tuple[datetime, str], list[Row]] = {}
+        bucket, zone = query["bucket"], ZoneInfo(query.get("tz", "UTC"))
+        by = [query["by"]] if "by" in query else []
+        groups: dict[tuple[datetime, tuple[str, ...]], list[Row]] = {}
         for row in rows:
-            groups.setdefault((_floor(row["started_at"], bucket, zone), row[by]), []).append(row)
+            start = _floor(row["started_at"], bucket, zone)
+            groups.setdefault((start, tuple(row[name] for name in by)), []).append(row)
         return pa.Table.from_pylist(
             [
-                {"bucket": start, by: value, "calls": len(group)} | _sums(group)
-                for (start, value), group in sorted(groups.items())
+                {"bucket": start, "calls": len(group)} | dict(zip(by, values, strict=True)) | _sums(group)
+                for (start, values), group in sorted(groups.items())
             ],
-            _schema({"bucket": pa.timestamp("us"), by: pa.string(), "calls": pa.int64()} | _SUM_TYPES),
-        )
+            _schema({"bucket": pa.timestamp("us", "UTC")} | dict.fromkeys(by, pa.string())
+                    | {"calls": pa.int64()} | _SUM_TYPES),
+        )  # fmt: skip
 
     def call_list(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Calls, newest first."""

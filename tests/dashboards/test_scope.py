@@ -61,3 +61,9 @@ def test_filters_keep_known_dimensions_and_repeat_for_several_values() -> None:
     assert scope.params() == (("team", ""), ("agent", "a"), ("agent", "b"))
     assert scope.is_filtered
     assert not Scope(window=scope.window).is_filtered
+
+
+def test_a_scope_can_be_narrowed_to_some_values_of_one_dimension() -> None:
+    scope = Scope(window=recent("1h", NOW), filters=filters_from({"agent": ["a", "b"], "team": ["t"]}))
+    assert scope.only("agent", ["b"]).params() == (("team", "t"), ("agent", "b"))
+    assert scope.only("agent", []) == scope
