@@ -36,6 +36,9 @@ RATE_NAMES = (
 
 PERMILLE = 1000
 
+STANDARD_TIERS = frozenset({"default", "standard", "auto", "on_demand"})
+"""What providers call the service that the rates themselves are for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenPrice:
@@ -146,7 +149,12 @@ def list_cost(usage: Usage, price: TokenPrice, *, service_tier: str = "", region
             price does not know is charged at the standard rates.
         region: where the provider processed the call, if it charges more there.
     """
-    if service_tier or region or price.context_tiers:
+    tiers = price.context_tiers
+    if (
+        region
+        or (service_tier and service_tier not in STANDARD_TIERS)
+        or (tiers and usage.input_tokens > tiers[0].above)
+    ):
         price = price_in_force(price, usage.input_tokens, service_tier=service_tier, region=region)
     if not price.flat and (
         usage.audio_input_tokens
@@ -191,7 +199,7 @@ def price_in_force(
 ) -> TokenPrice:
     """The rates that hold for one call: its service tier first, then its prompt size, then its region."""
     uplifts = price.regional_permille
-    if service_tier:
+    if service_tier and service_tier not in STANDARD_TIERS:
         for name, tier_price in price.service_tiers:
             if name == service_tier:
                 price = tier_price

@@ -264,7 +264,7 @@ def test_more_tokens_of_a_class_never_cost_less(data: st.DataObject, usage: Usag
 def test_the_tier_begins_one_token_above_its_edge(usage: Usage, price: TokenPrice) -> None:
     above, long = price.context_tiers[0]
 
-    assert price_in_force(price, above) is price
+    assert price_in_force(price, above) is price_in_force(price, above, service_tier="standard") is price
     assert price_in_force(price, above + 1) is long
 
 
