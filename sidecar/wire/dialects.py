@@ -107,7 +107,8 @@ _BY_TYPE: Final = {
     **dict.fromkeys(
         (
             "message-start", "message-end", "content-start", "content-delta", "content-end",
-            "tool-plan-delta", "tool-call-start", "tool-call-delta", "tool-call-end", "citation-start", "citation-end",
+            "tool-plan-delta", "tool-call-start", "tool-call-delta", "tool-call-end",
+            "citation-start", "citation-end",
         ),
         COHERE,
     ),
@@ -136,6 +137,8 @@ def recognise(body: Mapping[str, Any]) -> Dialect:
             return _BY_TYPE[kind]
         if kind == "error":
             return MESSAGES if isinstance(body.get("error"), dict) else RESPONSES
+    if "metadata" in body and len(body) == 1:  # The end of a stream of Nova.
+        return CONVERSE
     if body.get("object") == "response":
         return RESPONSES
     if isinstance(inner := body.get("response"), dict) and "candidates" in inner:

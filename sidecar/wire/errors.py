@@ -121,7 +121,8 @@ _BY_WORDS: Final = (
 _BY_STATUS: Final = {
     400: "invalid_request", 401: "auth", 402: "quota", 403: "permission", 404: "not_found",
     405: "invalid_request", 408: "timeout", 409: "invalid_request", 410: "not_found",
-    413: "too_large", 415: "invalid_request", 422: "invalid_request", 424: "server_error", 429: "rate_limit", 498: "overloaded", 499: "timeout",
+    413: "too_large", 415: "invalid_request", 422: "invalid_request",
+    424: "server_error", 429: "rate_limit", 498: "overloaded", 499: "timeout",
     503: "overloaded", 504: "timeout", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 

@@ -127,9 +127,10 @@ class Meter:
         for block in data[:-2].split(b"\n\n"):
             end = start + len(block) + 2
             if not self._read_ordinary(block):
+                splitter.rebase()
                 for event in splitter.feed(block + b"\n\n"):
                     if self._read_event(event.name, event.data) and self._withhold:
-                        gaps.append((start, end))
+                        gaps.append((start + event.start, start + event.end))
                         self.reading.chunks -= 1
             start = end
         return _without(data, gaps) if gaps else data
@@ -281,7 +282,7 @@ class Meter:
         held = self._held
         if not held and not self._skip_lf and splitter.idle:
             splitter.rebase()
-        begin = start = splitter.block_end - len(lead)
+        base = len(lead) or splitter.block_end  # Where in the splitter's count the bytes at hand begin.
         gaps: list[tuple[int, int]] = []
         if self._skip_lf and data:
             self._skip_lf = False
@@ -289,10 +290,9 @@ class Meter:
                 gaps.append((0, 1))
         for event in splitter.feed(lead + data if lead else data):
             if self._read_event(event.name, event.data) and self._withhold:
-                gaps.append((begin - start, event.end - start))
+                gaps.append((max(0, event.start - base), event.end - base))
                 self.reading.chunks -= 1
-            begin = event.end
-        whole = splitter.block_end - start - len(lead)
+        whole = max(0, splitter.block_end - base)
         out = held + data if held else data
         if whole < len(out):
             self._held = out[whole:]

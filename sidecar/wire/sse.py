@@ -10,6 +10,8 @@ from typing import Final, NamedTuple
 
 MAX_LINE: Final = 1 << 20
 MAX_EVENT: Final = 4 << 20
+_LINE_COST: Final = 64
+"""What keeping one more line costs beside its bytes."""
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -18,8 +20,10 @@ class Event(NamedTuple):
 
     name: str
     data: bytes
+    start: int
+    """Where its bytes begin, counted from the last :meth:`Splitter.rebase`."""
     end: int
-    """Where its bytes end, counted from the last :meth:`Splitter.rebase`."""
+    """Where they end, likewise."""
 
 
 class Splitter:
@@ -122,10 +126,10 @@ class Splitter:
             self._first = False
             line = line.removeprefix(_BOM)
         if not line:
-            self.block_end = end
+            start, self.block_end = self.block_end, end
             if self._data and not self._spoiled:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-                events.append(Event(self._name, data, end))
+                events.append(Event(self._name, data, start, end))
             self._data = []
             self._size = 0
             self._name = ""
@@ -134,7 +138,7 @@ class Splitter:
         name, _, value = line.partition(b":")
         if name == b"data":
             value = value[1:] if value[:1] == b" " else value
-            self._size += len(value) + 1
+            self._size += len(value) + _LINE_COST
             if self._size > MAX_EVENT:
                 self._spoil()
             elif not self._spoiled:
