@@ -5,8 +5,9 @@ when nothing of a reply is known though it may be billed, the hold; and the grad
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from collector.domain.price import list_cost
+from collector.domain.price import list_cost, search_cost
 from collector.domain.record import PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import Quote
@@ -92,6 +93,16 @@ def output_hold(max_output_tokens: int | None, choices: int, quote: Quote) -> in
     return cap * max(1, choices)
 
 
-def cost_of(usage: Usage, quote: Quote, service_tier: str) -> int:
-    """Cost in pico-USD."""
-    return list_cost(usage, quote.price, service_tier=service_tier)
+class Cost(NamedTuple):
+    """What an attempt costs, in pico-USD."""
+
+    list_pico: int
+    """Its tokens at list price."""
+    effective_pico: int
+    """What is really owed: with the fees that are not for tokens, such as for web searches."""
+
+
+def cost_of(usage: Usage, quote: Quote, service_tier: str) -> Cost:
+    """What ``usage`` costs."""
+    charged = list_cost(usage, quote.price, service_tier=service_tier)
+    return Cost(charged - search_cost(usage, quote.price) if usage.web_searches else charged, charged)

@@ -96,6 +96,7 @@ class Sidecar:
         self.control = Control(self)
         self._running: set[Call] = set()
         self._prices_due = 0.0
+        self._prices_seen = b""
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket | None = None) -> None:
@@ -211,6 +212,9 @@ class Sidecar:
         today = datetime.now(UTC).date()
         try:
             data = await asyncio.to_thread(fetch, source)
+            if data == self._prices_seen:
+                return
+            self._prices_seen = data
             self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
         except (OSError, ValueError) as error:
             log.error("prices not refreshed, the old ones stay in force", reason=str(error))

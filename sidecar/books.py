@@ -53,7 +53,7 @@ class Books:
         if call.api == "openai.embeddings":
             attempt.hold_output = 0
         hold = Usage(input_tokens=attempt.hold_input, output_tokens=attempt.hold_output)
-        attempt.hold_pico = cost_of(hold, attempt.quote, "")
+        attempt.hold_pico = cost_of(hold, attempt.quote, "").effective_pico
         caller = call.caller
         try:
             self.journal.intent(
@@ -124,7 +124,7 @@ class Books:
                 answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
                 attempt.quote = quote_for(attempt.quote, answered)
             tier = reply.service_tier
-        attempt.cost_pico = cost_of(
+        attempt.list_pico, attempt.cost_pico = cost_of(
             usage, attempt.quote, tier or str(facts.attributes.get("service_tier", ""))
         )
         if grade is UsageGrade.REPORTED:
@@ -156,7 +156,6 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     last = call.attempts[-1] if call.attempts else None
     usage = last.usage if last else NOTHING
     attempts = tuple(attempt_record(number, attempt) for number, attempt in enumerate(call.attempts, 1))
-    cost = sum(attempt.cost_pico for attempt in call.attempts)
     provider_cost = reply.provider_cost_pico if reply else None
     first = last.first_chunk_ns if last else 0
     server, _, port = (last.replica if last else "").rpartition(":")
@@ -204,8 +203,8 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
         last.grade if last else "",
         last.quote.grade if last and last.grade else "",
         last.quote.version if last and last.grade else "",
-        cost,
-        cost,
+        sum(attempt.list_pico for attempt in call.attempts),
+        sum(attempt.cost_pico for attempt in call.attempts),
         0,
         provider_cost,
         max(0, duration_ns - waited) // 1000,
@@ -254,7 +253,7 @@ def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:
         attempt.grade,
         attempt.quote.grade if attempt.grade else "",
         attempt.quote.version if attempt.grade else "",
-        attempt.cost_pico,
+        attempt.list_pico,
         attempt.cost_pico,
     )
 

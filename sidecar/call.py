@@ -59,6 +59,7 @@ class Attempt:
         "hold_input",
         "hold_output",
         "hold_pico",
+        "list_pico",
         "model",
         "provider",
         "quote",
@@ -88,6 +89,7 @@ class Attempt:
         self.error_type = ""
         self.usage = NOTHING
         self.grade = ""
+        self.list_pico = 0
         self.cost_pico = 0
         self.hold_input = 0
         self.hold_output = 0

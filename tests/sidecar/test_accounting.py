@@ -98,7 +98,16 @@ def test_a_configured_price_holds_whatever_model_answers() -> None:
     quote = quote_for(book.quote("vllm", "my-model", 0), book.quote("openai", "gpt-4o", 0))
 
     assert quote.grade is PriceGrade.CONFIGURED
-    assert cost_of(REPORTED, quote, "") == 100 * 1_000_000 + 10 * 2_000_000
+    assert cost_of(REPORTED, quote, "").list_pico == 100 * 1_000_000 + 10 * 2_000_000
+
+
+def test_a_fee_for_searches_is_owed_and_no_part_of_the_tokens_list_cost() -> None:
+    quote = BOOK.quote("anthropic", "claude-sonnet-4-6", 0)
+
+    cost = cost_of(replace(REPORTED, web_searches=2), quote, "")
+
+    assert cost.list_pico == 100 * 3_000_000 + 10 * 15_000_000
+    assert cost.effective_pico - cost.list_pico == 2 * 10**10  # 10 USD for 1,000 searches
 
 
 def test_the_output_hold_is_the_requests_own_cap_times_its_choices() -> None:
