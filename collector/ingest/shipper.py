@@ -96,8 +96,8 @@ class _Source:
     """How far one source has been sent."""
 
     mark: Mark = field(default_factory=Mark)
-    gap: bool = False
-    """What the collector expects is not here any more."""
+    known: bool = False
+    """The collector has said how far it has this source; before, nothing can be called lost."""
 
 
 class Shipper:
@@ -157,7 +157,7 @@ class Shipper:
             return 0
         body = b"".join(frame_bytes(frame.sequence, FrameKind(frame.kind), frame.payload) for frame in frames)
         about = {"source": source}
-        if state.gap or (frames and frames[0].sequence > state.mark.sequence + 1 and state.mark.sequence):
+        if state.known and frames and frames[0].sequence > state.mark.sequence + 1:
             about["gap"] = "1"
         if ended:
             about["ended"] = "1"
@@ -168,23 +168,22 @@ class Shipper:
         if answer.status != http.HTTPStatus.OK:
             raise Refused(f"the collector answered {answer.status}: {answer.fields.get('error', '')}")
         state.mark = mark._replace(ended=ended)
-        state.gap = False
+        state.known = True
         return len(frames)
 
     def _rewind(self, source: str, state: _Source, parts: list[Segment], expected: int) -> None:
-        """Go to the segment that holds ``expected``, or say that it is lost."""
+        """Go to the segment that holds ``expected``, or to the first that there is."""
         begin = parts[0]
-        lost = True
         for part in parts:
             try:
                 first = segment_header(part.path).first_sequence
             except (BadSegment, OSError):
                 continue
             if first <= expected:
-                begin, lost = part, False
+                begin = part
         _log.info("the collector asks for another part of the journal", source=source, sequence=expected)
         state.mark = Mark(sequence=expected - 1, segment=begin.number, position=0)
-        state.gap = lost
+        state.known = True
 
 
 def _next_frames(parts: list[Segment], mark: Mark, alive: bool) -> tuple[list[Frame], Mark, bool]:

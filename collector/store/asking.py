@@ -217,3 +217,8 @@ def _choice(name: str, text: str, choices: Sequence[str]) -> str:
     if text not in choices:
         raise BadParameter(name, f"no {text[:64]!r}", choices)
     return text
+
+
+def iso(instant_us: int) -> str:
+    """An instant as ISO 8601 in UTC."""
+    return (EPOCH + timedelta(microseconds=instant_us)).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,227 @@
+"""The thread that keeps the books: opens the ledger, follows the journal, tidies up.
+
+It never gives up. A database held by somebody else, a full disk, a damaged file: each is
+waited for or repaired, the reason is on `/readyz` and in the log, and the journal keeps what
+comes in meanwhile.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collector import logs
+from collector.ingest.archive import ArchiveConfig
+from collector.ingest.archive import let_go as let_go_of_segments
+from collector.ingest.books import Books, RecordSink
+from collector.ingest.follower import Follower, FollowerConfig
+from collector.ingest.state import Ledger, State
+from collector.store import prices, retention
+from collector.store.duckdb import (
+    CHECKPOINT_BYTES,
+    DatabaseConfig,
+    DatabaseDamaged,
+    DatabaseError,
+    StoreError,
+    told_apart,
+)
+from collector.store.opening import open_ledger
+from collector.store.reader import LedgerReader
+from collector.store.snapshot import Publisher
+
+_log = logs.get("collector.keeper")
+
+_SUMS_INTERVAL_S = 5.0
+_TIDY_INTERVAL_S = 60.0
+_RETENTION_INTERVAL_S = 3600.0
+_IDLE_CHECKPOINT_S = 10.0
+_LONGEST_RETRY_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeeperConfig:
+    """How the books are kept."""
+
+    data_dir: Path
+    commit_interval_s: float = 1.0
+    snapshot_interval_s: float = 60.0
+    retention_s: float = 90 * 86_400.0
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+    follower: FollowerConfig = field(default_factory=FollowerConfig)
+    database: DatabaseConfig = field(default_factory=DatabaseConfig)
+
+
+class Keeper:
+    """Keeps the books of ``config.data_dir`` until told to stop.
+
+    Args:
+        config: where and how.
+        state: told of everything that others want to know.
+        stop: set to end; what was read by then is committed.
+        on_records: told of every batch of records.
+    """
+
+    def __init__(
+        self,
+        config: KeeperConfig,
+        state: State,
+        stop: threading.Event,
+        on_records: RecordSink | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._state = state
+        self._stop = stop
+        self._on_records = on_records
+        self._clock = clock
+        self._journal = config.data_dir / "journal"
+        self._health = logs.StateLog(_log, "the ledger", good="open")
+        self._summed_at = float("-inf")
+        self._tidied_at = float("-inf")
+        self._retained_at = float("-inf")
+        self._busy_at = clock()
+        self._snapshots: threading.Thread | None = None
+        self._publishing = threading.Event()
+
+    def run(self) -> None:
+        """The thread's work."""
+        self._snapshots = threading.Thread(target=self._publish, name="snapshots", daemon=True)
+        self._snapshots.start()
+        suspect, retry_s = False, 0.5
+        while not self._stop.is_set():
+            try:
+                if self._state.ledger is None:
+                    self._open(suspect)
+                    suspect = False
+                more = self._work()
+                self._set_trouble("")
+                retry_s = 0.5
+            except StoreError as error:
+                self._set_trouble(str(error))
+                if isinstance(error, DatabaseDamaged):
+                    suspect = True
+                    self._close()
+                self._stop.wait(retry_s)
+                retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
+                continue
+            except OSError as error:
+                self._set_trouble(f"{type(error).__name__}: {error.strerror}")
+                self._stop.wait(retry_s)
+                retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
+                continue
+            if not more:
+                self._stop.wait(self._config.commit_interval_s)
+        self._end()
+
+    # -- the ledger's life
+
+    def _open(self, suspect: bool) -> None:
+        opened = open_ledger(self._config.data_dir, self._config.database, suspect=suspect)
+        self._state.rebuilds += len(opened.set_aside)
+        try:
+            books = Books(opened.database, on_records=self._on_records)
+            if opened.set_aside:
+                books.write(
+                    "INSERT INTO quarantined VALUES (make_timestamp($1), '', 'rebuilt', $2, 0)",
+                    [[time.time_ns() // 1000, reason[:500]] for reason in opened.set_aside],
+                )
+            prices.remember(opened.database, time.time_ns() // 1000)
+        except DatabaseError as error:
+            opened.database.close()
+            raise told_apart(error, opened.database.path) from error
+        except BaseException:
+            opened.database.close()
+            raise
+        self._state.ledger = Ledger(
+            books=books,
+            reader=LedgerReader(opened.database),
+            follower=Follower(self._journal, books, self._config.follower),
+            publisher=Publisher(opened.database, self._state.snapshot, self._config.snapshot_interval_s),
+        )
+        _log.info("the ledger is open", size_bytes=opened.database.size_bytes, count=len(books.marks))
+
+    def _close(self) -> None:
+        ledger, self._state.ledger = self._state.ledger, None
+        if ledger is not None:
+            with ledger.books.database.turn:
+                ledger.books.database.close()
+
+    def _set_trouble(self, reason: str) -> None:
+        self._state.trouble = reason
+        self._health.enter(reason or "open")
+
+    # -- one round
+
+    def _work(self) -> bool:
+        """Book what is new and tidy up a little; whether there is more to do at once."""
+        ledger = self._state.ledger
+        assert ledger is not None
+        frames = ledger.follower.step()
+        now = self._clock()
+        if frames:
+            self._busy_at = now
+        self._checkpoint(ledger, now)
+        more = any(lag.bytes > self._config.follower.step_bytes for lag in ledger.follower.lag.values())
+        if not more and now - self._summed_at >= _SUMS_INTERVAL_S:
+            # One step at a time, so that the sums of a long absence do not hold up the journal.
+            more = ledger.books.advance_rollups()
+            if not more:
+                self._summed_at = now
+        if not more and now - self._tidied_at >= _TIDY_INTERVAL_S:
+            self._tidy(ledger, now)
+        if ledger.publisher.due():
+            self._publishing.set()
+        return more
+
+    def _checkpoint(self, ledger: Ledger, now: float) -> None:
+        database = ledger.books.database
+        waiting = database.wal_bytes
+        idle = now - self._busy_at > _IDLE_CHECKPOINT_S
+        if waiting > CHECKPOINT_BYTES or (idle and waiting > 0):
+            with database.turn:
+                try:
+                    database.checkpoint()
+                except DatabaseError as error:
+                    raise told_apart(error, database.path) from error
+
+    def _tidy(self, ledger: Ledger, now: float) -> None:
+        self._tidied_at = now
+        let_go_of_segments(self._journal, ledger.books.marks, self._config.archive)
+        if now - self._retained_at >= _RETENTION_INTERVAL_S:
+            self._retained_at = now
+            keep_us = int(self._config.retention_s * 1e6)
+            deleted = retention.let_go(ledger.books.database, keep_us, time.time_ns() // 1000)
+            if deleted:
+                _log.info("old rows were deleted", rows=deleted)
+
+    def _publish(self) -> None:
+        """The snapshot thread: a copy takes long, and ingest does not wait for it."""
+        while True:
+            self._publishing.wait()
+            self._publishing.clear()
+            if self._stop.is_set():
+                return
+            ledger = self._state.ledger
+            if ledger is None:
+                continue
+            try:
+                ledger.publisher.publish()
+            except (OSError, StoreError) as error:
+                _log.warning("no snapshot was published", reason=str(error)[:200])
+
+    def _end(self) -> None:
+        self._publishing.set()
+        ledger = self._state.ledger
+        if ledger is not None:
+            try:
+                ledger.follower.step()
+                with ledger.books.database.turn:
+                    ledger.books.database.checkpoint()
+            except (StoreError, DatabaseError, OSError) as error:
+                _log.warning("the last records will be booked at the next start", reason=str(error)[:200])
+        if self._snapshots is not None:
+            self._snapshots.join(timeout=5)
+        self._state.trouble = "stopped"
+        self._close()

@@ -1,0 +1,46 @@
+"""What the collector process is doing at this moment, shared by its threads and its API."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from collector.ingest.books import Books
+from collector.ingest.follower import Follower
+from collector.store.reader import LedgerReader
+from collector.store.snapshot import Publisher
+
+
+@dataclass(slots=True)
+class Ledger:
+    """An open ledger and those who work on it."""
+
+    books: Books
+    reader: LedgerReader
+    follower: Follower
+    publisher: Publisher
+
+
+@dataclass(slots=True)
+class State:
+    """The process."""
+
+    data_dir: Path
+    ledger: Ledger | None = None
+    """None while the database cannot be opened."""
+    trouble: str = "starting"
+    """Why it is not ready; empty when it is."""
+    rebuilds: int = 0
+    """Databases that were set aside since the process started."""
+    started_at: float = field(default_factory=time.time)
+
+    @property
+    def snapshot(self) -> Path:
+        """The published copy."""
+        return self.data_dir / "snapshot.duckdb"
+
+    def lag_s(self, now: float) -> float:
+        """How long the oldest journal frame that is not booked has been waiting."""
+        if self.ledger is None:
+            return now - self.started_at
+        waiting = [lag.since for lag in list(self.ledger.follower.lag.values()) if lag.since]
+        return max(0.0, now - min(waiting)) if waiting else 0.0

@@ -1,0 +1,225 @@
+"""The collector process: the books, and everyone who asks about them.
+
+One thread keeps the books, one publishes snapshots, and the main thread answers requests. The
+process runs below the sidecars in priority: they serve traffic, it can wait.
+"""
+
+import asyncio
+import ctypes
+import gc
+import importlib.abc
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING
+
+from collector import logs
+from collector.settings import Address, CollectorConfig
+
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
+    from starlette.types import ASGIApp
+
+    from collector.domain.record import CallRecord
+    from collector.export.spans import SpanExport
+    from collector.ingest.books import RecordSink
+
+NICENESS = 10
+_STALE_SPAN_S = 3600
+"""Records older than this come from a rebuild: their spans were exported when they were young."""
+
+_log = logs.get("collector")
+
+
+def run(
+    config: CollectorConfig,
+    *,
+    data_dir: Path,
+    control_key: str | None = None,
+    stop: threading.Event | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> int:
+    """Keep the books of ``data_dir`` and answer questions until ``stop`` or SIGTERM.
+
+    Args:
+        config: addresses, limits and intervals.
+        data_dir: the journal's, the database's and the snapshot's folder.
+        control_key: what others must show where we listen beyond this machine.
+        stop: set to end; SIGTERM and SIGINT set it too when this is the main thread.
+        environ: where `OTEL_EXPORTER_OTLP_*` may say that spans go out.
+
+    Returns:
+        0 when told to stop, 1 when another collector has the folder or the port is taken, 2 for a
+        configuration that cannot be.
+    """
+    if not config.listen.is_loopback and not control_key:
+        _log.error(
+            "the collector listens beyond this machine only with a control key", address=str(config.listen)
+        )
+        return 2
+    be_modest()
+    from collector.store.opening import AlreadyRunning, FolderLock
+
+    try:
+        lock = FolderLock(data_dir)
+    except AlreadyRunning as error:
+        _log.error(str(error))
+        return 1
+    try:
+        return _serve(config, data_dir, control_key, stop or threading.Event(), environ)
+    finally:
+        lock.release()
+
+
+def _serve(
+    config: CollectorConfig,
+    data_dir: Path,
+    control_key: str | None,
+    stop: threading.Event,
+    environ: Mapping[str, str],
+) -> int:
+    from collector.api.app import build_app
+    from collector.ingest.archive import ArchiveConfig
+    from collector.ingest.keeper import Keeper, KeeperConfig
+    from collector.ingest.state import State
+    from collector.store.duckdb import DatabaseConfig
+
+    state = State(data_dir=data_dir)
+    export = _span_export(config, environ)
+    keeper = Keeper(
+        KeeperConfig(
+            data_dir=data_dir,
+            commit_interval_s=float(config.commit_every),
+            snapshot_interval_s=float(config.snapshot_every),
+            retention_s=float(config.retention),
+            archive=ArchiveConfig(grace_s=float(config.journal_grace)),
+            database=DatabaseConfig(memory_limit_bytes=int(config.memory_limit), threads=config.threads),
+        ),
+        state,
+        stop,
+        on_records=_young(export) if export is not None else None,
+    )
+    try:
+        listener = _listener(config.listen)
+    except OSError as error:
+        _log.error("the read API cannot listen", address=str(config.listen), reason=str(error))
+        return 1
+    _stop_on_signals(stop)
+    thread = threading.Thread(target=keeper.run, name="ledger")
+    thread.start()
+    try:
+        asyncio.run(_answer(build_app(state, config.listen, control_key), listener, stop))
+    finally:
+        stop.set()
+        thread.join()
+        if export is not None:
+            export.shutdown()
+    return 0
+
+
+def _listener(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address.host, address.port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _answer(app: "ASGIApp", listener: socket.socket, stop: threading.Event) -> None:
+    """Serve the API until ``stop``."""
+    import uvicorn
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            limit_concurrency=64,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    while not serving.done():
+        # uvicorn takes the signals while it serves and hands them back, to our handler, at its end.
+        if stop.is_set():
+            server.should_exit = True
+        await asyncio.wait([serving], timeout=0.1)
+    await serving
+
+
+def be_modest() -> None:
+    """Give way to the sidecars: lower priority, less memory."""
+    with suppress(OSError):
+        os.nice(NICENESS - os.getpriority(os.PRIO_PROCESS, 0))
+    # pyarrow and DuckDB load pandas if it is installed (it comes with the dashboard) though
+    # nothing here uses it: 60 MiB.
+    if "pandas" not in sys.modules and not any(isinstance(finder, _Absent) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Absent("pandas"))
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+    # Batches make millions of objects and no cycles; looking for some costs a tenth of ingest.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+
+
+_M_TRIM_THRESHOLD = -1
+_M_ARENA_MAX = -8
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Makes a package look as if it were not installed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> "ModuleSpec | None":
+        if fullname == self._name:
+            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+        return None
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
+def _span_export(config: CollectorConfig, environ: Mapping[str, str]) -> "SpanExport | None":
+    if not any(name.startswith("OTEL_EXPORTER_OTLP") for name in environ):
+        return None
+    from collector.export.spans import SpanExport
+
+    return SpanExport.from_environment(environ, ratio=config.span_sample_ratio)
+
+
+def _young(export: "SpanExport") -> "RecordSink":
+    def offer(records: "Sequence[CallRecord]") -> None:
+        oldest = (time.time() - _STALE_SPAN_S) * 1e6
+        export.offer([record for record in records if record.started_at_us + record.duration_us >= oldest])
+
+    return offer
