@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 
 venv=$1
 set_name=$2
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 python="$venv/bin/python"
 
 say() { echo "[setup] $*"; }
@@ -47,7 +47,7 @@ fi
 
 uv="$venv/bin/uv"
 if ! "$uv" --version >/dev/null 2>&1; then
-    "$python" -m pip install --quiet --require-hashes -r requirements/tools.txt ||
+    "$python" -m pip install -qq --require-hashes -r requirements/tools.txt ||
         { echo "cannot install requirements/tools.txt: is a package index in reach?" >&2; exit 1; }
 fi
 

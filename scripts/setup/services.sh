@@ -53,5 +53,11 @@ apt() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@"
 }
 echo "[setup] installing Debian packages: ${missing[*]}"
-apt update
-apt install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+log=$(mktemp)
+if ! { apt update && apt install -y --no-install-recommends "${missing[@]}" </dev/null; } >"$log" 2>&1; then
+    cat "$log" >&2
+    rm -f "$log"
+    echo "[setup] could not install: ${missing[*]}" >&2
+    exit 1
+fi
+rm -f "$log"

@@ -18,6 +18,7 @@ SQL_BUILDERS = {
     "collector/store/duckdb.py": "names come from the database itself, paths are quoted",
     "collector/store/migrate.py": "versions and names come from the steps in the project",
     "collector/store/questions.py": "sums and dimensions are those declared in the schema; values are bound",
+    "collector/store/retention.py": "tables and columns are those declared in this file; values are bound",
     "collector/store/rollups.py": "sums and dimensions are those declared in the schema",
     "collector/store/schema.py": "columns are those declared in this file",
     "collector/store/statements.py": "sums and dimensions are those declared in the schema; values are bound",

