@@ -26,7 +26,7 @@ _METERED: Final = re.compile(
     # OpenAI, Anthropic and those who copied them
     r"/(?:chat/completions|completions|embeddings|messages|responses|responses/compact)$"
     r"|/v[12]/(?:chat|generate|embed)$"  # Cohere
-    r"|/(?:v1/)?(?:rerank|score|pooling)$"  # Voyage, Jina, vLLM: tokens; Cohere's v2 bills searches
+    r"|(?:^|/v1)/(?:rerank|score|pooling)$"  # Voyage, Jina, vLLM: tokens; Cohere's v2 bills searches
     r"|/api/(?:chat|generate|embed|embeddings)$"  # Ollama
     r"|:(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents)$"  # Gemini
     r"|:(?:rawPredict|streamRawPredict)$"  # Claude and others on Vertex

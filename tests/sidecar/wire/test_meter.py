@@ -335,18 +335,56 @@ def test_bedrock_counts_in_headers_stand_in_for_a_silent_body() -> None:
 @pytest.mark.parametrize(
     ("chunks", "expected"),
     [
-        ([{"outputText": "hi", "totalOutputTextTokenCount": 3, "inputTextTokenCount": 9, "completionReason": "FINISH"}], (9, 3)),
-        ([{"generation": "h", "prompt_token_count": 9}, {"generation": "i", "generation_token_count": 3, "stop_reason": "stop"}], (9, 3)),
-        ([{"outputs": [{"text": "hi", "stop_reason": "stop"}],
-           "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3}}], (9, 3)),
-        ([{"contentBlockDelta": {"delta": {"text": "hi"}}}, {"messageStop": {"stopReason": "end_turn"}},
-          {"metadata": {"usage": {"inputTokens": 5, "outputTokens": 3, "cacheReadInputTokenCount": 4}}}], (9, 3)),
-        ([{"is_finished": False, "event_type": "text-generation", "text": "hi"},
-          {"is_finished": True, "event_type": "stream-end", "finish_reason": "COMPLETE",
-           "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3}}], (9, 3)),
+        (
+            [
+                {
+                    "outputText": "hi",
+                    "totalOutputTextTokenCount": 3,
+                    "inputTextTokenCount": 9,
+                    "completionReason": "FINISH",
+                }
+            ],
+            (9, 3),
+        ),
+        (
+            [
+                {"generation": "h", "prompt_token_count": 9},
+                {"generation": "i", "generation_token_count": 3, "stop_reason": "stop"},
+            ],
+            (9, 3),
+        ),
+        (
+            [
+                {
+                    "outputs": [{"text": "hi", "stop_reason": "stop"}],
+                    "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3},
+                }
+            ],
+            (9, 3),
+        ),
+        (
+            [
+                {"contentBlockDelta": {"delta": {"text": "hi"}}},
+                {"messageStop": {"stopReason": "end_turn"}},
+                {"metadata": {"usage": {"inputTokens": 5, "outputTokens": 3, "cacheReadInputTokenCount": 4}}},
+            ],
+            (9, 3),
+        ),
+        (
+            [
+                {"is_finished": False, "event_type": "text-generation", "text": "hi"},
+                {
+                    "is_finished": True,
+                    "event_type": "stream-end",
+                    "finish_reason": "COMPLETE",
+                    "amazon-bedrock-invocationMetrics": {"inputTokenCount": 9, "outputTokenCount": 3},
+                },
+            ],
+            (9, 3),
+        ),
     ],
     ids=["titan", "llama", "mistral", "nova", "cohere"],
-)  # fmt: skip
+)
 def test_the_streams_of_other_models_inside_bedrock_are_counted(
     chunks: list[Any], expected: tuple[int, int]
 ) -> None:
@@ -467,18 +505,47 @@ def test_no_bytes_break_a_meter_and_all_pass(data: bytes, api: str) -> None:
 
 JSON_VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(
-            ["choices", "delta", "message", "content", "tool_calls", "function", "usage", "usageMetadata", "error", "id",
-             "index", "candidates", "parts", "type", "response", "output", "prompt_tokens", "completion_tokens", "meta",
-             "input_tokens", "cache_creation", "tokens", "delta", "item", "text", "stopReason", "results", "x_groq"]
-        ),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "choices",
+                    "delta",
+                    "message",
+                    "content",
+                    "tool_calls",
+                    "function",
+                    "usage",
+                    "usageMetadata",
+                    "error",
+                    "id",
+                    "index",
+                    "candidates",
+                    "parts",
+                    "type",
+                    "response",
+                    "output",
+                    "prompt_tokens",
+                    "completion_tokens",
+                    "meta",
+                    "input_tokens",
+                    "cache_creation",
+                    "tokens",
+                    "delta",
+                    "item",
+                    "text",
+                    "stopReason",
+                    "results",
+                    "x_groq",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(

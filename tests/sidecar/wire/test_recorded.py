@@ -167,13 +167,31 @@ def test_reported_errors_are_sorted_into_their_classes(shared_data: Path) -> Non
 
 def test_recorded_errors_are_sorted_into_telling_classes(cases: list[Case]) -> None:
     classes = {
-        "S-029": "invalid_request", "S-031": "not_found", "S-032": "content_filter", "S-039": "auth",
-        "S-042": "auth", "S-053": "not_found", "S-057": "not_found", "S-064": "not_found", "S-075": "auth",
-        "S-077": "not_found", "S-086": "invalid_request", "S-100": "auth", "S-108": "invalid_request",
-        "S-111": "invalid_request", "S-119": "auth", "S-152": "invalid_request", "S-155": "invalid_request",
-        "S-157": "not_found", "S-179": "context_length", "S-182": "invalid_request", "S-188": "auth",
-        "S-190": "context_length", "S-198": "invalid_request", "S-203": "not_found",
-    }  # fmt: skip
+        "S-029": "invalid_request",
+        "S-031": "not_found",
+        "S-032": "content_filter",
+        "S-039": "auth",
+        "S-042": "auth",
+        "S-053": "not_found",
+        "S-057": "not_found",
+        "S-064": "not_found",
+        "S-075": "auth",
+        "S-077": "not_found",
+        "S-086": "invalid_request",
+        "S-100": "auth",
+        "S-108": "invalid_request",
+        "S-111": "invalid_request",
+        "S-119": "auth",
+        "S-152": "invalid_request",
+        "S-155": "invalid_request",
+        "S-157": "not_found",
+        "S-179": "context_length",
+        "S-182": "invalid_request",
+        "S-188": "auth",
+        "S-190": "context_length",
+        "S-198": "invalid_request",
+        "S-203": "not_found",
+    }
     found = {}
     for case in cases:
         facts = run(meter_of(case, "raw"), [reply_bytes(case)])[1]

@@ -1,0 +1,137 @@
+"""Providers' errors and how long they ask to wait."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sidecar.wire.errors import ERROR_CLASSES, error_class, read_error
+from tests.sidecar.wire.conftest import read
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (
+            429,
+            {
+                "type": "insufficient_quota",
+                "code": "insufficient_quota",
+                "message": "You exceeded your current quota",
+            },
+            "quota",
+        ),
+        (
+            429,
+            {"type": "requests", "code": "rate_limit_exceeded", "message": "Rate limit reached"},
+            "rate_limit",
+        ),
+        (
+            429,
+            {
+                "code": 429,
+                "status": "RESOURCE_EXHAUSTED",
+                "message": "Quota exceeded for requests per minute",
+            },
+            "rate_limit",
+        ),
+        (503, {"code": 503, "status": "UNAVAILABLE", "message": "The model is overloaded."}, "overloaded"),
+        (529, {"type": "overloaded_error", "message": "Overloaded"}, "overloaded"),
+        (
+            400,
+            {"type": "invalid_request_error", "message": "Your credit balance is too low to access the API"},
+            "quota",
+        ),
+        (
+            400,
+            {
+                "type": "invalid_request_error",
+                "message": "prompt is too long: 250000 tokens > 200000 maximum",
+            },
+            "context_length",
+        ),
+        (
+            400,
+            {"type": "BadRequestError", "message": "This model's maximum context length is 4096 tokens."},
+            "context_length",
+        ),
+        (
+            400,
+            {
+                "code": 400,
+                "status": "INVALID_ARGUMENT",
+                "message": "The input token count (2000000) exceeds the maximum",
+            },
+            "context_length",
+        ),
+        (400, {"code": "content_filter", "message": "filtered"}, "content_filter"),
+        (402, {"message": "Insufficient Balance", "type": "unknown_error"}, "quota"),
+        (401, {"type": "authentication_error", "message": "invalid x-api-key"}, "auth"),
+        (403, {"type": "permission_error", "message": "not allowed"}, "permission"),
+        (404, {"type": "NotFoundError", "message": "The model `nope` does not exist."}, "not_found"),
+        (413, {"type": "request_too_large", "message": "too big"}, "too_large"),
+        (500, {"type": "api_error", "message": "Internal server error"}, "server_error"),
+        (504, {"message": "upstream"}, "timeout"),
+        (200, {"message": "Provider returned error", "code": 502}, "server_error"),
+        (
+            200,
+            {"message": "The engine is currently busy", "type": "Service Unavailable", "code": 503},
+            "overloaded",
+        ),
+        (418, {"message": "?"}, "invalid_request"),
+        (200, "something broke", "server_error"),
+    ],
+)
+def test_an_error_is_known_by_its_name_its_words_or_its_status(
+    status: int, error: Any, expected: str
+) -> None:
+    assert read_error(error, status, {}).error_class == expected
+
+
+def test_bedrock_names_its_errors_in_a_header() -> None:
+    headers = {b"x-amzn-errortype": b"ThrottlingException:http://internal.amazon.com/"}
+    assert read_error({"message": "Too many requests"}, 429, headers).error_class == "rate_limit"
+
+
+@pytest.mark.parametrize(
+    ("headers", "error", "seconds"),
+    [
+        ({b"retry-after": b"7"}, {}, 7.0),
+        ({b"retry-after-ms": b"250", b"retry-after": b"9"}, {}, 0.25),
+        (
+            {b"retry-after": b"Wed, 21 Oct 2026 07:28:30 GMT", b"date": b"Wed, 21 Oct 2026 07:28:00 GMT"},
+            {},
+            30.0,
+        ),
+        ({b"retry-after": b"Wed, 21 Oct 2026 07:28:30 GMT"}, {}, None),
+        ({b"retry-after": b"soon"}, {}, None),
+        ({b"retry-after": b"-4"}, {}, None),
+        ({b"retry-after": b"nan"}, {}, None),
+        (
+            {},
+            {"details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34.07s"}]},
+            34.07,
+        ),
+        ({}, {"message": "Please try again in 6m0s."}, 360.0),
+        ({}, {"message": "Please try again in 20ms."}, 0.02),
+        ({}, {"message": "Please try again in 1h2m3.5s. Visit"}, 3723.5),
+        ({}, {"message": "Please try again in 18.642s. Visit"}, 18.642),
+        ({}, {"message": "try again later"}, None),
+    ],
+)
+def test_how_long_to_wait_is_read_from_headers_details_or_words(
+    headers: dict[bytes, bytes], error: dict[str, Any], seconds: float | None
+) -> None:
+    assert read_error(error, 429, headers).retry_after_s == seconds
+
+
+def test_every_class_is_on_the_list() -> None:
+    for status in range(300, 600):
+        assert error_class(status, "", "", "") in ERROR_CLASSES
+
+
+def test_a_message_of_a_megabyte_is_cut_and_costs_little() -> None:
+    error = {"message": "model " * 200_000, "type": "invalid_request_error"}
+    facts = read(json.dumps({"error": error}).encode(), status=400, headers=[])
+    assert facts.error is not None
+    assert len(facts.error.message) == 200
