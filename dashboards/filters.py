@@ -133,7 +133,7 @@ def _panel() -> None:
     if not panel.open:
         return  # A page must not wait for lists that nobody reads.
     offered, chosen = _offered(), _chosen()
-    with panel, st.grid(2, min_column_width=200):
+    with panel, st.grid(2, min_column_width=120):
         for dimension, title in DIMENSIONS.items():
             key, values = f"filter_{dimension}", chosen.get(dimension, [])
             if st.session_state.get(key) != values:

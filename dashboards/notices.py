@@ -8,7 +8,7 @@ import streamlit as st
 from dashboards import data
 from dashboards.display import counted, escaped, moment, span
 from dashboards.filters import zone
-from dashboards.scope import Scope
+from dashboards.scope import CUSTOM, Scope
 
 SIMULATOR = "simulator"
 SIMULATED_TAG = "simulated"
@@ -62,8 +62,9 @@ def is_simulated(scope: Scope) -> bool:
 def empty(scope: Scope) -> None:
     """No call matches."""
     what = "No call matches these filters" if scope.is_filtered else "No calls"
+    when = "on these days" if scope.window.name == CUSTOM else f"in the last {span(scope.window.span)}"
     st.info(
-        f"**{what} in the last {span(scope.window.span)}.**  \n"
+        f"**{what} {when}.**  \n"
         + (
             "Take a filter away, or choose a longer time range."
             if scope.is_filtered

@@ -302,8 +302,10 @@ def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.fixture
-def visit(collector: FakeCollector) -> Callable[..., AppTest]:
+def visit() -> Callable[..., AppTest]:
     """Open a page as its address says: ``visit("calls", team="search")``."""
+    st.cache_data.clear()
+    st.cache_resource.clear()
 
     def open_page(page: str = "spend", **params: str | list[str]) -> AppTest:
         app = AppTest.from_file(str(APP), default_timeout=30)
