@@ -11,7 +11,8 @@ on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`.
 Both sides are strict: what two readers of HTTP could read in two ways is refused.
 """
 
-from sidecar.http.exchange import ErrorBody, Handler, HeaderList, Request, Responder
+from sidecar.http.exchange import ErrorBody, Handler, Request, Responder
+from sidecar.http.fields import HeaderList
 from sidecar.http.head import end_to_end
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply

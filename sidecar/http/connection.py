@@ -29,9 +29,9 @@ class ServerConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one client; see the module for its states."""
 
     __slots__ = (
-        "_address", "_body", "_decoder", "_drained", "_held", "_missing", "_reading", "_request",
-        "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state", "_task",
-        "_transport",
+        "_address", "_body", "_decoder", "_drained", "_held", "_missing", "_reading",
+        "_request", "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state",
+        "_task", "_transport",
     )  # fmt: skip
 
     def __init__(self, service: Service, address: str) -> None:
@@ -144,36 +144,36 @@ class ServerConnection(asyncio.Protocol):
             self._service.hangups.forget(fd)
 
     def _read_head(self, data: bytes) -> None:
-        scanned = self._scanned
+        start = 0
         if self._held:
+            start = max(0, self._scanned - 3)
             data = self._held + data
             self._held = b""
-            self._scanned = 0
-        end = data.find(b"\r\n\r\n", max(0, scanned - 3))
+        end = data.find(b"\r\n\r\n", start) + 4
         limits = self._service.limits
-        if end < 0:
-            self._await_head(data, scanned)
+        if end < 4:
+            self._await_head(data, self._scanned if start else 0)
             return
-        end += 4
         if end > limits.head_bytes:
             self._refuse(431, f"the head is longer than {limits.head_bytes} bytes", data)
             return
         try:
-            request = read_request_head(data[:end], limits.head_fields)
+            request = read_request_head(data[: end - 4], limits.head_fields)
         except HeadError as error:
             self._refuse(error.status, error.message, data)
             return
         length = request.length
         if length is None:
             self._begin_body(request, data[end:])
-        elif end + length == len(data):
-            request.body = data[end:]
-            self._answer(request)
         elif length > limits.body_bytes:
             self._refuse(413, f"the body is longer than {limits.body_bytes} bytes", request=request)
-        elif end + length < len(data):
-            request.body = data[end : end + length]
-            self._held = data[end + length :]
+        elif length <= len(data) - end:
+            if length:
+                stop = end + length
+                request.body = data[end:stop]
+                end = stop
+            if end < len(data):
+                self._held = data[end:]
             self._answer(request)
         else:
             self._begin_body(request, data[end:])
@@ -228,12 +228,13 @@ class ServerConnection(asyncio.Protocol):
             self._decoder = None
         else:
             missing = self._missing
-            if len(data) < missing:
-                self._body += data
-                self._missing = missing - len(data)
+            if len(data) > missing:
+                self._held = data[missing:]
+                data = data[:missing]
+            self._body += data
+            self._missing = missing - len(data)
+            if self._missing:
                 return
-            self._body += data if len(data) == missing else data[:missing]
-            self._held = data[missing:]
         request.body = bytes(self._body)
         self._body = bytearray()
         self._request = None
@@ -245,18 +246,20 @@ class ServerConnection(asyncio.Protocol):
         service = self._service
         request.client_address = self._address
         request.received_ns = service.clock()
-        responder = Responder(self._transport, request, service.limits.write_buffer, service.loop)
+        self._responder = responder = Responder(
+            self._transport, request, service.limits.write_buffer, service.loop
+        )
         if service.draining:
             responder.keep_alive = False
         self._state = ANSWERING
-        self._responder = responder
         self._started = False
-        service.busy.add(self)
-        if len(service.busy) > service.limits.requests:
+        busy = service.busy
+        busy.add(self)
+        if len(busy) > service.limits.requests:
             self._send_error(responder, request, 503, "too many requests are being answered")
             self._answered(responder)
             return
-        task = start_task(service.loop, self._handle(request, responder))
+        task = start_task(self._handle(request, responder), loop=service.loop)
         if not task.done():
             self._task = task
 
@@ -291,19 +294,17 @@ class ServerConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             service.note_emptied()
-            return
-        if transport.is_closing():
+        elif transport.is_closing():
             self._state = CLOSING
-            return
-        if not responder.keep_alive:
+        elif not responder.keep_alive:
             self._close()
-            return
-        self._state = READING_HEAD
-        self._since_ns = service.clock()
-        if self._held or not self._reading:
-            self._scanned = 0
-            # Not from here: a long pipeline would nest as deep as it is long.
-            service.loop.call_soon(self._read_on)
+        else:
+            self._state = READING_HEAD
+            self._since_ns = 0  # now, as soon as the sweep looks
+            if self._held or not self._reading:
+                self._scanned = 0
+                # Not from here: a long pipeline would nest as deep as it is long.
+                service.loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
         transport = self._transport
@@ -373,6 +374,8 @@ class ServerConnection(asyncio.Protocol):
                 transport.abort()
             return
         self._stalled_ns = 0
+        if not self._since_ns:
+            self._since_ns = now_ns
         waited_s = (now_ns - self._since_ns) / 1e9
         state = self._state
         if state == READING_HEAD:

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from sidecar.http.exchange import HeaderList
-from sidecar.http.head import ResponseHead
+from sidecar.http.fields import HeaderList
 
 UpstreamErrorKind = Literal[
     "connect",
@@ -55,6 +54,10 @@ Sink = Callable[[bytes, bool, UpstreamError | None], None]
 class Source(Protocol):
     """The connection a reply is read from."""
 
+    reused: bool
+    address: str
+    reply_buffer: int
+
     def pause(self) -> None:
         """Stop reading."""
 
@@ -71,43 +74,35 @@ class Source(Protocol):
 class UpstreamReply:
     """Status, fields and body of one reply. Either :meth:`pipe` or :meth:`read` it, or :meth:`close` it."""
 
-    __slots__ = (
-        "_buffer", "_buffer_limit", "_buffered", "_done", "_error", "_held_back", "_sink", "_source",
-        "address", "head_ns", "headers", "length", "reused", "sent_ns", "status",
-    )  # fmt: skip
+    _sink: Sink | None = None
+    _early = b""  # came before anyone read it
+    _held_back = False
+    _done = False
+    _error: UpstreamError | None = None
 
     def __init__(
         self,
-        head: ResponseHead,
+        status: int,
+        headers: HeaderList,
+        length: int | None,
         source: Source,
-        *,
         sent_ns: int,
         head_ns: int,
-        reused: bool,
-        address: str,
-        buffer_limit: int,
     ) -> None:
-        self.status = head.status
-        self.headers: HeaderList = head.headers
+        self.status = status
+        self.headers = headers
         """Lower-case names, in order; hop-by-hop and framing fields are not among them."""
-        self.length = head.length
+        self.length = length
         """The body's bytes as announced; None when it is chunked or ends with the connection."""
         self.sent_ns = sent_ns
         """``time.monotonic_ns`` when the request was handed to the socket."""
         self.head_ns = head_ns
         """``time.monotonic_ns`` when the head was whole."""
-        self.reused = reused
+        self.reused = source.reused
         """Whether the connection had served a call before."""
-        self.address = address
+        self.address = source.address
         """``host:port`` of the upstream."""
         self._source: Source | None = source
-        self._sink: Sink | None = None
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._buffer_limit = buffer_limit
-        self._held_back = False
-        self._done = False
-        self._error: UpstreamError | None = None
 
     def pipe(self, sink: Sink) -> None:
         """Have the body pushed into ``sink``, one call for each read of the socket.
@@ -115,12 +110,14 @@ class UpstreamReply:
         What has come already is pushed before this returns. The last call has
         ``done`` set, and there is exactly one such call, unless :meth:`close` comes first.
         """
+        data = self._early
+        self._early = b""
+        if self._done:
+            sink(data, True, self._error)
+            return
         self._sink = sink
-        data = b"".join(self._buffer)
-        self._buffer.clear()
-        self._buffered = 0
-        if data or self._done:
-            sink(data, self._done, self._error)
+        if data:
+            sink(data, False, None)
         if self._held_back:
             self._held_back = False
             self.resume()
@@ -176,7 +173,8 @@ class UpstreamReply:
         """Abandon what is left of the reply: the socket is closed, the sink not called again."""
         source = self._source
         self._source = None
-        self._buffer.clear()
+        self._sink = None
+        self._early = b""
         if source is not None:
             source.abandon()
 
@@ -189,19 +187,26 @@ class UpstreamReply:
         if self._source is not None:
             self._source.expect_end(within_s)
 
-    def take(self, data: bytes, done: bool = False, error: UpstreamError | None = None) -> None:
+    def take(self, data: bytes) -> None:
         """Pass on what the connection has read; it calls this."""
-        if done:
-            self._source = None
         sink = self._sink
         if sink is not None:
-            sink(data, done, error)
+            sink(data, False, None)
             return
-        self._done = done
+        source = self._source
+        self._early += data
+        if source is not None and len(self._early) > source.reply_buffer:
+            self._held_back = True
+            source.pause()
+
+    def end(self, data: bytes, error: UpstreamError | None = None) -> None:
+        """Pass on the last bytes, or the error in their place; the connection calls this."""
+        self._source = None
+        sink = self._sink
+        if sink is not None:
+            self._sink = None
+            sink(data, True, error)
+            return
+        self._done = True
         self._error = error
-        if data:
-            self._buffer.append(data)
-            self._buffered += len(data)
-            if self._buffered > self._buffer_limit and not done:
-                self._held_back = True
-                self.pause()
+        self._early = self._early + data if self._early else data

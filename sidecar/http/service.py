@@ -2,10 +2,11 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
-from sidecar.http.exchange import ErrorBody, Handler, HeaderList
+from sidecar.http.exchange import ErrorBody, Handler
+from sidecar.http.fields import HeaderList
 from sidecar.http.hangup import HangupWatch
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.sweep import Clock, Sweep
@@ -67,11 +68,12 @@ class Service:
             self.emptied.set()
 
 
-def start_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run ``work`` as a task, its first step at once (from Python 3.12) and not a turn of the loop later."""
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, eager_start=True)
-    return loop.create_task(work)
+if sys.version_info >= (3, 12):
+    start_task = partial(asyncio.Task[None], eager_start=True)
+    """Runs a coroutine as a task, its first step at once and not a turn of the loop later."""
+else:
+    start_task = asyncio.Task[None]
+    """Runs a coroutine as a task."""
 
 
 def extra_fields(status: int) -> HeaderList:

@@ -8,8 +8,9 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import lru_cache
 
-from sidecar.http.exchange import HeaderList, field_lines
+from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.reply import UpstreamError, UpstreamReply
 from sidecar.http.sweep import Clock, Sweep, tick_for
@@ -20,8 +21,19 @@ _METHODS_WITH_BODY = (b"POST", b"PUT", b"PATCH")
 _TLS_SHUTDOWN_S = 1.0
 
 
-class _StaleConnection(Exception):
-    """The upstream had closed the kept connection before our request came."""
+def _request_line(method: bytes, target: bytes) -> bytes:
+    # As in reading: a query may hold a key, and is seldom seen twice.
+    return _known_request_line(method, target) if b"?" not in target else _new_request_line(method, target)
+
+
+def _new_request_line(method: bytes, target: bytes) -> bytes:
+    line = b"%b %b HTTP/1.1\r\n" % (method, target)
+    if _REQUEST_LINE.fullmatch(line) is None:
+        raise ValueError("not a method and an origin-form target")
+    return line
+
+
+_known_request_line = lru_cache(maxsize=1024)(_new_request_line)
 
 
 def is_public(address: str) -> bool:
@@ -116,63 +128,53 @@ class UpstreamPool:
             ValueError: method, target or a header field is malformed.
         """
         head = self._head(method, target, headers, body)
-        head_only = method == b"HEAD"
-        try:
-            return await self._attempt(head, body, head_only, on_connected, fresh=False)
-        except _StaleConnection:
-            return await self._attempt(head, body, head_only, None, fresh=True)
+        fresh = False
+        while True:
+            if self.inflight < self._most:
+                self.inflight += 1
+            else:
+                await self._wait_for_turn()
+            # From here on the turn is ours to give back, until the head is here; then it is the connection's.
+            try:
+                if self._idle and not fresh:
+                    connection = self._idle.pop()
+                else:
+                    connection = await self._connect()
+                if on_connected is not None:
+                    on_connected()
+                    on_connected = None
+                waiter: asyncio.Future[UpstreamReply] = connection.loop.create_future()
+                connection.send(head, body, waiter, head_only=method == b"HEAD")
+            except BaseException:
+                self._pass_turn_on()
+                raise
+            try:
+                return await waiter
+            except UpstreamError:
+                self._pass_turn_on()
+                if fresh or not connection.stale:
+                    raise
+                fresh = True
+            except asyncio.CancelledError:
+                self._cancelled(connection, waiter)
+                raise
+
+    def _cancelled(self, connection: UpstreamConnection, waiter: asyncio.Future[UpstreamReply]) -> None:
+        if waiter.cancelled():
+            connection.abandon()
+            self._pass_turn_on()
+        elif waiter.exception() is not None:
+            self._pass_turn_on()
+        else:
+            waiter.result().close()
 
     def _head(self, method: bytes, target: bytes, headers: HeaderList, body: bytes) -> bytes:
-        line = b"%b %b HTTP/1.1\r\n" % (method, target)
-        if _REQUEST_LINE.fullmatch(line) is None:
-            raise ValueError("not a method and an origin-form target")
+        line = _request_line(method, target)
         if body or method in _METHODS_WITH_BODY:
             framing = b"content-length: %d\r\n\r\n" % len(body)
         else:
             framing = b"\r\n"
-        return b"".join((line, self._host_line, field_lines(headers), framing))
-
-    async def _attempt(
-        self,
-        head: bytes,
-        body: bytes,
-        head_only: bool,
-        on_connected: Callable[[], None] | None,
-        *,
-        fresh: bool,
-    ) -> UpstreamReply:
-        """One try. Once the head is here the turn is the connection's to give back, before that ours."""
-        if self.inflight >= self._most:
-            await self._wait_for_turn()
-        else:
-            self.inflight += 1
-        try:
-            connection = None if fresh else self._warmest()
-            if connection is None:
-                connection = await self._connect()
-            if on_connected is not None:
-                on_connected()
-            waiter: asyncio.Future[UpstreamReply] = asyncio.get_running_loop().create_future()
-            connection.send(head, body, waiter, head_only=head_only)
-        except BaseException:
-            self._pass_turn_on()
-            raise
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            if waiter.cancelled():
-                connection.abandon()
-                self._pass_turn_on()
-            elif waiter.exception() is not None:
-                self._pass_turn_on()
-            else:
-                waiter.result().close()
-            raise
-        except UpstreamError:
-            self._pass_turn_on()
-            if connection.stale:
-                raise _StaleConnection from None
-            raise
+        return b"%b%b%b%b" % (line, self._host_line, field_lines(headers), framing)
 
     # Turns: at most so many calls have a connection at once, the others wait in order.
 
@@ -215,13 +217,6 @@ class UpstreamPool:
             self._sweep.discard(self)
 
     # Connections.
-
-    def _warmest(self) -> UpstreamConnection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                return connection
-        return None
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> Sweep:
         if self._sweep is None:
@@ -273,7 +268,7 @@ class UpstreamPool:
         for address in addresses:
             try:
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self),
+                    lambda: UpstreamConnection(self, loop),
                     address,
                     self._port,
                     ssl=self._tls,
@@ -291,7 +286,10 @@ class UpstreamPool:
     def returned(self, connection: UpstreamConnection) -> None:
         """``connection`` can serve another call."""
         self._idle.append(connection)
-        self._pass_turn_on()
+        if self._waiting:
+            self._pass_turn_on()
+        else:
+            self.inflight -= 1
 
     def ended(self, connection: UpstreamConnection, *, replying: bool) -> None:
         """``connection`` is closed; ``replying``: with a reply that had begun."""

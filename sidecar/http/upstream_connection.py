@@ -10,8 +10,9 @@ import asyncio
 from typing import Protocol, cast
 
 from sidecar.http.chunked import ChunkedDecoder, ChunkError
-from sidecar.http.exchange import write_body
-from sidecar.http.head import HeadError, ResponseHead, read_response_head
+from sidecar.http.exchange import COPY_BELOW
+from sidecar.http.fields import HeaderList
+from sidecar.http.head import HeadError, read_response_head
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
 from sidecar.http.sweep import Clock
@@ -42,12 +43,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_body_left", "_decoder", "_end_by_ns", "_head_only", "_held", "_interim", "_keep_alive", "_owner",
-        "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport", "_waiter", "reused",
-        "stale",
+        "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport",
+        "_waiter", "address", "loop", "reply_buffer", "reused", "stale",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
+        self.loop = loop
+        self.address = owner.address
+        self.reply_buffer = owner.limits.reply_buffer
         self._transport: asyncio.Transport | None = None
         self._state = IDLE
         self._waiter: asyncio.Future[UpstreamReply] | None = None
@@ -68,11 +72,6 @@ class UpstreamConnection(asyncio.Protocol):
         self.stale = False
         """Whether it was closed on a request in a way that says the request came too late to be seen."""
 
-    @property
-    def usable(self) -> bool:
-        """Whether a request can be sent on it."""
-        return self._state == IDLE and self._transport is not None and not self._transport.is_closing()
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TCP, and TLS where wanted, stand."""
         # uvloop's transports are not of asyncio's class.
@@ -84,14 +83,18 @@ class UpstreamConnection(asyncio.Protocol):
     ) -> None:
         """Send a request; ``waiter`` gets the reply as soon as its head is here, or the error."""
         transport = self._transport
-        assert transport is not None and self._state == IDLE
+        if transport is None or self._state != IDLE:
+            raise UpstreamError("reset", "the connection closed before the request was sent", sent=False)
         self._state = AWAITING_HEAD
         self._waiter = waiter
         self._head_only = head_only
         self._interim = 0
         self._end_by_ns = 0
         self._sent_ns = self._owner.clock()
-        write_body(transport, head, body)
+        if len(body) < COPY_BELOW:
+            transport.write(head + body)
+        else:
+            transport.writelines((head, body))
 
     # Bytes in.
 
@@ -135,38 +138,39 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         limits = self._owner.limits
-        while self._state == AWAITING_HEAD:
+        start = 0
+        if self._held:
             start = max(0, len(self._held) - 3)
-            if self._held:
-                data = self._held + data
-                self._held = b""
+            data = self._held + data
+            self._held = b""
+        while True:
             end = data.find(b"\r\n\r\n", start) + 4
-            if max(end, 0 if end > 3 else len(data)) > limits.head_bytes:
+            if end > limits.head_bytes or (end < 4 and len(data) > limits.head_bytes):
                 self._fail("protocol", f"the reply's head is longer than {limits.head_bytes} bytes")
                 return
             if end < 4:
                 self._held = data
                 return
             try:
-                head = read_response_head(data[:end], limits.head_fields)
+                status, headers, length, chunked, self._keep_alive = read_response_head(
+                    data[: end - 4], limits.head_fields
+                )
             except HeadError as error:
                 self._fail("protocol", error.message)
                 return
             data = data[end:]
-            status = head.status
             if status >= 200:
-                self._begin_reply(head, data)
+                self._begin_reply(status, headers, length, chunked, data)
                 return
             self._interim += 1
             if status == 101 or self._interim > _INTERIM_REPLIES:
                 self._fail("protocol", f"the upstream sent an unwanted {status} reply")
                 return
-            if not data:
-                return
+            start = 0
 
-    def _begin_reply(self, head: ResponseHead, data: bytes) -> None:
-        owner = self._owner
-        status = head.status
+    def _begin_reply(
+        self, status: int, headers: HeaderList, length: int | None, chunked: bool, data: bytes
+    ) -> None:
         if 300 <= status < 400 and status != 304:
             self._fail("redirect", f"the upstream answered {status}; redirects are not followed")
             return
@@ -175,35 +179,27 @@ class UpstreamConnection(asyncio.Protocol):
             self._close()  # Cancelled in this very turn of the loop.
             return
         self._waiter = None
-        self._keep_alive = head.keep_alive
-        now_ns = owner.clock()
-        self._since_ns = now_ns
-        reply = UpstreamReply(
-            head,
-            self,
-            sent_ns=self._sent_ns,
-            head_ns=now_ns,
-            reused=self.reused,
-            address=owner.address,
-            buffer_limit=owner.limits.reply_buffer,
-        )
-        self._reply = reply
+        self._reply = reply = UpstreamReply(status, headers, length, self, self._sent_ns, self._owner.clock())
         waiter.set_result(reply)
         if self._head_only or status in _NO_BODY:
-            self._state = LENGTH
             self._finish(b"", clean=not data)
-        elif head.chunked:
+        elif chunked:
             self._state = CHUNKED
             self._decoder = ChunkedDecoder()
-        elif head.length is not None:
+            if data:
+                self._read_body(data)
+        elif length is not None:
             self._state = LENGTH
-            self._body_left = head.length
-            if not head.length:
-                self._finish(b"", clean=not data)
+            if len(data) == length:
+                self._finish(data, clean=True)
+            else:
+                self._body_left = length
+                if data:
+                    self._read_body(data)
         else:
             self._state = UNTIL_CLOSE
-        if data and self._reply is not None:
-            self._read_body(data)
+            if data:
+                reply.take(data)
 
     # Ends.
 
@@ -225,12 +221,12 @@ class UpstreamConnection(asyncio.Protocol):
             if self._paused:
                 self.resume()
             self._state = IDLE
+            self._stirred = True
             self.reused = True
-            self._since_ns = self._owner.clock()
             self._owner.returned(self)
         else:
             self._close(replying=True)
-        reply.take(data, True)
+        reply.end(data)
 
     def _fail(self, kind: UpstreamErrorKind, message: str) -> None:
         """The reply will not be had; whoever waits for it is told."""
@@ -243,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_exception(error)
         if reply is not None:
-            reply.take(b"", True, error)
+            reply.end(b"", error)
 
     def _close(self, *, replying: bool = False) -> None:
         if self._state == CLOSED:
