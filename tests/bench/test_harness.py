@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness.accounting import cpu_seconds, memory, tree
@@ -213,7 +214,7 @@ def test_ours_comes_last_and_is_measured_against_something() -> None:
 # ---- the table ------------------------------------------------------------------------------
 
 
-def result(target: str, us: float, **more: object) -> dict[str, object]:
+def result(target: str, us: float, **more: object) -> dict[str, Any]:
     """A round that has one figure."""
     return {
         "target": target,
@@ -260,6 +261,14 @@ def test_what_failed_is_said_below_the_table() -> None:
     text = render(rounds)
     assert "portkey, round 1: Unusable: never answered" in text
     assert "bursar: 3 calls went wrong" in text
+
+
+def test_figures_of_a_busy_machine_are_called_into_question() -> None:
+    quiet, busy = result("nginx", 20), result("bursar", 70)
+    quiet["sat64"]["others_pct"], busy["sat64"]["others_pct"] = 2, 61
+    assert "Other work took its share of the gateway's core (bursar 61 %)" in render([quiet, busy])
+    busy["sat64"]["others_pct"] = 9
+    assert "Other work" not in render([quiet, busy])
 
 
 def test_figures_that_were_not_measured_are_not_judged() -> None:
