@@ -124,7 +124,7 @@ class Stack:
     def _is_ready(self, name: str, url: str) -> bool:
         code = self.processes[name].poll()
         assert code is None, f"{name} ended with {code}:\n{self.log(name)[-3000:]}"
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=2) as reply:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/readyz", timeout=2) as reply:
             return bool(reply.status == 200)
         return False
 
@@ -143,7 +143,9 @@ class Stack:
 
     def ask(self, question: str, **parameters: object) -> list[dict[str, Any]]:
         """The collector's answer to a named question."""
-        query = urllib.parse.urlencode({"since": "2000-01-01", **parameters}, doseq=True)
+        if question not in ("call", "attempts", "health"):
+            parameters = {"since": "2000-01-01", **parameters}
+        query = urllib.parse.urlencode(parameters, doseq=True)
         request = urllib.request.Request(
             f"{self.collector_url}/v1/questions/{question}?{query}", headers={"accept": "application/json"}
         )
