@@ -195,7 +195,7 @@ def render(results: Sequence[Result]) -> str:
     taken = {name: median(by_name[name], ("sat64", "others_pct")) or 0.0 for name in names}
     if busy := [f"{name} {share:.0f} %" for name, share in taken.items() if share > BUSY_PCT]:
         text += f"\nOther work took its share of the gateway's core ({', '.join(busy)}): rates, latencies and"
-        text += "\ndelays say little, and CPU figures are high for all alike. Measure again on a quiet machine."
+        text += "\ndelays say little, and CPU figures are high for all alike. Measure on a quiet machine."
     rounds = max((len(rows) for rows in by_name.values()), default=0)
     return f"{text}\n\nMedians of {rounds} round{'s' if rounds != 1 else ''}.\n"
 
