@@ -42,7 +42,7 @@ def test_nothing_unknown_runs_when_python_starts() -> None:
             code = [
                 line for line in path.read_text().splitlines() if line.startswith(("import ", "import\t"))
             ]
-            if path.name not in ALLOWED_PTH or any(line != ALLOWED_PTH[path.name] for line in code):
+            if path.name not in ALLOWED_PTH or any(line.strip() != ALLOWED_PTH[path.name] for line in code):
                 strange.append(path.name)
         strange += [path.name for path in folder.glob("*customize*")]
     assert strange == []
