@@ -29,6 +29,7 @@ KEY_VARIABLE = "BURSAR_CONTROL_KEY"
 DEFAULT_URL = "http://127.0.0.1:4010"
 
 TTL_S = 10
+LASTING_TTL_S = 300
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 << 20
@@ -108,6 +109,8 @@ class Question:
     """What stays the same while the window moves on; finds the last good answer."""
     attempt: int = 0
     """Asked again, past the cache, because the answers to one page did not agree."""
+    lasting: bool = False
+    """Its answer may be ``LASTING_TTL_S`` old."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +152,7 @@ def about(name: str, scope: Scope, window: Window | None = None, **params: str |
 
 
 def ask(question: Question) -> Answer:
-    """The answer to one question; at most ``TTL_S`` old while the collector is well.
+    """The answer to one question; at most ``TTL_S`` old while the collector is well (or as it allows).
 
     Raises:
         CollectorError: there is no answer, and none was ever given.
@@ -157,7 +160,7 @@ def ask(question: Question) -> Answer:
     base_url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     memory = _last_good()
     try:
-        body, answered_at = _answered(base_url, question)
+        body, answered_at = (_answered_lastingly if question.lasting else _answered)(base_url, question)
         answer = Answer(_decoded(body), answered_at)
     except CollectorError as trouble:
         remembered = memory.get(base_url, question)
@@ -169,19 +172,28 @@ def ask(question: Question) -> Answer:
     return answer
 
 
-def ask_all(questions: Sequence[Question]) -> list[Answer]:
+def ask_all(questions: Sequence[Question], alongside: Sequence[Question] = ()) -> list[Answer]:
     """The answers to several questions, asked side by side; in the order of the questions.
 
+    Args:
+        questions: whose answers are wanted.
+        alongside: asked at the same time, only so that :func:`ask` finds their answers in the cache;
+            what goes wrong with them is told then.
+
     Raises:
-        CollectorError: at least one has no answer.
+        CollectorError: at least one of ``questions`` has no answer.
     """
-    with ThreadPoolExecutor(min(PARALLEL_QUESTIONS, len(questions)) or 1) as pool:
-        return list(pool.map(ask, questions))
+    with ThreadPoolExecutor(PARALLEL_QUESTIONS) as pool:
+        wanted = [pool.submit(ask, question) for question in questions]
+        for question in alongside:
+            pool.submit(ask, question)
+        return [future.result() for future in wanted]
 
 
 def forget() -> None:
     """Drop every cached answer, so that the next drawing asks anew. Last good answers are kept."""
     _answered.clear()
+    _answered_lastingly.clear()
 
 
 def money(value: Any) -> Decimal:
@@ -191,6 +203,11 @@ def money(value: Any) -> Decimal:
 
 @st.cache_data(ttl=TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
 def _answered(base_url: str, question: Question) -> tuple[bytes, datetime]:
+    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, "")), datetime.now(UTC)
+
+
+@st.cache_data(ttl=LASTING_TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
+def _answered_lastingly(base_url: str, question: Question) -> tuple[bytes, datetime]:
     return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, "")), datetime.now(UTC)
 
 

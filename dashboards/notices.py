@@ -1,6 +1,7 @@
 """What a reader must know before trusting the figures: trouble, age, simulation, emptiness."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import streamlit as st
@@ -11,8 +12,10 @@ from dashboards.filters import zone
 from dashboards.scope import CUSTOM, Scope
 
 SIMULATOR = "simulator"
-SIMULATED_TAG = "simulated"
+SIMULATED_TAG = "simulated=true"
 LAG_WORTH_SAYING = timedelta(seconds=60)
+
+_HEALTH = data.Question("health")
 
 
 def collector_trouble(error: data.CollectorError) -> None:
@@ -32,31 +35,51 @@ def stale(answers: Sequence[data.Answer]) -> None:
         )
 
 
+def questions(scope: Scope) -> list[data.Question]:
+    """What the notices need to know; to be asked along with a page's own questions."""
+    return [*_signs_of_simulation(scope), _HEALTH]
+
+
 def simulated(scope: Scope) -> None:
     """Some of the calls in the time range went to simulated models."""
-    if is_simulated(scope):
+    try:
+        found = is_simulated(scope)
+    except data.CollectorError:
+        st.caption("Whether any of these calls were simulated could not be found out.")
+        return
+    if found:
         st.info(
             "**Simulated models.** Calls in this time range were answered by Bursar's simulator, "
-            "not by real models. Tokens are simulated; prices are real list prices; nobody was billed.",
+            "not by real models. Tokens are simulated; prices are real list prices; nobody was billed."
         )
 
 
 def is_simulated(scope: Scope) -> bool:
-    """Whether any call in the scope's time range was answered by the simulator.
+    """Whether calls in the scope's time range were answered by the simulator.
 
-    Judged by the upstream or provider called ``simulator``, or a tag ``simulated``.
+    Judged by an upstream or provider called ``simulator``, or the tag ``simulated=true`` that a
+    demonstration puts on its calls.
 
     Raises:
         data.CollectorError: there is no answer.
     """
-    whole = Scope(window=scope.window)
-    upstreams, providers, tags = data.ask_all(
-        [data.about("values", whole, dimension=name) for name in ("upstream", "provider_name", "tag")]
-    )
-    if any(row["value"] == SIMULATOR for row in (*upstreams.rows, *providers.rows)):
-        return True
-    named = {str(row["value"]).partition("=")[::2] for row in tags.rows}
-    return any(name == SIMULATED_TAG and value.lower() not in ("false", "0") for name, value in named)
+    upstreams, providers, tagged = data.ask_all(_signs_of_simulation(scope))
+    named = any(row["value"] == SIMULATOR for row in (*upstreams.rows, *providers.rows))
+    return named or bool(tagged.row.get("calls"))
+
+
+def _signs_of_simulation(scope: Scope) -> list[data.Question]:
+    # No sums are kept by tag: the collector looks at every call (500 ms for 10 million), hence seldom.
+    whole = Scope(window=scope.window.roughly)
+    tagged = replace(whole, filters=(("tag", (SIMULATED_TAG,)),))
+    return [
+        replace(question, lasting=True)
+        for question in (
+            data.about("values", whole, dimension="upstream"),
+            data.about("values", whole, dimension="provider_name"),
+            data.about("totals", tagged),
+        )
+    ]
 
 
 def empty(scope: Scope) -> None:
@@ -85,7 +108,7 @@ def moving(difference: int) -> None:
 def ledger_age() -> None:
     """A line on the collector: reachable, and how far the ledger is behind the journal."""
     try:
-        health = data.ask(data.Question("health")).row
+        health = data.ask(_HEALTH).row
     except data.CollectorError:
         st.caption("Collector: not reachable")
         return

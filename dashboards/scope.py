@@ -76,6 +76,19 @@ class Window:
         return Window(since=self.since - self.span, until=self.since, name=self.name)
 
     @property
+    def roughly(self) -> "Window":
+        """The same stretch widened to whole 24ths of it: for questions that are dear and need not be sharp.
+
+        It stays the same while the window moves on by one 24th.
+        """
+        grain = int(self.span / timedelta(seconds=24)) or 1
+        first = int(self.since.timestamp()) // grain * grain
+        last = -(-int(self.until.timestamp()) // grain) * grain
+        return replace(
+            self, since=datetime.fromtimestamp(first, UTC), until=datetime.fromtimestamp(last, UTC)
+        )
+
+    @property
     def bucket(self) -> Bucket:
         """The grain that draws this window in 24 to 200 steps."""
         if self.span <= timedelta(hours=3):

@@ -92,8 +92,11 @@ class Spending:
         return [step(start, window.bucket, reader) for start in starts], series
 
 
-def spending(scope: Scope, split: str) -> Spending:
+def spending(scope: Scope, split: str, alongside: Sequence[data.Question] = ()) -> Spending:
     """The figures of ``scope``, its course split by ``split``.
+
+    ``alongside`` are questions that the page will ask as well: asked at the same time, they
+    are answered from the cache then.
 
     The answers are given one after the other while calls keep arriving. When they do not
     agree they are asked for once more, past the cache.
@@ -101,7 +104,7 @@ def spending(scope: Scope, split: str) -> Spending:
     Raises:
         data.CollectorError: there is no answer.
     """
-    found = _asked(scope, split, 0)
+    found = _asked(scope, split, 0, alongside)
     for attempt in range(1, MAX_ATTEMPTS):
         if not found.disagreement or any(answer.trouble for answer in found.answers):
             break
@@ -109,7 +112,7 @@ def spending(scope: Scope, split: str) -> Spending:
     return found
 
 
-def _asked(scope: Scope, split: str, attempt: int) -> Spending:
+def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Question] = ()) -> Spending:
     dimensions = BREAKDOWNS if split in BREAKDOWNS else (*BREAKDOWNS, split)
     bucket = scope.window.bucket
     questions = [
@@ -119,7 +122,7 @@ def _asked(scope: Scope, split: str, attempt: int) -> Spending:
         *(data.about("spend_by", scope, by=name, limit=MAX_ROWS) for name in dimensions),
     ]
     totals, earlier, course, *rest = data.ask_all(
-        [replace(question, attempt=attempt) for question in questions]
+        [replace(question, attempt=attempt) for question in questions], alongside
     )
     breakdowns = dict(zip(dimensions, rest, strict=True))
     largest = charts.top(_by_value(breakdowns[split], split), MAX_SERIES)

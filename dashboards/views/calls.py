@@ -38,11 +38,13 @@ def page() -> None:
     scope = filters.scope()
     cursors = _cursors(scope)
     try:
-        found, totals = data.ask_all([_page_of_calls(scope, cursors[-1:]), data.about("totals", scope)])
-        notices.simulated(scope)
+        found, totals = data.ask_all(
+            [_page_of_calls(scope, cursors[-1:]), data.about("totals", scope)], notices.questions(scope)
+        )
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
+    notices.simulated(scope)
     notices.stale([found, totals])
     if not found.table.num_rows and not cursors:
         notices.empty(scope)

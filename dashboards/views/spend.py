@@ -38,11 +38,11 @@ def page() -> None:
     """Everything below the bar of filters."""
     scope = filters.scope()
     try:
-        found = spending(scope, chosen_split())
-        notices.simulated(scope)
+        found = spending(scope, chosen_split(), notices.questions(scope))
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
+    notices.simulated(scope)
     notices.ledger_age()
     notices.stale(found.answers)
     if not found.total or not found.total["calls"]:

@@ -67,3 +67,12 @@ def test_a_scope_can_be_narrowed_to_some_values_of_one_dimension() -> None:
     scope = Scope(window=recent("1h", NOW), filters=filters_from({"agent": ["a", "b"], "team": ["t"]}))
     assert scope.only("agent", ["b"]).params() == (("team", "t"), ("agent", "b"))
     assert scope.only("agent", []) == scope
+
+
+def test_a_rough_window_holds_the_sharp_one_and_stays_for_a_24th_of_it() -> None:
+    sharp = recent("24h", NOW)
+    rough = sharp.roughly
+    assert rough.since <= sharp.since and sharp.until <= rough.until
+    assert rough.span - sharp.span <= timedelta(hours=1)
+    assert recent("24h", NOW + timedelta(minutes=20)).roughly == rough
+    assert recent("24h", NOW + timedelta(minutes=70)).roughly != rough
