@@ -97,12 +97,13 @@ class Cost(NamedTuple):
     """What an attempt costs, in pico-USD."""
 
     list_pico: int
-    """Its tokens at list price."""
+    """Its tokens at the list price of the standard service tier."""
     effective_pico: int
-    """What is really owed: with the fees that are not for tokens, such as for web searches."""
+    """What is really owed: at the tier that served it, with fees that are not for tokens (web searches)."""
 
 
 def cost_of(usage: Usage, quote: Quote, service_tier: str) -> Cost:
     """What ``usage`` costs."""
-    charged = list_cost(usage, quote.price, service_tier=service_tier)
-    return Cost(charged - search_cost(usage, quote.price) if usage.web_searches else charged, charged)
+    standard = list_cost(usage, quote.price)
+    owed = list_cost(usage, quote.price, service_tier=service_tier) if service_tier else standard
+    return Cost(standard - search_cost(usage, quote.price) if usage.web_searches else standard, owed)

@@ -136,7 +136,7 @@ def price_of(rates: Rates, *, model: str) -> TokenPrice:
     services = tuple(
         (
             name,
-            _tiered({**base, **service.stated()}, service.tiers or _moved(rates, service), model),
+            _tiered(_raised(base, service.stated()), service.tiers or _moved(rates, service), model),
         )
         for name, service in rates.services.items()
     )
@@ -167,6 +167,9 @@ def _tiered(
 def _raised(base: dict[str, int], tier: dict[str, int]) -> dict[str, int]:
     """``base`` with what ``tier`` changes; a one-hour write that it leaves out follows the short one."""
     raised = {**base, **tier}
+    if "output" in tier and "reasoning" not in tier and base.get("reasoning") == base.get("output"):
+        # Reasoning that is charged as the output it is stays so in every tier.
+        raised.pop("reasoning", None)
     if (
         "cache_write_1h" in base
         and "cache_write" in tier

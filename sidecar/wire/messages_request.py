@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.wire.chat_request import note_media
-from sidecar.wire.facts import InvalidRequest, RequestFacts
+from sidecar.wire.facts import RequestFacts
 from sidecar.wire.hashing import call_mark, fold
 from sidecar.wire.request_fields import (
     bounded_metadata,
@@ -116,9 +116,6 @@ def read_blocks(content: object, facts: RequestFacts) -> tuple[bytes, str]:
     """The text of a message and the marks of its tool calls, tool results and media.
 
     Thinking and server-side tools are left out: agents need not send them back.
-
-    Raises:
-        InvalidRequest: a block is not an object.
     """
     if isinstance(content, str):
         text = content.encode("utf-8", "replace")
@@ -128,7 +125,7 @@ def read_blocks(content: object, facts: RequestFacts) -> tuple[bytes, str]:
     marks = ""
     for block in content if isinstance(content, list) else []:
         if not isinstance(block, dict):
-            raise InvalidRequest("Each block of a message's content must be an object.", "messages")
+            continue
         kind = block.get("type")
         if kind == "text":
             text = str(block.get("text") or "").encode("utf-8", "replace")

@@ -217,7 +217,9 @@ def read_tools(fields: Fields, facts: RequestFacts, *names: str) -> None:
 
 
 def messages_of(raw: Raw | None, name: str) -> list[Any]:
-    """``raw`` as a list of at most 10,000 objects.
+    """The objects among the at most 10,000 members of the list ``raw``.
+
+    What else stands in the list has no meaning to us; the provider says what it thinks of it.
 
     Raises:
         InvalidRequest: it is not.
@@ -228,10 +230,7 @@ def messages_of(raw: Raw | None, name: str) -> list[Any]:
     if not isinstance(members, list):
         raise InvalidRequest(f"{name} must be a list.", name)
     check_number(members, name)
-    for number, member in enumerate(members):
-        if not isinstance(member, dict):
-            raise InvalidRequest(f"{name}[{number}] must be an object.", f"{name}.{number}")
-    return members
+    return [member for member in members if isinstance(member, dict)]
 
 
 def check_number(members: list[Any], name: str) -> None:

@@ -71,9 +71,9 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
         raise InvalidRequest("input must be a string or a list of items.", "input")
     check_number(given, "input")
     rolling = 0
-    for number, item in enumerate(given):
+    for item in given:
         if not isinstance(item, dict):
-            raise InvalidRequest(f"input[{number}] must be an object.", f"input.{number}")
+            continue
         unit = read_item(item, facts)
         if unit is not None:
             role, text, marks = unit

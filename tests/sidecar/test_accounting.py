@@ -101,6 +101,15 @@ def test_a_configured_price_holds_whatever_model_answers() -> None:
     assert cost_of(REPORTED, quote, "").list_pico == 100 * 1_000_000 + 10 * 2_000_000
 
 
+def test_a_service_tier_changes_what_is_owed_and_not_the_list_cost() -> None:
+    quote = BOOK.quote("openai", "gpt-5-mini", 0)
+
+    cost = cost_of(REPORTED, quote, "flex")
+
+    assert cost.list_pico == 100 * 250_000 + 10 * 2_000_000
+    assert cost.effective_pico * 2 == cost.list_pico
+
+
 def test_a_fee_for_searches_is_owed_and_no_part_of_the_tokens_list_cost() -> None:
     quote = BOOK.quote("anthropic", "claude-sonnet-4-6", 0)
 
