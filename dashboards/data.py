@@ -183,11 +183,12 @@ def ask_all(questions: Sequence[Question], alongside: Sequence[Question] = ()) -
     Raises:
         CollectorError: at least one of ``questions`` has no answer.
     """
-    with ThreadPoolExecutor(PARALLEL_QUESTIONS) as pool:
-        wanted = [pool.submit(ask, question) for question in questions]
-        for question in alongside:
-            pool.submit(ask, question)
-        return [future.result() for future in wanted]
+    pool = ThreadPoolExecutor(PARALLEL_QUESTIONS)
+    wanted = [pool.submit(ask, question) for question in questions]
+    for question in alongside:
+        pool.submit(ask, question)
+    pool.shutdown(wait=False)  # What was begun goes on; nobody waits for what runs alongside.
+    return [future.result() for future in wanted]
 
 
 def forget() -> None:

@@ -44,7 +44,7 @@ def page() -> None:
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
-    notices.simulated(scope)
+    above = st.container()
     notices.stale([found, totals])
     if not found.table.num_rows and not cursors:
         notices.empty(scope)
@@ -60,6 +60,9 @@ def page() -> None:
     )
     table(found, scope)
     pager(found, cursors, scope)
+    with above:  # Drawn last: what it asks may take longer than the table.
+        notices.simulated(scope)
+        notices.ledger_age()
     if st.session_state.pop("call_chosen", False):
         st.rerun()  # The call is shown outside of this fragment, so that a live page leaves it alone.
 

@@ -42,8 +42,7 @@ def page() -> None:
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
-    notices.simulated(scope)
-    notices.ledger_age()
+    above = st.container()
     notices.stale(found.answers)
     if not found.total or not found.total["calls"]:
         notices.empty(scope)
@@ -55,6 +54,9 @@ def page() -> None:
         for dimension in BREAKDOWNS:
             breakdown(found, dimension)
     details(found)
+    with above:  # Drawn last: what it asks may take longer than all the figures.
+        notices.simulated(scope)
+        notices.ledger_age()
 
 
 def chosen_split() -> str:
