@@ -91,7 +91,7 @@ async def wait_until_ready(config: BursarConfig, supervisor: Supervisor) -> bool
     """Wait for the sidecar and the collector to answer; False when they do not in time."""
     loop = asyncio.get_running_loop()
     until = loop.time() + READY_WITHIN_S
-    urls = [f"http://{address}/healthz" for address in (config.listen, config.collector.listen)]
+    urls = [f"http://{address}/readyz" for address in (config.listen, config.collector.listen)]
     stopped = asyncio.create_task(supervisor.stopped())
     try:
         while loop.time() < until and not stopped.done():

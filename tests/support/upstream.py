@@ -36,6 +36,8 @@ class Answer:
     delay_s: float = 0.0
     """Wait before the head."""
     chunked: bool = False
+    announced: int | None = None
+    """Length to announce, where that is not the truth."""
     break_off: bool = False
     """Close the connection instead of ending the body."""
     hold: bool = False
@@ -111,7 +113,7 @@ class ScriptedUpstream:
         if answer.delay_s and await self._left_within(reader, answer.delay_s):
             return False
         lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in answer.headers)]
-        body = sum(map(len, answer.pieces))
+        body = sum(map(len, answer.pieces)) if answer.announced is None else answer.announced
         lines.append("transfer-encoding: chunked" if answer.chunked else f"content-length: {body}")
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         for piece in answer.pieces:

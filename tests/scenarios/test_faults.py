@@ -1,0 +1,384 @@
+"""Whatever goes wrong between agent and upstream, the agent is told and the call is booked once."""
+
+import http.client
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.agent import ASK, post
+from support.stack import Stack, wait_for
+from support.upstream import Answer, ScriptedUpstream
+
+StackMaker = Callable[..., Stack]
+
+SSE = (("content-type", "text/event-stream"),)
+
+
+def event(text: str) -> bytes:
+    """One chunk of a chat stream."""
+    chunk = {
+        "id": "c1",
+        "object": "chat.completion.chunk",
+        "model": "gpt-4o-mini",
+        "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}],
+    }
+    return f"data: {json.dumps(chunk)}\n\n".encode()
+
+
+def whole(content: str = "hello") -> bytes:
+    """A chat completion that used 1,000 input and 100 output tokens."""
+    return json.dumps(
+        {
+            "id": "c1",
+            "object": "chat.completion",
+            "model": "gpt-4o-mini",
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+            ],
+            "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+        }
+    ).encode()
+
+
+def half_asked(stack: Stack, body: Any) -> socket.socket:
+    """A request that was sent, and whose reply nobody has read yet."""
+    raw = json.dumps(body).encode()
+    client = socket.create_connection(("127.0.0.1", stack.ports[0]), 10)
+    client.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(raw), raw)
+    )
+    return client
+
+
+def test_a_whole_reply_says_what_it_cost(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    stack = stack_for(upstream)
+
+    status, headers, body = post(stack)
+
+    assert (status, body) == (200, whole())
+    # 1,000 x 0.15 USD/Mtok + 100 x 0.60 USD/Mtok
+    assert Decimal(headers["x-bursar-cost-usd"]) == Decimal("0.00021")
+    (row,) = stack.calls(1)
+    assert Decimal(row["effective_cost_usd"]) == Decimal("0.00021")
+    assert row["call_id"] == headers["x-bursar-call-id"]
+
+
+def test_usage_is_asked_for_upstream_and_kept_from_an_agent_that_did_not_ask(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    counts = b'{"prompt_tokens":7,"completion_tokens":2}'
+    usage = b'data: {"id":"c1","model":"gpt-4o-mini","choices":[],"usage":' + counts + b"}\n\n"
+    pieces = [event("a"), event("b"), usage[:30], usage[30:], b"data: [DONE]\n\n"]
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=pieces, chunked=True, gap_s=0.01)
+    stack = stack_for(upstream)
+
+    _, _, body = post(stack, {**ASK, "stream": True})
+
+    assert body == event("a") + event("b") + b"data: [DONE]\n\n"
+    assert json.loads(upstream.seen[0].body)["stream_options"] == {"include_usage": True}
+    (row,) = stack.calls(1)
+    assert (row["input_tokens"], row["output_tokens"], row["usage_grade"]) == (7, 2, "reported")
+
+
+def test_an_agent_that_leaves_before_the_first_token_frees_the_upstream_at_once(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(delay_s=20)
+    stack = stack_for(upstream)
+    client = half_asked(stack, {**ASK, "stream": True})
+    wait_for("the request upstream", lambda: upstream.seen)
+
+    left = time.monotonic()
+    client.close()
+    wait_for("the upstream to be left", lambda: upstream.gone, 5)
+
+    assert time.monotonic() - left < 1.0  # the bar is 250 ms; a busy machine is given room
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"], row["http_status"]) == ("abandoned", "estimated", 499)
+    assert row["input_tokens"] > 0
+    assert Decimal(row["effective_cost_usd"]) > 0
+
+
+def test_an_abandoned_whole_reply_is_charged_at_its_hold(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(delay_s=20)
+    stack = stack_for(upstream)
+    client = half_asked(stack, {**ASK, "max_tokens": 500})
+    wait_for("the request upstream", lambda: upstream.seen)
+    client.close()
+
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"], row["output_tokens"]) == ("abandoned", "assumed", 500)
+
+
+def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    words = [event("word ") for _ in range(50)]
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=words, chunked=True, hold=True)
+    stack = stack_for(upstream)
+    client = half_asked(stack, {**ASK, "stream": True})
+    received = b""
+    while received.count(b"data:") < 50:
+        received += client.recv(65536)
+    client.close()
+    wait_for("the upstream to be left", lambda: upstream.gone, 5)
+
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"]) == ("abandoned", "estimated")
+    assert 30 <= row["output_tokens"] <= 100
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_reply_that_breaks_off_is_seen_as_broken_and_booked_as_failed(
+    upstream: ScriptedUpstream, stack_for: StackMaker, chunked: bool
+) -> None:
+    upstream.script = lambda seen: Answer(
+        headers=SSE, pieces=[event("a"), event("b")], chunked=chunked, announced=9999, break_off=True
+    )
+    stack = stack_for(upstream)
+
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        post(stack, {**ASK, "stream": True})
+
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"]) == ("failed", "estimated")
+    assert row["error_type"]
+    assert row["output_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", ASK),
+        ("/v1/messages", {"model": "claude-sonnet-4-6", "max_tokens": 5, "messages": ASK["messages"]}),
+    ],
+)
+def test_an_upstream_that_is_not_there_is_a_502_in_the_callers_dialect(
+    upstream: ScriptedUpstream, stack_for: StackMaker, path: str, body: Any
+) -> None:
+    nowhere = {
+        "openai": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"},
+        "anthropic": {"kind": "anthropic", "base_url": "http://127.0.0.1:9"},
+    }
+    stack = stack_for(upstream, upstreams=nowhere)
+
+    status, headers, said = post(stack, body, path)
+
+    error = json.loads(said)
+    assert status == 502
+    assert "cannot be reached" in error["error"]["message"]
+    assert (error.get("type") == "error") == (path == "/v1/messages")
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["error_type"], row["usage_grade"]) == ("failed", "upstream_connect", "")
+    assert headers["x-bursar-call-id"] == row["call_id"]
+
+
+def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    with ScriptedUpstream(lambda seen: Answer(pieces=[whole()])) as elsewhere:
+        upstream.script = lambda seen: Answer(
+            status=307, headers=[("location", f"{elsewhere.url}/v1/x")], pieces=[]
+        )
+        stack = stack_for(upstream)
+
+        status, _, _ = post(stack)
+
+        assert status == 502
+        assert elsewhere.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"{", "JSON"),
+        (b'{"model": "a", "model": "b", "messages": []}', "model"),
+        (b'{"model": ["a"], "messages": []}', "model"),
+        (b'{"model": "a", "messages": [], "api_base": "http://evil"}', "api_base"),
+        (b'{"model": "a", "messages": [{"role": "user", "content": "\xff"}]}', ""),
+        (b'{"model": "a", "messages": ' + b"[" * 70 + b"]" * 70 + b"}", ""),
+        (b'{"model": "a", "temperature": NaN, "messages": []}', ""),
+    ],
+)
+def test_a_bad_request_is_refused_in_words_and_recorded(
+    upstream: ScriptedUpstream, stack_for: StackMaker, body: bytes, said: str
+) -> None:
+    stack = stack_for(upstream)
+
+    status, headers, reply = post(stack, body)
+
+    error = json.loads(reply)["error"]
+    assert status == 400
+    assert error["type"] == "invalid_request_error"
+    assert said in error["message"]
+    assert headers["x-should-retry"] == "false"
+    assert upstream.connections == 0
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["http_status"]) == ("refused", 400)
+
+
+def test_paths_that_could_spend_unseen_are_refused(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    stack = stack_for(upstream)
+
+    status, _, body = post(stack, {"model": "x", "prompt": "y"}, "/openai/v1/images/generations")
+
+    assert status == 403
+    assert "unmetered_paths" in json.loads(body)["error"]["message"]
+    assert upstream.connections == 0
+
+
+def test_a_path_allowed_by_the_configuration_passes_though_it_says_no_usage(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstreams = {
+        "openai": {"kind": "openai", "base_url": f"{upstream.url}/v1", "unmetered_paths": ["/v1/images"]},
+    }
+    upstream.script = lambda seen: Answer(pieces=[b'{"data": []}'])
+    stack = stack_for(upstream, upstreams=upstreams)
+
+    status, _, body = post(stack, {"model": "dall-e-3", "prompt": "y"}, "/openai/v1/images/generations")
+
+    assert (status, body) == (200, b'{"data": []}')
+    assert upstream.seen[0].target == "/v1/images/generations"
+
+
+def test_what_the_agent_sends_along_stays_with_us(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    upstream.script = lambda seen: Answer(
+        headers=[
+            ("content-type", "application/json"),
+            ("set-cookie", "a=b"),
+            ("x-request-id", "r1"),
+            ("openai-organization", "org-1"),
+            ("connection", "x-hop"),
+            ("x-hop", "1"),
+        ],
+        pieces=[whole()],
+    )
+    upstreams = {"openai": {"kind": "openai", "base_url": f"{upstream.url}/v1", "api_key": "${OUR_KEY}"}}
+    stack = stack_for(upstream, upstreams=upstreams, environment={"OUR_KEY": "sk-ours"})
+
+    _, headers, _ = post(
+        stack,
+        authorization="Bearer sk-agent",
+        cookie="c=d",
+        x_forwarded_for="1.2.3.4",
+        baggage="user.id=u1",
+        proxy_authorization="Basic x",
+        x_bursar_agent="a",
+        traceparent=f"00-{'a' * 32}-{'b' * 16}-01",
+    )
+
+    seen = {name for name, _ in upstream.seen[0].headers}
+    assert upstream.seen[0].header("authorization") == "Bearer sk-ours"
+    assert seen <= {
+        "host",
+        "content-length",
+        "content-type",
+        "authorization",
+        "accept",
+        "accept-encoding",
+        "user-agent",
+    }
+    assert headers["x-request-id"] == "r1"
+    assert not {"set-cookie", "openai-organization", "x-hop"} & {name.lower() for name in headers}
+    (row,) = stack.calls(1)
+    assert (row["trace_id"], row["parent_span_id"], row["user_id"]) == ("a" * 32, "b" * 16, "u1")
+
+
+def test_a_virtual_key_opens_the_door_until_it_is_revoked(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    from sidecar.keys import KeyRing
+
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    stack = stack_for(upstream)
+    ring = KeyRing(stack.data_dir)
+    token, key = ring.create(time.time(), team="search", tenant="acme", models=("gpt-4o-mini",))
+
+    def status_with(**headers: str) -> int:
+        return post(stack, **headers)[0]
+
+    wait_for(
+        "the key to be known",
+        lambda: status_with(authorization=f"Bearer {token}") == 200 and status_with() == 401,
+    )
+    for header in ("x_api_key", "api_key", "x_goog_api_key"):
+        assert status_with(**{header: token}) == 200
+    assert status_with(authorization=f"Bearer {token}", x_api_key="other") == 401
+    assert status_with(authorization=f"Bearer {token}x") == 401
+    assert status_with(x_api_key=key.digest) == 401
+    other = post(stack, {**ASK, "model": "gpt-4o"}, x_api_key=token)
+    assert other[0] == 403
+    assert (
+        status_with(x_api_key=token, x_bursar_tenant="evil", x_bursar_team="evil", x_bursar_agent="mine")
+        == 200
+    )
+    ring.refresh()
+    ring.revoke(key.id, time.time())
+    wait_for("the key to be refused", lambda: status_with(x_api_key=token) == 401, 5)
+
+    rows = stack.ask("calls", agent="mine", limit=10)
+    assert [(row["tenant"], row["team"], row["key_id"]) for row in rows] == [("acme", "search", key.id)]
+    assert all(seen.header("x-api-key") is None for seen in upstream.seen)
+
+
+def test_a_stopping_sidecar_lets_streams_end_and_books_them(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    pieces = [event("word ") for _ in range(10)] + [b"data: [DONE]\n\n"]
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=pieces, chunked=True, gap_s=0.1)
+    stack = stack_for(upstream)
+    client = half_asked(stack, {**ASK, "stream": True})
+    wait_for("the request upstream", lambda: upstream.seen)
+
+    assert stack.stop("sidecar") == 0
+
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    client.close()
+    assert received.endswith(b"0\r\n\r\n")
+    (row,) = stack.calls(1)
+    assert row["outcome"] == "served"
+
+
+def test_a_stream_that_outlasts_the_drain_is_cut_with_a_valid_end(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=[event("word ")], chunked=True, hold=True)
+    stack = stack_for(upstream, settings={"deadlines": {"drain": "500ms"}})
+    client = half_asked(stack, {**ASK, "stream": True})
+    received = client.recv(65536)
+
+    assert stack.stop("sidecar", signal.SIGTERM) == 0
+
+    while data := client.recv(65536):
+        received += data
+    client.close()
+    assert b'"finish_reason":"length"' in received.replace(b" ", b"")
+    assert b"data: [DONE]" in received
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"]) == ("cut", "estimated")
+
+
+def test_a_changed_configuration_is_taken_up_and_a_broken_one_is_not(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    stack = stack_for(upstream)
+    assert post(stack, path="/later/v1/chat/completions")[0] == 404
+
+    later = {"openai": dict(stack.upstreams["openai"]), "later": dict(stack.upstreams["openai"])}
+    stack.write_config(upstreams=later)
+    wait_for("the new upstream", lambda: post(stack, path="/later/v1/chat/completions")[0] == 200, 10)
+    stack.write_config(upstreams=later, max_budet=3)
+    wait_for("the complaint", lambda: "max_budet" in stack.log("sidecar"), 10)
+
+    assert post(stack, path="/later/v1/chat/completions")[0] == 200
