@@ -27,6 +27,8 @@ from dashboards.scope import (
 )
 
 REFRESH_S = 10
+REFRESH_LONG_S = 60
+"""For ranges of more than a day, in which ten seconds change little."""
 
 _RANGE, _DAYS, _LIVE, _PANEL = "range", "days", "live", "filters"
 _KEPT, _PAGE = "filters_kept", "filters_page"
@@ -73,7 +75,7 @@ def bar(page: str) -> None:
             value=True,
             key=_LIVE,
             bind="query-params",
-            help=f"Ask for new figures every {REFRESH_S} seconds.",
+            help=f"Ask for new figures every {REFRESH_S} seconds, every minute for more than a day.",
         )
     _what_is_filtered()
 
@@ -85,7 +87,9 @@ def scope() -> Scope:
 
 def pulse() -> timedelta | None:
     """How often a page draws itself anew; ``None`` when only on request."""
-    return timedelta(seconds=REFRESH_S) if st.session_state.get(_LIVE) else None
+    if not st.session_state.get(_LIVE):
+        return None
+    return timedelta(seconds=REFRESH_S if _window().span <= timedelta(days=1) else REFRESH_LONG_S)
 
 
 def only(dimension: str, value: str) -> None:

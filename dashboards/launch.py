@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -29,6 +30,7 @@ def command(host: str, port: int, collector_url: str) -> list[str]:
         str(FOLDER / "app.py"),
         f"--server.address={host}",
         f"--server.port={port}",
+        *(f"--server.allowedHosts={name}" for name in _names(host)),
         "--server.headless=true",
         "--browser.gatherUsageStats=false",
     ]
@@ -36,8 +38,17 @@ def command(host: str, port: int, collector_url: str) -> list[str]:
 
 def environment(collector_url: str, control_key: str | None = None) -> dict[str, str]:
     """What to add to the process environment: where the collector is, and the key to it."""
-    added = {"BURSAR_COLLECTOR_URL": collector_url, "PYTHONPATH": str(FOLDER.parent)}
+    added = {"BURSAR_COLLECTOR_URL": collector_url}
     return added | ({"BURSAR_CONTROL_KEY": control_key} if control_key else {})
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """By which names a browser may call us, where we know them: on loopback.
+
+    A page of another site can have its own name point at 127.0.0.1, and would then be of the
+    same origin as we are. Off loopback the names are the operator's business.
+    """
+    return (host, "localhost") if host in LOOPBACK else ()
 
 
 def health_url(host: str, port: int) -> str:

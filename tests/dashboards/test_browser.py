@@ -1,5 +1,6 @@
 """The served page in a real browser: it draws, adds up, reacts, and talks to nobody else."""
 
+import http.client
 import itertools
 import os
 import re
@@ -34,11 +35,10 @@ FLAGS = [
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 PATIENCE_MS = 30_000
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)"),
-    pytest.mark.timeout(240),
-]
+pytestmark = pytest.mark.timeout(240)
+without_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)"
+)
 
 
 @pytest.fixture
@@ -127,6 +127,10 @@ def total(rows: list[dict[str, Any]]) -> str:
     return f"{sum((row['effective_cost_usd'] for row in rows), Decimal(0)):,.12f}"
 
 
+def of_agent(collector: Any, agent: str) -> list[dict[str, Any]]:
+    return [row for row in collector.calls if row["agent"] == agent]
+
+
 def close_panel(page: Page) -> None:
     """Put the filter panel away, and wait until the page has been drawn without it."""
     panel = page.get_by_test_id("stPopoverBody")
@@ -136,6 +140,8 @@ def close_panel(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+@pytest.mark.browser
+@without_chromium
 def test_the_page_adds_up_reacts_and_asks_nobody_else(
     collector: Any, dashboard: str, browser_page: Page, tmp_path: Path
 ) -> None:
@@ -146,11 +152,22 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
     expect(page.get_by_text(f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
     expect(page.locator("[data-testid=stEChartsChart] canvas")).to_have_count(4)
 
+    bars = page.get_by_role("img", name="Spend by agent, the largest on top")
+    size = bars.bounding_box()
+    assert size is not None
+    bars.click(position={"x": size["width"] / 2, "y": 18})  # the first bar
+    agents = {row["agent"] for row in collector.calls}
+    dearest = max(agents, key=lambda agent: float(total(of_agent(collector, agent))))
+    expect(page.get_by_text(f"Ledger: {total(of_agent(collector, dearest))} USD spent")).to_be_visible()
+    expect(page.get_by_text(f"Agent: {dearest}")).to_be_visible()
+    page.get_by_role("button", name="Clear filters").click()
+    expect(page.get_by_text(f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
+
     page.get_by_role("button", name="Filters", exact=True).click()
     team = page.get_by_role("combobox", name="Team")
     team.click()
     page.get_by_role("option", name="search").click()
-    planner = [row for row in collector.calls if row["agent"] == "planner"]
+    planner = of_agent(collector, "planner")
     expect(page.get_by_text(f"Ledger: {total(planner)} USD spent")).to_be_visible()
     expect(page).to_have_url(re.compile("team=search"))
     expect(team).to_be_visible()  # the panel stays open for the next choice
@@ -184,6 +201,41 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
     assert watch.complaints == []
 
 
+def test_only_this_machine_is_listened_to_and_only_under_our_own_name(dashboard: str) -> None:
+    address = urlsplit(dashboard).netloc
+    port = f":{int(address.rpartition(':')[2]):04X}"
+    listening = [
+        line.split()[1]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()[1:]
+        if line.split()[1].endswith(port) and line.split()[3] == "0A"
+    ]
+    assert listening == [f"0100007F{port}"]  # 127.0.0.1, in the kernel's byte order
+    assert handshake(address, address) == http.HTTPStatus.SWITCHING_PROTOCOLS
+    foreign = f"evil.example:{address.rpartition(':')[2]}"
+    assert handshake(address, foreign) == http.HTTPStatus.FORBIDDEN
+
+
+def handshake(address: str, name: str) -> int:
+    """The status of opening Streamlit's socket at ``address`` as a page of the site ``name`` would."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    headers = {
+        "Host": name,
+        "Origin": f"http://{name}",
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+        "Sec-WebSocket-Protocol": "streamlit",
+    }
+    connection.request("GET", "/_stcore/stream", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.browser
+@without_chromium
 def test_nothing_is_wider_than_the_screen_in_light_or_dark(
     collector: Any, dashboard: str, browser_page: Page
 ) -> None:

@@ -26,6 +26,13 @@ def test_the_key_travels_in_the_environment_and_never_on_the_command_line() -> N
     assert not any("operator's" in part for part in launch.command("127.0.0.1", 1, "http://c"))
 
 
+def test_on_loopback_only_our_own_names_are_answered_to() -> None:
+    """Else a page of another site could point its name at 127.0.0.1 and read along."""
+    allowed = [part for part in launch.command("127.0.0.1", 1, "http://c") if "allowedHosts" in part]
+    assert allowed == ["--server.allowedHosts=127.0.0.1", "--server.allowedHosts=localhost"]
+    assert not any("allowedHosts" in part for part in launch.command("10.0.0.7", 1, "http://c"))
+
+
 def test_an_address_that_is_not_http_is_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match="not an http address"):
         launch.command("127.0.0.1", 8501, "127.0.0.1:4010")
