@@ -8,6 +8,7 @@ own tables, changed only after a commit.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,8 +207,8 @@ class Books:
             self._transact(batch)
         except UnfittingValue:
             # A value that passed Arrow and not the table: look at each row, and try once more.
-            batch.calls = self._fitting(batch, batch.calls, "staged_calls", schema.STAGED_CALLS)
-            batch.attempts = self._fitting(batch, batch.attempts, "staged_attempts", schema.STAGED_ATTEMPTS)
+            batch.calls = self._fitting(batch, batch.calls, "calls")
+            batch.attempts = self._fitting(batch, batch.attempts, "attempts")
             self._transact(batch)
 
     def _transact(self, batch: Entry) -> None:
@@ -238,14 +239,21 @@ class Books:
                 self._move_mark(connection, source, mark, now)
 
     def _insert(self, connection: Connection, batch: Entry) -> None:
-        with _Registered(connection, "staged_calls", pa.Table.from_batches(batch.calls)):
-            connection.execute(f"INSERT INTO calls SELECT * FROM {schema.STAGED_CALLS}")  # noqa: S608
-            rollups.book_late(connection, schema.STAGED_CALLS, batch.oldest_us, self._levels)
+        self._insert_rows(connection, "calls", batch.calls, batch.oldest_us)
         if batch.attempts:
-            with _Registered(connection, "staged_attempts", pa.Table.from_batches(batch.attempts)):
-                connection.execute(f"INSERT INTO attempts SELECT * FROM {schema.STAGED_ATTEMPTS}")  # noqa: S608
+            self._insert_rows(connection, "attempts", batch.attempts)
         for row in batch.contents:
             connection.execute("INSERT INTO contents VALUES ($1, make_timestamp($2), $3, $4)", list(row))
+
+    def _insert_rows(
+        self, connection: Connection, table: str, parts: list[pa.RecordBatch], oldest_us: int | None = None
+    ) -> None:
+        """Insert columns into ``table``, and calls that come late into the sums too."""
+        staged = {"calls": schema.STAGED_CALLS, "attempts": schema.STAGED_ATTEMPTS}[table]
+        with _Registered(connection, f"staged_{table}", pa.Table.from_batches(parts)):
+            connection.execute(f"INSERT INTO {table} SELECT * FROM {staged}")  # noqa: S608
+            if oldest_us is not None:
+                rollups.book_late(connection, staged, oldest_us, self._levels)
 
     def _remove(self, connection: Connection, call_ids: list[str]) -> None:
         rollups.take_out(connection, call_ids, self._levels)
@@ -339,25 +347,21 @@ class Books:
                 fitting.append(cut)
         return fitting
 
-    def _fitting(
-        self, batch: Entry, parts: list[pa.RecordBatch], name: str, select: str
-    ) -> list[pa.RecordBatch]:
+    def _fitting(self, batch: Entry, parts: list[pa.RecordBatch], table: str) -> list[pa.RecordBatch]:
         """Single rows that the table takes; the others are noted."""
-        rows = (part.slice(row, 1) for part in parts for row in range(part.num_rows))
+        connection = self.database.connection
         fitting = []
-        connection = self.database.reader()
-        try:
-            for row in rows:
-                try:
-                    with _Registered(connection, name, pa.Table.from_batches([row])):
-                        connection.execute(f"SELECT * FROM {select}").fetchall()  # noqa: S608
-                except UnfittingValue as error:
-                    call_id = str(row.column("call_id")[0])[:64]
-                    batch.notes.append(Note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1))
-                else:
-                    fitting.append(row)
-        finally:
-            connection.close()
+        for row in (part.slice(number, 1) for part in parts for number in range(part.num_rows)):
+            connection.execute("BEGIN")
+            try:
+                self._insert_rows(connection, table, [row])
+            except UnfittingValue as error:
+                call_id = str(row.column("call_id")[0])[:64]
+                batch.notes.append(Note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1))
+            else:
+                fitting.append(row)
+            finally:
+                connection.execute("ROLLBACK")
         return fitting
 
     def _pending_table(self, opened: Iterable[Opened]) -> pa.Table:
@@ -388,4 +392,6 @@ class _Registered:
         self._connection.register(self._name, self._table)
 
     def __exit__(self, *_: object) -> None:
-        self._connection.unregister(self._name)
+        # Of a transaction that failed nothing can be taken back but all of it; the name is used again.
+        with suppress(DatabaseError):
+            self._connection.unregister(self._name)

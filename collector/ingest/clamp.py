@@ -21,7 +21,8 @@ EARLIEST_US = 946_684_800_000_000
 AHEAD_US = 86_400_000_000
 """How far a sidecar's clock may be ahead of ours: a day."""
 
-_INT64 = 2**63 - 1
+_INT32, _INT64 = 2**31 - 1, 2**63 - 1
+_SMALL = frozenset({"http_status", "server_port"})
 
 
 def clamped(record: CallRecord, now_us: int) -> CallRecord:
@@ -47,7 +48,7 @@ def _fitted(name: str, value: Any, now_us: int) -> Any:
         case int() if name == "started_at_us":
             return value if sensible_instant(value, now_us) else now_us
         case int():
-            most = MAX_PICO if name.endswith("_pico") else _INT64
+            most = MAX_PICO if name.endswith("_pico") else _INT32 if name in _SMALL else _INT64
             return max(-most, min(value, most))
         case str():
             return value[:LONGEST_TEXT]

@@ -6,6 +6,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
     {books}     stands for the calls asked about: whole days, hours and minutes where sums
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
+    {conversations}  for the conversations that the same calls belong to
     {latency}   for the same calls counted by how long they took
     {by}        for the dimensions asked for, each followed by a comma
     {bucket}    for the start of the bucket that a row of {books} belongs to
@@ -23,6 +24,8 @@ DIMENSIONS = (*SUMMED_DIMENSIONS, "user_id", "conversation_id", "task_id", "tag"
 
 BUCKETS = ("auto", "minute", "hour", "day")
 MOST_ROWS = 10_000
+MOST_STEPS = 200_000
+"""Rows of an answer over time; more are refused, for a part of them would not sum to the whole."""
 
 _USD = "DECIMAL(38,12)"
 _TOKENS = (
@@ -94,7 +97,7 @@ SPEND_OVER_TIME = Question(
     parameters=(*PERIOD, "bucket", "by"),
     sql=f"""
         SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS}
-        FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT 200000""",
+        FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
 )
 
 SPEND_BY = Question(
@@ -121,8 +124,8 @@ SPEND_BY = Question(
             FROM ranked GROUP BY ALL
         ),
         talked AS (
-            SELECT {{by}} count(DISTINCT conversation_id) AS conversations FROM {{calls}}
-            WHERE conversation_id <> '' GROUP BY ALL
+            SELECT {{by}} count(*) AS conversations
+            FROM (SELECT DISTINCT {{by}} conversation FROM {{conversations}}) GROUP BY ALL
         )
         SELECT spent.*, p50_ms, p95_ms, coalesce(conversations, 0) AS conversations
         FROM spent LEFT JOIN took USING ({{by_key}}) LEFT JOIN talked USING ({{by_key}})

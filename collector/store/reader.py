@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from collector.store import rollups
-from collector.store.asking import Asked
-from collector.store.duckdb import Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
-from collector.store.statements import statement
+from collector.store.asking import Asked, BadParameter
+from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
+from collector.store.questions import BUCKETS, MOST_STEPS, SPEND_OVER_TIME
+from collector.store.statements import cursor_statement, statement
 
 
 class QuestionFailed(Exception):
@@ -77,8 +78,9 @@ class LedgerReader:
         try:
             with Interrupt(connection, self._seconds) as timer:
                 connection.execute("BEGIN TRANSACTION READ ONLY")
+                self._find_cursor(connection, asked)
                 made = statement(asked, rollups.load_marks(connection))
-                return arrow_table(connection, made.sql, made.values)
+                table = arrow_table(connection, made.sql, made.values)
         except (OutOfMemory, MemoryError) as error:
             raise TooExpensive("the question needs more memory than it may take; ask for less") from error
         except DatabaseError as error:
@@ -91,6 +93,20 @@ class LedgerReader:
             with suppress(DatabaseError):
                 connection.execute("ROLLBACK")
             connection.close()
+        if asked.question is SPEND_OVER_TIME and table.num_rows > MOST_STEPS:
+            wider = BUCKETS[BUCKETS.index(asked.bucket) + 1 :]
+            raise BadParameter("bucket", f"the answer has more than {MOST_STEPS} rows", wider)
+        return table
+
+    @staticmethod
+    def _find_cursor(connection: Connection, asked: Asked) -> None:
+        """Where the page before ended, for the next one."""
+        sought = cursor_statement(asked)
+        if sought is not None:
+            row = connection.execute(sought.sql, sought.values).fetchone()
+            if row is None:
+                raise BadParameter("before", "there is no such call")
+            asked.values["before_at"] = row[0]
 
 
 def one_row(table: pa.Table) -> dict[str, Any]:

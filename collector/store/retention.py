@@ -24,6 +24,7 @@ SINGLE = {
 SUMMED = {
     "calls_by_hour": "bucket",
     "calls_by_day": "bucket",
+    "conversations_by_hour": "bucket",
     "outcomes": "reported_at",
     "anomalies": "detected_at",
     "quarantined": "noted_at",

@@ -2,7 +2,7 @@
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta, tzinfo
 from typing import Any, NamedTuple
 
@@ -12,14 +12,12 @@ from collector.store.rollups import DAY_US, HOUR_US, LEVELS, Level, Mark, Piece
 
 _QUARTER_US = HOUR_US // 4
 _ORDERS = {
-    "newest": ("started_at DESC, call_id DESC", "(started_at, call_id) < ({at}, $before)"),
-    "oldest": ("started_at, call_id", "(started_at, call_id) > ({at}, $before)"),
-    "dearest": (
-        "effective_cost_usd DESC, call_id DESC",
-        "(effective_cost_usd, call_id) < ({cost}, $before)",
-    ),
-    "slowest": ("duration_ms DESC, call_id DESC", "(duration_ms, call_id) < ({took}, $before)"),
+    "newest": ("started_at DESC, call_id DESC", "started_at", "<"),
+    "oldest": ("started_at, call_id", "started_at", ">"),
+    "dearest": ("effective_cost_usd DESC, call_id DESC", "effective_cost_usd", "<"),
+    "slowest": ("duration_ms DESC, call_id DESC", "duration_ms", "<"),
 }
+"""Order, the column it begins with, and how what comes after a row compares to it."""
 
 
 class Statement(NamedTuple):
@@ -46,11 +44,13 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     }
     sql = asked.question.sql
     if "{books}" in sql:
-        books, fields["bucket"] = _bucketed(asked, _books(asked, marks, where, values), values)
-        fields["books"] = books
+        fields["books"] = _books(asked, marks, where, values)
+        fields["bucket"] = _bucketed(asked)
     if "{latency}" in sql:
         fields["latency"] = _latency(asked, marks, where, values)
         fields["quantile_50"], fields["quantile_95"] = _quantile(0.5), _quantile(0.95)
+    if "{conversations}" in sql:
+        fields["conversations"] = _conversations(asked, marks, where, values)
     if "{calls}" in sql:
         fields["calls"] = _calls(asked, where, values)
     if "{page}" in sql:
@@ -81,10 +81,9 @@ def _conditions(filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) 
     return "".join(conditions)
 
 
-def _pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
+def _pieces(asked: Asked, marks: dict[str, Mark], levels: Sequence[Level] = LEVELS) -> list[Piece]:
     if not asked.summed:
         return [Piece("calls", asked.since_us, max(asked.since_us, asked.until_us))]
-    levels: tuple[Level, ...] = LEVELS
     if asked.bucket == "minute":
         levels = LEVELS[2:]
     elif asked.bucket == "hour":
@@ -95,9 +94,9 @@ def _pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
     return found or [Piece("calls", asked.since_us, asked.since_us)]
 
 
-def _span(piece: Piece, column: str, position: int, values: dict[str, Any]) -> str:
-    values[f"from_{position}"], values[f"to_{position}"] = piece.since_us, piece.until_us
-    return f"{column} >= make_timestamp($from_{position}) AND {column} < make_timestamp($to_{position})"
+def _span(piece: Piece, column: str, name: str, values: dict[str, Any]) -> str:
+    values[f"from_{name}"], values[f"to_{name}"] = piece.since_us, piece.until_us
+    return f"{column} >= make_timestamp($from_{name}) AND {column} < make_timestamp($to_{name})"
 
 
 def _books(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
@@ -111,12 +110,12 @@ def _books(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, A
             parts.append(
                 f"SELECT started_at AS instant, {by}{grades}1 AS calls, attempt_count AS attempts, {sums},"
                 f" started_at AS first_at, started_at AS last_at FROM calls"
-                f" WHERE {_span(piece, 'started_at', position, values)}{where}"
+                f" WHERE {_span(piece, 'started_at', str(position), values)}{where}"
             )
         else:
             parts.append(
                 f"SELECT bucket AS instant, {by}{grades}calls, attempts, {sums}, first_at, last_at"
-                f" FROM {piece.table} WHERE {_span(piece, 'bucket', position, values)}{where}"
+                f" FROM {piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{where}"
             )
     return f"({' UNION ALL '.join(parts)})"
 
@@ -130,15 +129,32 @@ def _latency(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str,
         if piece.table == "calls":
             parts.append(
                 f"SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket, count(*) AS n FROM calls"
-                f" WHERE {_span(piece, 'started_at', position, values)}{where} GROUP BY ALL"
+                f" WHERE {_span(piece, 'started_at', str(position), values)}{where} GROUP BY ALL"
             )
         else:
             parts.append(
                 f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
                 " unnest(counts) AS n"
                 f" FROM (SELECT {by}[{counts}] AS counts FROM {piece.table}"
-                f" WHERE {_span(piece, 'bucket', position, values)}{where} GROUP BY ALL)"
+                f" WHERE {_span(piece, 'bucket', str(position), values)}{where} GROUP BY ALL)"
             )
+    return f"({' UNION ALL '.join(parts)})"
+
+
+def _conversations(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
+    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+    parts = []
+    for position, piece in enumerate(_pieces(asked, marks, LEVELS[1:2])):
+        prefix = f"talk_{position}"
+        if piece.table == "calls":
+            span = _span(piece, "started_at", prefix, values)
+            parts.append(
+                f"SELECT {by}{rollups.CONVERSATION} AS conversation FROM calls"
+                f" WHERE {span}{where} AND conversation_id <> ''"
+            )
+        else:
+            span = _span(piece, "bucket", prefix, values)
+            parts.append(f"SELECT {by}conversation FROM {rollups.CONVERSATIONS} WHERE {span}{where}")
     return f"({' UNION ALL '.join(parts)})"
 
 
@@ -159,16 +175,24 @@ def _calls(asked: Asked, where: str, values: dict[str, Any]) -> str:
     )
 
 
+def cursor_statement(asked: Asked) -> Statement | None:
+    """The statement that finds where the page before ended; None for the first page."""
+    call_id = asked.values.get("before")
+    if call_id is None:
+        return None
+    column = _ORDERS[asked.order][1]
+    sql = f"SELECT {column} FROM calls WHERE call_id = $call_id {_near(call_id)} LIMIT 1"
+    return Statement(sql, {"call_id": call_id})
+
+
 def _page(asked: Asked) -> tuple[str, str]:
-    order, after = _ORDERS[asked.order]
+    order, column, after = _ORDERS[asked.order]
     if "before" not in asked.values:
         return order, ""
-    near = _near(asked.values["before"])
-    sought = {
-        name: f"(SELECT max({column}) FROM calls WHERE call_id = $before {near})"
-        for name, column in (("at", "started_at"), ("cost", "effective_cost_usd"), ("took", "duration_ms"))
-    }
-    return order, f"WHERE {after.format(**sought)}"
+    # Two plain comparisons, so that blocks which cannot hold the page are never read.
+    return order, (
+        f"WHERE {column} {after}= $before_at AND ({column} {after} $before_at OR call_id {after} $before)"
+    )
 
 
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -192,28 +216,50 @@ def _near(call_id: str) -> str:
 # ---- days of a time zone ------------------------------------------------------------------
 
 
-def _bucketed(asked: Asked, books: str, values: dict[str, Any]) -> tuple[str, str]:
-    """The books with the start of each row's bucket, and the expression that names it.
+def _bucketed(asked: Asked) -> str:
+    """The start of the bucket that an instant belongs to.
 
-    A day of another zone begins at an hour (or a quarter of one) of ours, and its length
-    changes twice a year; so each step of the period is told which day it belongs to.
+    A day of another zone is a day of ours, moved by the zone's offset; only the two days a year
+    on which the offset changes are told one by one.
     """
+    if asked.bucket == "auto":
+        return "instant"
     if asked.bucket != "day" or asked.zone is UTC:
-        return (
-            books,
-            f"CAST(date_trunc('{asked.bucket}', instant) AS TIMESTAMP)" if asked.bucket != "auto" else "at",
-        )
-    step = _step_us(asked)
-    first = asked.since_us // step * step
-    steps = list(range(first, max(first, asked.until_us), step)) or [first]
-    values["steps"], values["days"] = steps, [_day_start(instant, asked.zone) for instant in steps]
-    grain = "1 hour" if step == HOUR_US else "15 minutes"
-    return (
-        f"{books} AS books JOIN (SELECT make_timestamp(unnest($steps::BIGINT[])) AS step,"
-        " make_timestamp(unnest($days::BIGINT[])) AS day) AS calendar"
-        f" ON time_bucket(INTERVAL '{grain}', books.instant) = calendar.step",
-        "calendar.day",
-    )
+        return f"CAST(date_trunc('{asked.bucket}', instant) AS TIMESTAMP)"
+    cases = []
+    for stretch in _stretches(asked.since_us, asked.until_us, asked.zone):
+        if stretch.offset_us is None:
+            start = f"make_timestamp({stretch.since_us}::BIGINT)"
+        else:
+            moved = f"to_microseconds({stretch.offset_us}::BIGINT)"
+            start = f"CAST(date_trunc('day', instant + {moved}) AS TIMESTAMP) - {moved}"
+        cases.append(f"WHEN instant < make_timestamp({stretch.until_us}::BIGINT) THEN {start}")
+    return f"CASE {' '.join(cases)} END"
+
+
+class _Stretch(NamedTuple):
+    """Days in a row with one offset, or the one day on which it changes."""
+
+    since_us: int
+    until_us: int
+    offset_us: int | None
+
+
+def _stretches(since_us: int, until_us: int, zone: tzinfo) -> list[_Stretch]:
+    found: list[_Stretch] = []
+    start = _day_start(since_us, zone)
+    while start < until_us or not found:
+        # Noon of the next day, whatever the length of this one, and back to its beginning.
+        end = _day_start(start + DAY_US + DAY_US // 2, zone)
+        offset: int | None = _offset_us(start, zone)
+        if offset != _offset_us(end, zone):
+            offset = None
+        if found and offset is not None and found[-1].offset_us == offset:
+            found[-1] = found[-1]._replace(until_us=end)
+        else:
+            found.append(_Stretch(start, end, offset))
+        start = end
+    return found
 
 
 def _step_us(asked: Asked) -> int:

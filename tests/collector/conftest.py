@@ -32,7 +32,7 @@ def make_call(**changes: Any) -> CallRecord:
     cost = changes.pop("cost", 1_000_000 + serial)
     started = changes.get("started_at_us", NOON_US + serial)
     base: dict[str, Any] = {
-        "call_id": uuid7(started, noise),
+        "call_id": uuid7(max(started, 0), noise),
         "started_at_us": started,
         "duration_us": 1_200_000,
         "time_to_first_chunk_us": 300_000,
@@ -141,7 +141,7 @@ class Journal:
 
     def writer(self, source: str = "host-boot1", segment_bytes: int = 32 << 20) -> JournalWriter:
         """A living source. The fixture closes it."""
-        config = JournalConfig(segment_bytes=segment_bytes, sync_interval_s=5.0)
+        config = JournalConfig(segment_bytes=segment_bytes, sync_interval_s=5.0, slow_write_s=60.0)
         writer = JournalWriter(self.directory, source, config)
         self._writers.append(writer)
         return writer
@@ -199,3 +199,48 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 def journal_at() -> Callable[[Path], Journal]:
     """A journal in a folder of the test's choice (close it)."""
     return Journal
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Any]:
+    """An empty ledger at the present schema."""
+    from collector.store.duckdb import DatabaseConfig
+    from collector.store.opening import open_ledger
+
+    opened = open_ledger(tmp_path, DatabaseConfig(memory_limit_bytes=128 << 20))
+    yield opened.database
+    opened.database.close()
+
+
+@pytest.fixture
+def books(database: Any) -> Any:
+    """The writer of that ledger."""
+    from collector.ingest.books import Books
+
+    return Books(database)
+
+
+@pytest.fixture
+def enter(books: Any) -> Callable[..., None]:
+    """Books calls and intents as frames of one source that goes on."""
+    from collector.ingest.pairing import Mark
+    from collector.journal import encoded, parse_frames
+
+    def enter_items(*items: CallRecord | Intent, source: str = "test") -> None:
+        mark = books.marks.get(source, Mark())
+        frames, _, _ = parse_frames(encoded(items, mark.sequence + 1))
+        entry = books.begin()
+        books.take(entry, source, frames, mark)
+        books.enter(entry)
+
+    return enter_items
+
+
+@pytest.fixture
+def rows(database: Any) -> Callable[..., list[tuple[Any, ...]]]:
+    """Asks the database in SQL."""
+
+    def ask(sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        return list(database.connection.execute(sql, list(values)).fetchall())
+
+    return ask

@@ -119,3 +119,22 @@ CREATE TABLE calls_by_day (
     latency_30 INTEGER, latency_31 INTEGER, latency_32 INTEGER, latency_33 INTEGER, latency_34 INTEGER, latency_35 INTEGER,
     latency_36 INTEGER, latency_37 INTEGER, latency_38 INTEGER, latency_39 INTEGER, latency_40 INTEGER, latency_41 INTEGER
 );
+
+-- Which conversations had calls in an hour, by the hash of their id; holds the hours of level "hour".
+CREATE TABLE conversations_by_hour (
+    bucket TIMESTAMP,
+    tenant VARCHAR,
+    team VARCHAR,
+    agent VARCHAR,
+    request_model VARCHAR,
+    response_model VARCHAR,
+    upstream VARCHAR,
+    provider_name VARCHAR,
+    api VARCHAR,
+    outcome VARCHAR,
+    cache VARCHAR,
+    key_id VARCHAR,
+    usage_grade VARCHAR,
+    price_grade VARCHAR,
+    conversation UBIGINT
+);

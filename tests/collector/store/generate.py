@@ -22,24 +22,25 @@ from collector.store.opening import LIVE
 DAY_S = 86_400
 
 # One random-looking number in [0, 1) for each purpose, from the call's number alone.
-_U = "(hash({n} * 31 + {salt}) % 1000003 / 1000003.0::DOUBLE)"
+_U = "(hash(({n}) * 31 + {salt}) % 1000003 / 1000003.0::DOUBLE)"
 
 
 def rows_sql() -> str:
     """Calls number $1 to $2 of $3, ending at $4, over $5 seconds, for $6 keys."""
 
-    def u(salt: int) -> str:
-        return _U.format(n="n", salt=salt)
+    def u(salt: int, of: str = "n") -> str:
+        return _U.format(n=of, salt=salt)
 
     columns = {
-        "call_id": "printf('%08x-%04x-7%03x-8%03x-%012x', (epoch_ms(t) >> 16)::BIGINT, (epoch_ms(t) & 65535)::BIGINT,"
-        " (hash(n) % 4096)::BIGINT, (hash(n + 1) % 4096)::BIGINT, (hash(n + 2) % 281474976710656)::BIGINT)",
+        "call_id": "printf('%08x-%04x-7%03x-8%03x-%012x', (epoch_ms(t) >> 16)::BIGINT,"
+        " (epoch_ms(t) & 65535)::BIGINT, (hash(n) % 4096)::BIGINT, (hash(n + 1) % 4096)::BIGINT,"
+        " (hash(n + 2) % 281474976710656)::BIGINT)",
         "started_at": "t",
         "duration_ms": f"200 + 9000 * pow({u(1)}, 3) + output_tokens * 8",
         "time_to_first_chunk_ms": f"120 + 1500 * pow({u(2)}, 4)",
         "tenant": "'tenant' || (key // 40)",
         "team": "'team' || (key // 10)",
-        "user_id": f"'user' || floor({u(3)} * 3000)::INTEGER",
+        "user_id": f"'user' || floor({u(3, 'n // 8')} * 3000)::INTEGER",
         "agent": "'agent' || (key // 2)",
         "conversation_id": "printf('%016x', (hash(n // 8 * 7))::UBIGINT)",
         "conversation_source": "'header'",
@@ -55,7 +56,8 @@ def rows_sql() -> str:
         "response_model": "'model-' || model || '-2026-01-01'",
         "provider_name": "CASE WHEN model % 3 = 0 THEN 'anthropic' ELSE 'openai' END",
         "upstream": "CASE WHEN model % 3 = 0 THEN 'anthropic' ELSE 'openai' END",
-        "outcome": f"CASE WHEN {u(4)} < 0.015 THEN 'failed' WHEN {u(4)} < 0.02 THEN 'abandoned' ELSE 'served' END",
+        "outcome": f"CASE WHEN {u(4)} < 0.015 THEN 'failed'"
+        f" WHEN {u(4)} < 0.02 THEN 'abandoned' ELSE 'served' END",
         "http_status": f"CASE WHEN {u(4)} < 0.015 THEN 503 ELSE 200 END",
         "error_type": f"CASE WHEN {u(4)} < 0.015 THEN 'server_error' ELSE '' END",
         "cache": "'miss'",
@@ -91,8 +93,10 @@ def rows_sql() -> str:
         "last_message_hash": "(hash(n + 11) >> 1)::BIGINT",
         "attempt_count": "1",
     }
+    talk = "n // 8"
     rows = ", ".join(f"{expression} AS {name}" for name, expression in columns.items())
-    cost = "input_tokens * CAST(0.000001250000 AS DECIMAL(18,12)) + output_tokens * CAST(0.00001 AS DECIMAL(18,12))"
+    rates = ("CAST(0.000001250000 AS DECIMAL(18,12))", "CAST(0.00001 AS DECIMAL(18,12))")
+    cost = f"input_tokens * {rates[0]} + output_tokens * {rates[1]}"
     return f"""
         INSERT INTO calls BY NAME
         SELECT {rows} FROM (
@@ -100,8 +104,9 @@ def rows_sql() -> str:
                 SELECT n,
                     make_timestamp($4::BIGINT - (($3 - n) * $5::DOUBLE / $3 * 1e6)::BIGINT
                         + (7200e6 * sin(n * 6.283185307 * $5 / 86400 / $3))::BIGINT) AS t,
-                    floor(pow({u(8)}, 2) * $6)::INTEGER AS key,
-                    (floor(pow({u(9)}, 2) * 6)::INTEGER + floor(pow({u(8)}, 2) * $6)::INTEGER) % 12 AS model,
+                    floor(pow({u(8, talk)}, 2) * $6)::INTEGER AS key,
+                    (floor(pow({u(9, talk)}, 2) * 6)::INTEGER
+                        + floor(pow({u(8, talk)}, 2) * $6)::INTEGER) % 12 AS model,
                     (200 + 8000 * pow({u(10)}, 2))::BIGINT AS input_tokens,
                     (20 + 1200 * pow({u(11)}, 3))::BIGINT AS output_tokens
                 FROM range($1::BIGINT, $2::BIGINT) AS numbers(n)
