@@ -7,7 +7,11 @@ after the last byte of the message is handed back, never looked at.
 import re
 
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+# RFC 9110 section 6.5.1: what decides framing or routing has no place behind the body it would decide on.
+_TRAILER_LINE = re.compile(
+    rb"(?!(?i:content-length|transfer-encoding|content-encoding|host|connection):)"
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n"
+)
 _LINE_BYTES = 4096
 _TRAILER_BYTES = 16 * 1024
 _FREE_OVERHEAD = 16 * 1024

@@ -19,6 +19,8 @@ from sidecar.http.upstream_connection import UpstreamConnection
 _REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n")
 _METHODS_WITH_BODY = (b"POST", b"PUT", b"PATCH")
 _TLS_SHUTDOWN_S = 1.0
+_CLOSED = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+"""Not how a TCP connection is refused."""
 
 
 def _request_line(method: bytes, target: bytes) -> bytes:
@@ -250,6 +252,9 @@ class UpstreamPool:
             reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
             raise UpstreamError("tls", f"TLS with {self.address}: {reason}", sent=False) from None
         except OSError as error:
+            if self._tls is not None and isinstance(error, _CLOSED):
+                message = f"TLS with {self.address}: closed during the handshake"
+                raise UpstreamError("tls", message, sent=False) from None
             reason = error.strerror or type(error).__name__
             raise UpstreamError("connect", f"no connection to {self.address}: {reason}", sent=False) from None
         self.opened_total += 1

@@ -202,7 +202,7 @@ class Upstream:
 
 
 def answers(reply: bytes, *, hold: bool = False) -> Callable[..., Awaitable[None]]:
-    """A script: ``reply`` to each request; with ``hold`` the connection stays open, else it closes after one."""
+    """A script: ``reply`` to each request; without ``hold`` the connection closes after one."""
 
     async def script(up: Upstream, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:

@@ -99,7 +99,8 @@ async def test_reading_stops_while_a_request_is_answered_and_too_much_is_sent_ah
 async def test_any_split_of_the_bytes_gives_the_same_requests(serve, piece: int) -> None:
     running = await serve()
     client = await running.client()
-    chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n"
+    chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\nT: 1\r\n\r\n"
     data = post(b"hello") + chunked + GET
     for start in range(0, len(data), piece):
         client.writer.write(data[start : start + piece])
