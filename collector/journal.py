@@ -303,8 +303,8 @@ class JournalWriter:
         self._size = 0
         self._ring: deque[bytes] = deque()
         self._slow = False
-        self._mutex = threading.Lock()
-        """Held while a frame is written or the segment changes; never while syncing."""
+        self._mutex = threading.RLock()
+        """Held while the segment changes or the ring is emptied; never while syncing."""
         directory.mkdir(parents=True, exist_ok=True)
         self._lock_fd = os.open(lock_path(directory, source), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -361,9 +361,9 @@ class JournalWriter:
             self._ring.append(frame)
             self.sequence = sequence
             return
+        # No lock here: the second thread writes only while the ring holds something, or the disk is slow.
         started = time.monotonic()
-        with self._mutex:
-            self._write(frame)
+        self._write(frame)
         self.sequence = sequence
         if self.unsynced_since is None:
             self.unsynced_since = started
@@ -411,7 +411,8 @@ class JournalWriter:
             os.close(fd)
             path.unlink(missing_ok=True)
             self._no_room(error)
-        old, self._fd, self._size = self._fd, fd, len(head)
+        with self._mutex:
+            old, self._fd, self._size = self._fd, fd, len(head)
         if old >= 0:
             with contextlib.suppress(OSError):
                 os.fdatasync(old)

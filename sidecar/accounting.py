@@ -4,7 +4,7 @@ No path ends in a silent zero. Where the provider did not say, the numbers are o
 when nothing of a reply is known though it may be billed, the hold; and the grade says which.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from collector.domain.price import list_cost, search_cost
@@ -19,8 +19,7 @@ DEFAULT_OUTPUT_HOLD = 4096
 FREE_APIS = frozenset({"anthropic.count_tokens", "models"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(NamedTuple):
     """All that is known of one attempt when it ended."""
 
     api: str
@@ -33,7 +32,7 @@ class Known:
     """What the reply said, as far as it came."""
     estimated_input: int
     estimated_output: int
-    """Tokens of the output seen so far."""
+    """Tokens of the output seen so far; not needed when usage was reported to the end."""
     hold_input: int
     hold_output: int
     background: bool = False
@@ -100,6 +99,14 @@ class Cost(NamedTuple):
     """Its tokens at the list price of the standard service tier."""
     effective_pico: int
     """What is really owed: at the tier that served it, with fees that are not for tokens (web searches)."""
+
+
+def hold_of(input_tokens: int, output_tokens: int, quote: Quote) -> int:
+    """What a call may cost at most, in pico-USD: its hold."""
+    price = quote.price
+    if price.context_tiers and input_tokens > price.context_tiers[0].above:
+        return list_cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), price)
+    return input_tokens * price.input + output_tokens * price.output + price.per_request
 
 
 def cost_of(usage: Usage, quote: Quote, service_tier: str) -> Cost:

@@ -3,14 +3,18 @@
 import time
 
 from collector.domain.record import AttemptRecord, CallRecord, Intent
-from collector.domain.usage import NOTHING, Usage, UsageGrade
+from collector.domain.usage import NOTHING, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
 from collector.pricing.book import PriceBook
-from sidecar.accounting import Known, cost_of, output_hold, quote_for, usage_of
+from sidecar.accounting import Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
 from sidecar.errors import JournalUnavailable
 from sidecar.wire import TokenRatios
+
+LEARN_ALL = 500
+"""So many calls teach how many bytes a token of their model takes; after them one in ``LEARN_EACH``."""
+LEARN_EACH = 8
 
 
 class Books:
@@ -31,6 +35,7 @@ class Books:
         self.metrics = metrics
         self.prices = prices
         self.running = 0
+        self._settled = 0
         self._refuse_when_full = refuse_when_full
         self._capture_bytes = capture_bytes
         self._input_ratios = input_ratios or TokenRatios()
@@ -46,15 +51,12 @@ class Books:
         """
         facts = call.facts
         assert facts is not None
-        attempt.hold_input = (
-            self._input_ratios.estimate(attempt.model, facts.text_bytes) if facts.text_bytes else 0
-        )
-        attempt.hold_output = output_hold(facts.max_output_tokens, facts.choice_count, attempt.quote)
+        caller, quote, text_bytes = call.caller, attempt.quote, facts.text_bytes
+        reads = self._input_ratios.estimate(attempt.model, text_bytes) if text_bytes else 0
+        writes = output_hold(facts.max_output_tokens, facts.choice_count, quote)
         if call.api == "openai.embeddings":
-            attempt.hold_output = 0
-        hold = Usage(input_tokens=attempt.hold_input, output_tokens=attempt.hold_output)
-        attempt.hold_pico = cost_of(hold, attempt.quote, "").effective_pico
-        caller = call.caller
+            writes = 0
+        attempt.hold_input, attempt.hold_output = reads, writes
         try:
             self.journal.intent(
                 Intent(
@@ -67,7 +69,7 @@ class Books:
                     caller.conversation,
                     caller.conversation_source,
                     caller.task,
-                    dict(caller.tags),
+                    caller.tags,
                     caller.key_id,
                     call.trace_id,
                     call.span_id,
@@ -78,11 +80,11 @@ class Books:
                     facts.model,
                     attempt.provider,
                     attempt.upstream,
-                    attempt.hold_input,
-                    attempt.hold_output,
-                    attempt.quote.grade,
-                    attempt.quote.version,
-                    attempt.hold_pico,
+                    reads,
+                    writes,
+                    quote.grade,
+                    quote.version,
+                    hold_of(reads, writes, quote),
                     call.route.template,
                 )
             )
@@ -102,19 +104,22 @@ class Books:
         reply = call.meter.facts() if call.meter is not None else None
         call.reply_facts = reply
         output_bytes = reply.output_text_bytes if reply else 0
-        known = Known(
-            api=call.api,
-            sent=sent,
-            status=attempt.status,
-            stream=facts.stream,
-            facts=reply,
-            estimated_input=attempt.hold_input,
-            estimated_output=self._output_ratios.estimate(attempt.model, output_bytes) if output_bytes else 0,
-            hold_input=attempt.hold_input,
-            hold_output=attempt.hold_output,
-            background=facts.background,
+        told = reply is not None and reply.complete and reply.usage is not None
+        seen = self._output_ratios.estimate(attempt.model, output_bytes) if output_bytes and not told else 0
+        usage, grade = usage_of(
+            Known(
+                call.api,
+                sent,
+                attempt.status,
+                facts.stream,
+                reply,
+                attempt.hold_input,
+                seen,
+                attempt.hold_input,
+                attempt.hold_output,
+                facts.background,
+            )
         )
-        usage, grade = usage_of(known)
         attempt.usage, attempt.grade = usage, grade or ""
         if grade is None:
             return
@@ -127,7 +132,8 @@ class Books:
         attempt.list_pico, attempt.cost_pico = cost_of(
             usage, attempt.quote, tier or str(facts.attributes.get("service_tier", ""))
         )
-        if grade is UsageGrade.REPORTED:
+        self._settled += 1
+        if grade is UsageGrade.REPORTED and (self._settled < LEARN_ALL or not self._settled % LEARN_EACH):
             if facts.text_bytes and usage.input_tokens and not facts.has_images:
                 self._input_ratios.learn(attempt.model, facts.text_bytes, usage.input_tokens)
             assert reply is not None
@@ -155,7 +161,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     caller, facts, reply, request = call.caller, call.facts, call.reply_facts, call.request
     last = call.attempts[-1] if call.attempts else None
     usage = last.usage if last else NOTHING
-    attempts = tuple(attempt_record(number, attempt) for number, attempt in enumerate(call.attempts, 1))
+    attempts = tuple([attempt_record(number, attempt) for number, attempt in enumerate(call.attempts, 1)])
     provider_cost = reply.provider_cost_pico if reply else None
     first = last.first_chunk_ns if last else 0
     server, _, port = (last.replica if last else "").rpartition(":")
@@ -174,7 +180,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
         caller.conversation,
         caller.conversation_source,
         caller.task,
-        dict(caller.tags),
+        caller.tags,
         caller.key_id,
         call.trace_id,
         call.span_id,

@@ -8,7 +8,7 @@ It never holds a stream back.
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -36,7 +36,7 @@ class Caller:
     conversation: str = ""
     conversation_source: str = ""
     task: str = ""
-    tags: tuple[tuple[str, str], ...] = ()
+    tags: dict[str, str] = field(default_factory=dict)
     key_id: str = ""
     models: frozenset[str] | None = None
     """Models that the key may ask for; None for all."""
@@ -58,7 +58,6 @@ class Attempt:
         "grade",
         "hold_input",
         "hold_output",
-        "hold_pico",
         "list_pico",
         "model",
         "provider",
@@ -93,7 +92,6 @@ class Attempt:
         self.cost_pico = 0
         self.hold_input = 0
         self.hold_output = 0
-        self.hold_pico = 0
 
     def note_sent(self) -> None:
         """The first byte of the request is about to leave."""

@@ -41,7 +41,7 @@ class Relay:
         self._meter = meter
         self._responder = responder
         self._captured = captured
-        self._finished: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._finished: asyncio.Future[None] | None = None
         self._held: list[bytes] = []
         self._limit = 0
         self._complete = False
@@ -60,13 +60,11 @@ class Relay:
         """
         self._limit = limit
         self._upstream.pipe(self._arrived)
-        done = await self._finished
+        if not self._complete and self._limit >= 0:
+            await self._wait()
         if self.error is not None:
             raise self.error
-        if done:
-            return b"".join(self._held)
-        self._finished = asyncio.get_running_loop().create_future()
-        return None
+        return b"".join(self._held) if self._complete else None
 
     async def run(self, on_end: Callable[[], None]) -> None:
         """Send the head and the body as it comes; ``on_end`` runs before the last bytes go.
@@ -86,7 +84,8 @@ class Relay:
             self._upstream.resume()
         else:
             self._upstream.pipe(self._arrived)
-        await self._finished
+        if not self._complete:
+            await self._wait()
 
     def close(self) -> None:
         """Give up: the upstream's connection is closed now."""
@@ -95,8 +94,17 @@ class Relay:
     def cut(self, ending: bytes) -> None:
         """End the stream now, in the agent's dialect; ``on_end`` runs first."""
         self._upstream.close()
-        if self._streaming and not self._finished.done():
+        if self._streaming and not self._complete:
             self._end(ending, None)
+
+    async def _wait(self) -> None:
+        """Until the body is complete, or too large to be taken whole."""
+        self._finished = asyncio.get_running_loop().create_future()
+        await self._finished
+
+    def _wake(self) -> None:
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
 
     def _arrived(self, data: bytes, done: bool, error: UpstreamError | None) -> None:
         if not self.first_ns and data:
@@ -115,15 +123,15 @@ class Relay:
             self._held.append(self._meter.finish())
             self.error = error
             self._complete = True
-            if not self._finished.done():
-                self._finished.set_result(True)
+            self._wake()
         else:
             self._limit -= len(out)
-            if self._limit < 0 and not self._finished.done():
+            if self._limit < 0:
                 self._upstream.pause()
-                self._finished.set_result(False)
+                self._wake()
 
     def _end(self, last: bytes, error: UpstreamError | None) -> None:
+        self._complete = True
         self.error = error
         if self._on_end is not None:
             self._on_end()
@@ -133,5 +141,4 @@ class Relay:
             if last:
                 self._responder.write(last)
             self._responder.abort()
-        if not self._finished.done():
-            self._finished.set_result(True)
+        self._wake()

@@ -18,6 +18,8 @@ from sidecar.stages.identify import CREDENTIAL_HEADERS
 
 USER_AGENT = b"bursar/0.1"
 
+_OURS: HeaderList = [(b"accept-encoding", b"identity"), (b"user-agent", USER_AGENT)]
+
 FORWARDED = frozenset(
     {
         b"content-type",
@@ -123,7 +125,7 @@ class Upstream:
                 or name.startswith(FORWARDED_PREFIX)
                 or (passes_key and (name in CREDENTIAL_HEADERS or name in OWN_ACCOUNT))
             ):
-                if not _PLAIN_VALUE.fullmatch(value) or _ENCODED_CONTROL.search(value):
+                if not _PLAIN_VALUE.fullmatch(value) or (b"%" in value and _ENCODED_CONTROL.search(value)):
                     shown = name.decode("latin-1")
                     raise InvalidCall(
                         f"header {shown} holds characters that cannot be sent", code="invalid_header"
@@ -133,12 +135,11 @@ class Upstream:
             header = _KEY_HEADER.get(self.kind, b"authorization")
             value = self._key.encode()
             headers.append((header, b"Bearer " + value if header == b"authorization" else value))
-        headers.append((b"accept-encoding", b"identity"))
-        headers.append((b"user-agent", USER_AGENT))
+        headers += _OURS
         if self.forward_trace:
             span = call.attempts[-1].span_id if call.attempts else call.span_id
             headers.append((b"traceparent", format_traceparent(call.trace_id, span, call.sampled).encode()))
-        return headers + self._fixed
+        return headers + self._fixed if self._fixed else headers
 
     def without_key(self, body: bytes, headers: HeaderList) -> tuple[bytes, HeaderList]:
         """An error of the upstream's, unchanged unless it repeats our key."""

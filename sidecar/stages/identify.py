@@ -90,7 +90,7 @@ class Identify:
         self._streams_per_key = streams_per_key
         self._clock = clock
         self._running: dict[str, int] = {}
-        self._nobody = Caller(capture=capture, tags=tuple(tags.items()))
+        self._nobody = Caller(capture=capture, tags=dict(tags))
 
     async def __call__(self, call: Call, onward: Onward) -> Reply:
         """Identify, then go on; a key's calls in flight are counted while it runs."""
@@ -215,7 +215,7 @@ def caller_of(
     return Caller(
         **found,
         conversation_source=source,
-        tags=tuple(tags.items()),
+        tags=tags,
         key_id=key.id if key else "",
         models=frozenset(key.models) if key and key.models else None,
         capture=key.capture if key else nobody.capture,

@@ -8,7 +8,7 @@ import pytest
 from collector.domain.record import PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import PriceBook
-from sidecar.accounting import DEFAULT_OUTPUT_HOLD, Known, cost_of, output_hold, quote_for, usage_of
+from sidecar.accounting import DEFAULT_OUTPUT_HOLD, Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.wire import ReplyFacts
 
 REPORTED = Usage(input_tokens=100, output_tokens=10)
@@ -31,7 +31,7 @@ def test_what_the_provider_reported_stands() -> None:
 
 
 def test_a_reply_without_usage_is_estimated() -> None:
-    known = replace(KNOWN, facts=ReplyFacts(complete=True))
+    known = KNOWN._replace(facts=ReplyFacts(complete=True))
 
     assert usage_of(known) == (Usage(input_tokens=90, output_tokens=8), UsageGrade.ESTIMATED)
 
@@ -42,38 +42,38 @@ def test_a_stream_that_broke_off_is_charged_the_larger_of_said_and_seen(
 ) -> None:
     facts = ReplyFacts(usage=Usage(input_tokens=100, output_tokens=said, cache_read_input_tokens=40))
 
-    usage, grade = usage_of(replace(KNOWN, facts=facts, stream=True, estimated_output=seen))
+    usage, grade = usage_of(KNOWN._replace(facts=facts, stream=True, estimated_output=seen))
 
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (100, 40, charged)
     assert grade is UsageGrade.ESTIMATED
 
 
 def test_a_request_that_was_never_sent_costs_nothing_and_says_so() -> None:
-    assert usage_of(replace(KNOWN, sent=False, status=None, facts=None)) == (NOTHING, None)
+    assert usage_of(KNOWN._replace(sent=False, status=None, facts=None)) == (NOTHING, None)
 
 
 def test_an_error_of_the_provider_costs_nothing() -> None:
-    assert usage_of(replace(KNOWN, status=500, facts=ReplyFacts(complete=True))) == (NOTHING, None)
+    assert usage_of(KNOWN._replace(status=500, facts=ReplyFacts(complete=True))) == (NOTHING, None)
 
 
 def test_counting_tokens_is_free() -> None:
-    assert usage_of(replace(KNOWN, api="anthropic.count_tokens")) == (NOTHING, None)
+    assert usage_of(KNOWN._replace(api="anthropic.count_tokens")) == (NOTHING, None)
 
 
 def test_a_whole_reply_that_never_came_is_charged_at_its_hold() -> None:
-    known = replace(KNOWN, status=None, facts=None)
+    known = KNOWN._replace(status=None, facts=None)
 
     assert usage_of(known) == (Usage(input_tokens=95, output_tokens=500), UsageGrade.ASSUMED)
 
 
 def test_a_stream_left_before_its_head_is_charged_its_prompt() -> None:
-    known = replace(KNOWN, status=None, facts=None, stream=True)
+    known = KNOWN._replace(status=None, facts=None, stream=True)
 
     assert usage_of(known) == (Usage(input_tokens=90), UsageGrade.ESTIMATED)
 
 
 def test_work_that_goes_on_in_the_background_is_charged_at_its_hold() -> None:
-    known = replace(KNOWN, facts=ReplyFacts(complete=True), background=True)
+    known = KNOWN._replace(facts=ReplyFacts(complete=True), background=True)
 
     assert usage_of(known)[1] is UsageGrade.ASSUMED
 
@@ -117,6 +117,13 @@ def test_a_fee_for_searches_is_owed_and_no_part_of_the_tokens_list_cost() -> Non
 
     assert cost.list_pico == 100 * 3_000_000 + 10 * 15_000_000
     assert cost.effective_pico - cost.list_pico == 2 * 10**10  # 10 USD for 1,000 searches
+
+
+def test_a_hold_is_the_cost_of_all_that_may_be_used() -> None:
+    for model, tokens in (("gpt-4o-mini", 1000), ("gemini-2.5-pro", 300_000)):
+        quote = BOOK.quote("", model, 0)
+        usage = Usage(input_tokens=tokens, output_tokens=500)
+        assert hold_of(tokens, 500, quote) == cost_of(usage, quote, "").list_pico
 
 
 def test_the_output_hold_is_the_requests_own_cap_times_its_choices() -> None:
