@@ -1,0 +1,1 @@
+"""Alerts that explain themselves. Nothing lives here yet; the ledger it will read does."""
