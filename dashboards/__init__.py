@@ -3,6 +3,7 @@
     app        navigation and the bar of shared filters
     scope      what a reader looks at: a stretch of time and filters; pure
     filters    the widgets that choose a scope, bound to the address bar
+    spending   the figures of the spend page, and how they fit together
     data       the only place that talks to the collector
     display    numbers and names as people read them; a name is never markup
     tables     rows as tables, and as CSV that a spreadsheet does not execute
