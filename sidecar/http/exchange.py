@@ -47,6 +47,9 @@ _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_NO_BODY = frozenset((*range(100, 200), 204, 304))
+_LAST_LENGTH = b"content-length: %d\r\nconnection: close\r\n\r\n"
+_SIZE_LINES = [b"%x\r\n" % size for size in range(2048)]
 COPY_BELOW = 32 * 1024
 """Up to this size one joined write is cheaper than a vectored one (measured: they cross near 32 kB)."""
 
@@ -115,20 +118,25 @@ class Responder:
             RuntimeError: the reply has already been started.
             ValueError: a header field is malformed or not the caller's to set.
         """
+        if self.started:
+            raise RuntimeError("the reply has already been started")
         size = len(body)
-        head = self._begin(status, headers, size)
-        self.finished = True
         transport = self._transport
-        if transport is None:
+        if status in _NO_BODY or self._head_only or transport is None:
+            head = self._begin(status, headers, size)
+            self.finished = True
+            if transport is not None:
+                transport.write(head)
             return
-        if self._head_only:
-            transport.write(head)
-            return
+        ending = b"content-length: %d\r\n\r\n" if self.keep_alive else _LAST_LENGTH
+        line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+        head = b"".join((line, field_lines(headers), ending % size))
+        self.started = self.finished = True
+        self.bytes_written = size
         if size < COPY_BELOW:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        self.bytes_written = size
 
     def start(self, status: int, headers: HeaderList, *, length: int | None) -> None:
         """Begin a reply whose body follows by :meth:`write`.
@@ -149,7 +157,7 @@ class Responder:
     def _begin(self, status: int, headers: HeaderList, length: int | None) -> bytes:
         if self.started:
             raise RuntimeError("the reply has already been started")
-        if status < 200 or status == 204 or status == 304:
+        if status in _NO_BODY:
             self._head_only = True
             framing = b""
         elif length is not None:
@@ -188,8 +196,12 @@ class Responder:
         size = len(data)
         self.bytes_written += size
         if self._chunked:
-            data = b"".join((self._head, b"%x\r\n" % size, data, b"\r\n"))
-            self._head = b""
+            line = _SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size
+            if self._head:
+                data = b"".join((self._head, line, data, b"\r\n"))
+                self._head = b""
+            else:
+                data = b"".join((line, data, b"\r\n"))
         else:
             if self._length is not None and self.bytes_written > self._length:
                 self.abort()

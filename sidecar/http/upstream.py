@@ -17,6 +17,7 @@ from sidecar.http.sweep import Clock, Sweep, tick_for
 from sidecar.http.upstream_connection import UpstreamConnection
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n")
+_MARK = ord("?")
 _METHODS_WITH_BODY = (b"POST", b"PUT", b"PATCH")
 _TLS_SHUTDOWN_S = 1.0
 _CLOSED = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
@@ -25,7 +26,7 @@ _CLOSED = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 
 def _request_line(method: bytes, target: bytes) -> bytes:
     # As in reading: a query may hold a key, and is seldom seen twice.
-    return _known_request_line(method, target) if b"?" not in target else _new_request_line(method, target)
+    return _known_request_line(method, target) if _MARK not in target else _new_request_line(method, target)
 
 
 def _new_request_line(method: bytes, target: bytes) -> bytes:

@@ -16,10 +16,11 @@ STRICTER = {
     "target": "paths that a second server might normalise; targets not in origin-form; bad Host values",
     "method": "TRACE, CONNECT and methods nobody sends to a model",
     "version": "HTTP/1.0 and 1.1 only; no Transfer-Encoding in HTTP/1.0",
-    "framing": "repeated Content-Length even when equal; both framings at once (h11 lets chunked win)",
+    "framing": "repeated Content-Length even when equal; both framings at once (h11 lets chunked win); "
+    "white space behind the value of either",
     "fields": "control bytes in values, folded fields (h11 allows both), repeated Host or Expect",
-    "chunks": "white space behind a chunk size, sizes over 15 digits, extensions that outweigh the data, "
-    "trailers that would decide the framing",
+    "chunks": "white space behind a chunk size or in its extensions, sizes over 15 digits, extensions "
+    "that outweigh the data, trailers that would decide the framing",
     "services": "compressed bodies, expectations other than 100-continue",
 }
 """Why we may refuse what h11 or llhttp accepts; the converse has no exceptions."""

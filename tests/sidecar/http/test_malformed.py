@@ -43,6 +43,7 @@ CORPUS: list[tuple[str, bytes, int]] = [
     ("identity", post(b"Transfer-Encoding: identity\r\n"), 400),
     ("xchunked", post(b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"), 400),
     ("chunked with a vertical tab", post(b"Transfer-Encoding: \x0bchunked\r\n", b"0\r\n\r\n"), 400),
+    ("chunked and a tab", post(b"Transfer-Encoding: chunked\t\r\n", b"0\r\n\r\n"), 400),
     ("chunked in quotes", post(b'Transfer-Encoding: "chunked"\r\n', b"0\r\n\r\n"), 400),
     ("chunked with a parameter", post(b"Transfer-Encoding: chunked;q=1\r\n", b"0\r\n\r\n"), 400),
     ("chunked in HTTP/1.0", b"POST / HTTP/1.0\r\nHost: x\r\n" + CHUNKED + b"\r\n0\r\n\r\n", 400),
