@@ -33,8 +33,6 @@ class Dialect(NamedTuple):
     """Reads one event of a stream; true when it carried nothing but usage."""
     ordinary: Callable[[bytes, Reading], bool] | None = None
     """Reads an event that only adds text, fast; false when it is not one."""
-    ordinary_body: Callable[[bytes | bytearray, Reading], bool] | None = None
-    """Reads a whole body of the ordinary shape, fast; false, and nothing read, when it is another."""
 
 
 def _read_other(body: Mapping[str, Any], reading: Reading) -> None:
@@ -67,7 +65,6 @@ CHAT: Final = Dialect(
     openai_chat.read_chat_body,
     openai_chat.read_chat_event,
     openai_chat.read_ordinary_chunk,
-    openai_chat.read_ordinary_reply,
 )
 RESPONSES: Final = Dialect(
     "responses",
@@ -149,3 +146,11 @@ def recognise(body: Mapping[str, Any]) -> Dialect:
 def read_recognised_event(name: str, event: Mapping[str, Any], reading: Reading) -> bool:
     """Read one event of a stream by its own shape."""
     return recognise(event).event(name, event, reading)
+
+
+GOOGLE_MODELS: Final = ("gemini", "google/gemini")
+
+
+def hides_thinking(path: str, model: str) -> bool:
+    """Whether a chat reply comes from Google, whose usage has thinking only in the total."""
+    return "/v1beta/openai" in path or "/endpoints/openapi" in path or model.startswith(GOOGLE_MODELS)

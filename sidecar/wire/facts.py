@@ -5,8 +5,10 @@ dialect. Text that people wrote never leaves this package: facts hold lengths,
 hashes, names and counts.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from collector.domain.usage import Usage
 
@@ -33,9 +35,8 @@ class InvalidRequest(ValueError):
         self.param = param
 
 
-@dataclass(slots=True)
-class RequestFacts:
-    """What one request asks for."""
+class RequestFacts(msgspec.Struct):
+    """What one request asks for. A struct, because it is made for every call."""
 
     api: str
     model: str
@@ -55,14 +56,14 @@ class RequestFacts:
     background: bool = False
     """The work goes on after the reply, which therefore cannot carry its usage."""
     user: str = ""
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     """At most 16 pairs, keys up to 64 characters, values up to 512 (OpenAI's own limits)."""
     conversation_id: str = ""
     text_bytes: int = 0
     """UTF-8 bytes of all text the model will read, tool definitions included; media are not."""
-    message_hashes: list[int] = field(default_factory=list)
+    message_hashes: list[int] = msgspec.field(default_factory=list)
     """Rolling 63-bit hash after each message, in order."""
-    attributes: dict[str, object] = field(default_factory=dict)
+    attributes: dict[str, object] = msgspec.field(default_factory=dict)
     """See ``CallRecord.request_attributes``."""
 
 
@@ -102,8 +103,7 @@ class StreamPlace:
     """OpenAI responses: of the last event."""
 
 
-@dataclass(slots=True)
-class ReplyFacts:
+class ReplyFacts(msgspec.Struct):
     """What one reply said; valid at any time, also of a reply that was cut off."""
 
     usage: Usage | None = None
@@ -111,9 +111,9 @@ class ReplyFacts:
     Final when ``complete``; before, input is what was said and output a lower bound."""
     response_id: str = ""
     response_model: str = ""
-    finish_reasons: list[str] = field(default_factory=list)
+    finish_reasons: list[str] = msgspec.field(default_factory=list)
     """In the provider's words, one for each choice that ended, in order of choices."""
-    tool_names: list[str] = field(default_factory=list)
+    tool_names: list[str] = msgspec.field(default_factory=list)
     """Tools that the agent is asked to run, in order; server-side tools are not among them."""
     error: WireError | None = None
     chunks: int = 0

@@ -47,11 +47,6 @@ class Body:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
-    @property
-    def raw(self) -> bytearray:
-        """The bytes as they have come."""
-        return self._buffer
-
     def text(self, limit: int) -> str:
         """The first ``limit`` bytes as text."""
         return bytes(self._buffer[:limit]).decode("utf-8", "replace")

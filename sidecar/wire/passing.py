@@ -1,0 +1,395 @@
+"""A reply of any kind, read as its bytes pass.
+
+A reply is one of four things, told by its content type and first byte: server-sent
+events, AWS frames, JSON (whole, an array, or lines), or something we do not read.
+The meter forwards what it is given. Two exceptions, both in streams of events: an
+event that is not yet whole waits for its end (no client acts on half of one), so that
+the stream can be ended validly at any moment; and the usage chunk that we asked for
+is withheld from an agent that did not.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from sidecar.wire import bedrock, dialects
+from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, hides_thinking, recognise
+from sidecar.wire.encoding import Decoder
+from sidecar.wire.eventstream import Deframer
+from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
+from sidecar.wire.jsonstream import Body
+from sidecar.wire.reading import Reading
+from sidecar.wire.sse import Splitter
+
+_decode: Final = msgspec.json.Decoder().decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"', "responses": b'"delta":"'}
+_MOST_MISSES: Final = 8
+"""After so many events in a row that differ in more than their text, they are no longer compared."""
+_MODE_UNKNOWN, _MODE_SSE, _MODE_FRAMES, _MODE_JSON, _MODE_OPAQUE = range(5)
+
+
+class PassingMeter:
+    """Reads one reply of any kind as its bytes pass. Made by :func:`sidecar.wire.meter.meter_for`."""
+
+    __slots__ = (
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead",
+        "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix",
+        "_type", "_withhold", "reading",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        api: str,
+        path: str,
+        status: int,
+        headers: Mapping[bytes, bytes],
+        request: RequestFacts,
+        withhold: bool,
+    ) -> None:
+        self.reading = Reading(request, status, headers)
+        self._path = path
+        self._withhold = withhold
+        self._dialect = BY_API.get(api, OTHER)
+        self._by_shape = api not in BY_API
+        self._ordinary = self._dialect.ordinary
+        self._type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self._mode = _MODE_UNKNOWN
+        self._decoder: Decoder | None = None
+        encoding = headers.get(b"content-encoding", b"")
+        if encoding and encoding.strip().lower() != b"identity":
+            self._decoder = Decoder(encoding.decode("latin-1"))
+        self._headers = headers
+        self._splitter: Splitter | None = None
+        self._frames: Deframer | None = None
+        self._body: Body | None = None
+        self._held = b""
+        self._lead = b""
+        self._skip_lf = False
+        self._ended = False
+        self._ready = False
+        """Between two events: the next bytes may be one whole event."""
+        self._prefix = self._suffix = b""
+        """What stood around the text of the last ordinary event, quotation marks included."""
+        self._misses = 0
+
+    @property
+    def first_content_seen(self) -> bool:
+        """The model's first words (or arguments, or thoughts) have passed."""
+        return self.reading.text_bytes > 0
+
+    @property
+    def output_text_bytes(self) -> int:
+        """UTF-8 bytes that the model visibly wrote so far."""
+        return self.reading.text_bytes
+
+    @property
+    def streaming(self) -> bool:
+        """The reply turned out to be a stream."""
+        return self._mode in (_MODE_SSE, _MODE_FRAMES) or (self._body is not None and self._body.is_stream)
+
+    def feed(self, data: bytes) -> bytes:
+        """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
+        if self._ready:
+            prefix = self._prefix
+            if prefix and data.startswith(prefix) and data.endswith(self._suffix):
+                # The last event with another text: when what is between is one JSON string, all is read.
+                try:
+                    text = _decode_text(data[len(prefix) - 1 : 1 - len(self._suffix)])
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    pass
+                else:
+                    self._misses = 0
+                    reading = self.reading
+                    reading.chunks += 1
+                    reading.say(text)
+                    return data
+            if data.endswith(b"\n\n") and b"\r" not in data:
+                return self._relay_whole(data)
+        if self._decoder is not None:
+            decoded = self._decoder.feed(data)
+            if decoded:
+                self._consume(decoded)
+            return data
+        if self._mode == _MODE_SSE:
+            return self._relay_events(data)
+        return self._consume(data)
+
+    def _relay_whole(self, data: bytes) -> bytes:
+        """Read ``data``, which is whole events with plain line ends; what of it goes on."""
+        splitter = self._splitter
+        assert splitter is not None
+        gaps: list[tuple[int, int]] = []
+        start = 0
+        for block in data[:-2].split(b"\n\n"):
+            end = start + len(block) + 2
+            if not self._read_ordinary(block):
+                splitter.rebase()
+                for event in splitter.feed(block + b"\n\n"):
+                    if self._read_event(event.name, event.data) and self._withhold:
+                        gaps.append((start + event.start, start + event.end))
+                        self.reading.chunks -= 1
+            start = end
+        return _without(data, gaps) if gaps else data
+
+    def _read_ordinary(self, block: bytes) -> bool:
+        """Read ``block`` when it is an event that only adds text; false when it is not."""
+        start = 0 if block.startswith(b"data: ") else block.find(b"\n") + 1
+        if block.find(b"\n", start) >= 0 or not block.startswith(b"data: ", start) or self._ordinary is None:
+            return False
+        if (start and not block.startswith(b"event: ")) or not self._ordinary(
+            block[start + 6 :], self.reading
+        ):
+            return False
+        self.reading.chunks += 1
+        if self._misses < _MOST_MISSES:
+            self._misses += 1
+            self._learn(block)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Remember what stands around the text of an ordinary event: often the next has the same."""
+        mark = _TEXT_MARKS.get(self._dialect.name, b"\n")
+        start = data.find(mark) + len(mark)
+        end = data.find(b'"', start)
+        if start > len(mark) and end > start and self.reading.text.endswith(data[start:end]):
+            self._prefix, self._suffix = data[:start], data[end:] + b"\n\n"
+
+    def finish(self) -> bytes:
+        """The reply has ended as it should; bytes still held back."""
+        if self._ended:
+            return b""
+        self._ended = True
+        held, self._held = self._held, b""
+        if self._mode == _MODE_SSE:
+            drop = False
+            for event in self._splitter.finish() if self._splitter else ():
+                drop = self._read_event(event.name, event.data) and self._withhold
+            self.reading.chunks -= drop
+            if self.reading.finish and self._by_shape:
+                self.reading.complete = True
+            return b"" if drop else held
+        if self._mode == _MODE_JSON:
+            self._read_body(last=True)
+        elif self._mode == _MODE_OPAQUE:
+            self.reading.complete = True
+        elif self._mode == _MODE_UNKNOWN:
+            self._read_body(last=True)
+        return held
+
+    def facts(self) -> ReplyFacts:
+        """The facts as they stand, also of a reply that was cut off."""
+        if self._mode == _MODE_JSON and not self._ended:
+            self._read_body(last=False)
+        reading = self.reading
+        if reading.usage_block is None and reading.complete and reading.status < 400:
+            reading.use(bedrock.counts_in_headers(self._headers))
+        if self._dialect is CHAT:
+            reading.hidden_thinking = hides_thinking(self._path, reading.response_model)
+        self._note_troubles()
+        facts = reading.facts()
+        if self.streaming:
+            facts.place = self._place()
+        return facts
+
+    def _place(self) -> StreamPlace:
+        framing = {_MODE_SSE: "sse", _MODE_FRAMES: "frames"}.get(self._mode, "array")
+        splitter = self._splitter
+        scratch = self.reading.scratch
+        created = scratch.get("created")
+        blocks = scratch.get("open_blocks", ())
+        return StreamPlace(
+            dialect=self._dialect.name,
+            framing=framing,
+            inside_event=splitter is not None and splitter.oversized and not splitter.idle,
+            created=created if type(created) is int else 0,
+            open_blocks=tuple(sorted(block for block in blocks if type(block) is int)),
+            sequence_number=scratch.get("sequence_number", -1),
+        )
+
+    def _note_troubles(self) -> None:
+        if self._decoder is not None and self._decoder.trouble:
+            self.reading.doubt(self._decoder.trouble)
+        if self._splitter is not None and self._splitter.oversized:
+            self.reading.doubt("event_too_large")
+        if self._frames is not None and self._frames.given_up:
+            self.reading.doubt("broken_frame")
+        if self._body is not None and self._body.too_large:
+            self.reading.doubt("body_too_large")
+
+    def _consume(self, data: bytes) -> bytes:
+        """Read decoded bytes; the bytes to forward when they are not a copy."""
+        if self._mode == _MODE_UNKNOWN:
+            started = self._lead + data
+            self._mode = self._recognise_mode(started)
+            if self._mode == _MODE_UNKNOWN:
+                self._lead = started[-4096:]
+                return data
+            lead, self._lead = self._lead, b""
+            if self._mode == _MODE_SSE:
+                self._splitter = Splitter()
+                if self._decoder is None:
+                    return self._relay_events(data, lead)
+            data = started
+        if self._mode == _MODE_SSE:
+            self._read_events(data)
+        elif self._mode == _MODE_FRAMES:
+            self._read_frames(data)
+        elif self._mode == _MODE_JSON:
+            body = self._body
+            assert body is not None
+            body.feed(data)
+            if body.is_stream:
+                self._read_objects(body, last=False)
+        return data
+
+    def _recognise_mode(self, started: bytes) -> int:
+        kind = self._type
+        if kind == b"application/vnd.amazon.eventstream":
+            self._frames = Deframer()
+            return _MODE_FRAMES
+        begin = started.lstrip()[:1]
+        if not begin:
+            return _MODE_UNKNOWN
+        if begin in b"{[":
+            lines = kind in (b"application/x-ndjson", b"application/stream+json", b"application/jsonl")
+            streaming = lines or (begin == b"[" and "stream" in self._path.lower())
+            self._body = Body()
+            self._body.is_stream = streaming and self.reading.status < 400
+            return _MODE_JSON
+        if kind == b"text/event-stream":
+            return _MODE_SSE
+        if begin in b"deir:\xef" and kind in (
+            b"",
+            b"text/plain",
+            b"application/octet-stream",
+            b"binary/octet-stream",
+        ):
+            return _MODE_SSE
+        if self.reading.status < 400:
+            return _MODE_OPAQUE
+        self._body = Body()
+        return _MODE_JSON
+
+    def _relay_events(self, data: bytes, lead: bytes = b"") -> bytes:
+        """Read events; the bytes of whole ones, the usage chunk left out where it is withheld."""
+        splitter = self._splitter
+        assert splitter is not None
+        held = self._held
+        if not held and not self._skip_lf and splitter.idle:
+            splitter.rebase()
+        base = len(lead) or splitter.block_end  # Where in the splitter's count the bytes at hand begin.
+        gaps: list[tuple[int, int]] = []
+        if self._skip_lf and data:
+            self._skip_lf = False
+            if data[0] == 0x0A:  # The end of a withheld event whose CRLF was cut in two.
+                gaps.append((0, 1))
+        for event in splitter.feed(lead + data if lead else data):
+            if self._read_event(event.name, event.data) and self._withhold:
+                gaps.append((max(0, event.start - base), event.end - base))
+                self.reading.chunks -= 1
+        whole = max(0, splitter.block_end - base)
+        out = held + data if held else data
+        if whole < len(out):
+            self._held = out[whole:]
+            out = out[:whole]
+        elif held:
+            self._held = b""
+        self._ready = splitter.idle and not self._held and not splitter.after_cr
+        if not gaps:
+            return out
+        self._skip_lf = splitter.after_cr and gaps[-1][1] == whole
+        return _without(out, gaps)
+
+    def _read_events(self, data: bytes) -> None:
+        for event in self._splitter.feed(data) if self._splitter else ():
+            self._read_event(event.name, event.data)
+
+    def _read_event(self, name: str, data: bytes) -> bool:
+        """Read one event; true when it carried nothing but usage."""
+        reading = self.reading
+        reading.chunks += 1
+        if self._ordinary is not None and self._ordinary(data, reading):
+            return False
+        if data.strip() == b"[DONE]":
+            reading.complete = True
+            return False
+        try:
+            event = _decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if name == "error":
+                reading.fail(data.decode("utf-8", "replace"))
+            else:
+                reading.doubt("unreadable_event")
+            return False
+        if isinstance(event, list):  # Google wraps errors of a stream in an array.
+            event = event[0] if event else None
+        if not isinstance(event, dict):
+            return False
+        return self._dialect_of(event).event(name, event, reading)
+
+    def _dialect_of(self, body: Mapping[str, Any]) -> Dialect:
+        if self._by_shape:
+            self._dialect = recognise(body)
+            self._ordinary = self._dialect.ordinary
+        return self._dialect
+
+    def _read_frames(self, data: bytes) -> None:
+        for frame in self._frames.feed(data) if self._frames else ():
+            self.reading.chunks += 1
+            bedrock.read_frame(frame.headers, frame.payload, self.reading, dialects.read_recognised_event)
+
+    def _read_objects(self, kept: Body, *, last: bool) -> None:
+        for body in kept.new_objects(last=last):
+            self.reading.chunks += 1
+            self._dialect_of(body).event("", body, self.reading)
+
+    def _read_body(self, *, last: bool) -> None:
+        kept = self._body or Body()
+        if kept.is_stream:
+            self._read_objects(kept, last=True)
+            if last and self.reading.chunks:
+                self.reading.complete = True
+            return
+        body = kept.whole()
+        if body is None and not last:
+            return
+        self._ended = True
+        reading = self.reading
+        if reading.status >= 400:
+            reading.complete = True
+            self._read_failure(body, kept)
+        elif isinstance(body, dict):
+            reading.complete = True
+            self._dialect_of(body).body(body, reading)
+        elif isinstance(body, list):
+            reading.complete = True
+            for member in body:
+                if isinstance(member, dict):
+                    self._dialect_of(member).body(member, reading)
+        elif not kept.too_large:
+            self._read_objects(kept, last=True)  # Perhaps an object a line, under some other content type.
+            kept.is_stream = reading.chunks > 1
+
+    def _read_failure(self, body: Any, kept: Body) -> None:
+        if isinstance(body, list) and body:
+            body = body[0]
+        error = body
+        if isinstance(body, dict):
+            inner = body.get("error")
+            if isinstance(inner, dict) or (isinstance(inner, str) and "message" not in body):
+                error = inner
+        if not isinstance(error, dict | str) or not error:
+            text = kept.text(200).strip()
+            error = {"message": text if text and text[0] != "<" else f"HTTP {self.reading.status}"}
+        self.reading.fail(error)
+
+
+def _without(data: bytes, gaps: list[tuple[int, int]]) -> bytes:
+    kept: list[bytes] = []
+    place = 0
+    for start, end in gaps:
+        kept.append(data[place:start])
+        place = end
+    return b"".join((*kept, data[place:]))

@@ -1,0 +1,357 @@
+"""A whole reply of the ordinary shape: decoded once, by type, when it has ended.
+
+Three to five times faster than reading it untyped, more for embeddings, whose numbers
+are skipped. A body that holds anything beyond the ordinary is handed to the meter that
+reads everything; where both can read a body, the facts are the same.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+from msgspec import Raw
+
+from sidecar.wire.dialects import GOOGLE_MODELS
+from sidecar.wire.facts import ReplyFacts, RequestFacts
+from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.passing import PassingMeter
+from sidecar.wire.plain_usage import chat_usage, messages_usage, responses_usage
+
+MOST_BODY: Final = 1 << 20
+"""Bytes of a body that are kept for reading it at its end."""
+_MOST_NAME: Final = 256
+_MOST_TOOLS: Final = 1024
+_NO_USAGE: Final = Raw(b"null")
+
+
+class WholeMeter:
+    """Keeps a JSON reply until it has ended, then reads it once."""
+
+    __slots__ = ("_api", "_facts", "_headers", "_passing", "_path", "_pieces", "_request", "_room")
+
+    def __init__(self, api: str, path: str, headers: Mapping[bytes, bytes], request: RequestFacts) -> None:
+        self._api = api
+        self._path = path
+        self._headers = headers
+        self._request = request
+        self._pieces: list[bytes] = []
+        self._room = MOST_BODY
+        self._facts: ReplyFacts | None = None
+        self._passing: PassingMeter | None = None
+
+    @property
+    def first_content_seen(self) -> bool:
+        """The model's first words (or arguments, or thoughts) have passed, and been read."""
+        return self.output_text_bytes > 0
+
+    @property
+    def output_text_bytes(self) -> int:
+        """UTF-8 bytes that the model visibly wrote, as far as they were read."""
+        if self._facts is not None:
+            return self._facts.output_text_bytes
+        return self._passing.output_text_bytes if self._passing is not None else 0
+
+    @property
+    def streaming(self) -> bool:
+        """The reply turned out to be a stream."""
+        return self._passing is not None and self._passing.streaming
+
+    def feed(self, data: bytes) -> bytes:
+        """Keep ``data``, which is forwarded as it is."""
+        if self._passing is not None:
+            return self._passing.feed(data)
+        self._pieces.append(data)
+        self._room -= len(data)
+        if self._room < 0:
+            self._hand_over()
+        return data
+
+    def finish(self) -> bytes:
+        """Read the reply, which has ended as it should; nothing is ever held back."""
+        if self._passing is not None:
+            return self._passing.finish()
+        if self._facts is None:
+            pieces = self._pieces
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            try:
+                self._facts = WHOLE_READERS[self._api](body, self._request)
+            except (msgspec.DecodeError, ValueError, RecursionError):
+                self._hand_over().finish()
+        return b""
+
+    def facts(self) -> ReplyFacts:
+        """The facts as they stand, also of a reply that was cut off."""
+        if self._facts is not None:
+            return self._facts
+        return (self._passing or self._hand_over()).facts()
+
+    def _hand_over(self) -> PassingMeter:
+        """Let the other meter read what has come, and what comes."""
+        self._passing = PassingMeter(self._api, self._path, 200, self._headers, self._request, False)
+        self._passing.feed(b"".join(self._pieces))
+        self._pieces.clear()
+        return self._passing
+
+
+class _Unusual(ValueError):
+    """This reply needs a closer look."""
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str = ""
+    arguments: str = ""
+
+
+class _Call(msgspec.Struct, gc=False):
+    function: _Function
+    id: str = ""
+
+
+class _ChatMessage(msgspec.Struct, gc=False):
+    content: str | None = None
+    tool_calls: list[_Call] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    function_call: None = None
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    message: _ChatMessage | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    error: None = None
+
+
+class _Chat(msgspec.Struct, gc=False):
+    id: str = ""
+    model: str = ""
+    choices: list[_Choice] = []
+    usage: Raw = _NO_USAGE
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    error: None = None
+    x_groq: None = None
+
+
+_decode_chat: Final = msgspec.json.Decoder(_Chat).decode
+
+
+def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
+    """The facts of a chat completion, a completion or an embedding.
+
+    Raises:
+        ValueError, msgspec.DecodeError: it needs a closer look.
+    """
+    reply = _decode_chat(body)
+    model, choices = reply.model, reply.choices
+    if len(choices) > 1 or model.startswith(GOOGLE_MODELS):
+        raise _Unusual
+    usage = chat_usage(reply.usage)
+    text, marks = b"", ""
+    reasons: list[str] = []
+    tools: list[str] = []
+    spoken = thought = 0
+    if choices:
+        choice = choices[0]
+        message = choice.message
+        if choice.index:
+            raise _Unusual
+        if choice.finish_reason:
+            reasons.append(choice.finish_reason[:_MOST_NAME])
+        if message is None:
+            if choice.text:
+                text = choice.text.encode()
+        else:
+            if message.content:
+                text = message.content.encode()
+            if message.reasoning_content or message.reasoning:
+                thought = len((message.reasoning_content or message.reasoning or "").encode())
+            if message.refusal:
+                spoken = len(message.refusal.encode())
+            if message.tool_calls:
+                tools, marks, written = _read_calls(message.tool_calls)
+                spoken += written
+    return ReplyFacts(
+        usage=usage,
+        response_id=reply.id[:_MOST_NAME],
+        response_model=model[:_MOST_NAME],
+        finish_reasons=reasons,
+        tool_names=tools,
+        complete=True,
+        output_text_bytes=len(text) + spoken + thought,
+        reasoning_text_bytes=thought,
+        service_tier=(reply.service_tier or "")[:64],
+        system_fingerprint=(reply.system_fingerprint or "")[:128],
+        last_message_hash=_hash_after(request, text, marks),
+    )
+
+
+def _read_calls(calls: list[_Call]) -> tuple[list[str], str, int]:
+    """Names and marks of tool calls, and the bytes that the model wrote for them."""
+    if len(calls) > _MOST_TOOLS:
+        raise _Unusual
+    names: list[str] = []
+    marks = ""
+    written = 0
+    for call in calls:
+        name = call.function.name[:_MOST_NAME]
+        names.append(name)
+        marks += call_mark(call.id[:_MOST_NAME], name)
+        written += len(name) + len(call.function.arguments.encode())
+    return names, marks, written
+
+
+def _hash_after(request: RequestFacts, text: bytes, marks: str) -> int:
+    """The rolling hash after a reply of one message, 0 when there is nothing to send back."""
+    hashes = request.message_hashes
+    if not hashes or request.choice_count > 1 or not (text or marks):
+        return 0
+    return fold(hashes[-1], "assistant", text, marks)
+
+
+class _Block(msgspec.Struct, gc=False):
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = _NO_USAGE
+
+
+class _Message(msgspec.Struct, gc=False):
+    content: list[_Block]
+    usage: Raw
+    id: str = ""
+    model: str = ""
+    stop_reason: str | None = None
+    completion: None = None
+    error: None = None
+
+
+_decode_message: Final = msgspec.json.Decoder(_Message).decode
+_ASKING: Final = ("tool_use", "server_tool_use", "mcp_tool_use")
+
+
+def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
+    """The facts of an Anthropic message.
+
+    Raises:
+        ValueError, msgspec.DecodeError: it needs a closer look.
+    """
+    reply = _decode_message(body)
+    usage, tier = messages_usage(reply.usage)
+    texts: list[str] = []
+    tools: list[str] = []
+    marks = ""
+    spoken = thought = 0
+    for block in reply.content:
+        kind = block.type
+        if kind == "text":
+            texts.append(block.text or "")
+        elif kind == "thinking":
+            thought += len((block.thinking or "").encode())
+        elif kind in _ASKING:
+            spoken += len(msgspec.json.encode(msgspec.json.decode(block.input)))
+            if kind == "tool_use":
+                name = (block.name or "")[:_MOST_NAME]
+                tools.append(name)
+                marks += call_mark((block.id or "")[:_MOST_NAME], name)
+                spoken += len(name)
+    if len(tools) > _MOST_TOOLS:
+        raise _Unusual
+    text = "".join(texts).encode()
+    return ReplyFacts(
+        usage=usage,
+        response_id=reply.id[:_MOST_NAME],
+        response_model=reply.model[:_MOST_NAME],
+        finish_reasons=[reply.stop_reason[:_MOST_NAME]] if reply.stop_reason else [],
+        tool_names=tools,
+        complete=True,
+        output_text_bytes=len(text) + spoken + thought,
+        reasoning_text_bytes=thought,
+        service_tier=tier[:64],
+        last_message_hash=_hash_after(request, text, marks),
+    )
+
+
+class _Text(msgspec.Struct, gc=False):
+    text: str
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str
+    role: str = ""
+    content: list[_Text] | None = None
+    summary: list[_Text] | None = None
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    input: None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    output: list[_Item]
+    usage: Raw
+    id: str = ""
+    model: str = ""
+    status: str | None = None
+    service_tier: str | None = None
+    error: None = None
+
+
+_decode_response: Final = msgspec.json.Decoder(_Response).decode
+
+
+def read_whole_response(body: bytes, request: RequestFacts) -> ReplyFacts:
+    """The facts of a response whose items are messages, reasoning and function calls.
+
+    Raises:
+        ValueError, msgspec.DecodeError: it needs a closer look.
+    """
+    reply = _decode_response(body)
+    usage = responses_usage(reply.usage)
+    hashes = request.message_hashes if request.choice_count == 1 else []
+    rolling = start = hashes[-1] if hashes else 0
+    tools: list[str] = []
+    spoken = thought = 0
+    for item in reply.output:
+        kind = item.type
+        text = "".join([part.text for part in item.content]).encode() if item.content else b""
+        if kind == "message" and item.role and not item.summary and not item.arguments:
+            rolling = fold(rolling, item.role, text)
+            spoken += len(text)
+        elif kind == "function_call" and not text and not item.summary:
+            name = item.name[:_MOST_NAME]
+            tools.append(name)
+            rolling = fold(rolling, "call", b"", call_mark(item.call_id, item.name))
+            spoken += len(name) + len(item.arguments.encode())
+        elif kind == "reasoning":
+            summary = "".join([part.text for part in item.summary]).encode() if item.summary else b""
+            thought += len(text) + len(summary)
+        else:
+            raise _Unusual
+    if len(tools) > _MOST_TOOLS:
+        raise _Unusual
+    return ReplyFacts(
+        usage=usage,
+        response_id=reply.id[:_MOST_NAME],
+        response_model=reply.model[:_MOST_NAME],
+        finish_reasons=[reply.status[:_MOST_NAME]] if reply.status else [],
+        tool_names=tools,
+        complete=True,
+        output_text_bytes=spoken + thought,
+        reasoning_text_bytes=thought,
+        service_tier=(reply.service_tier or "")[:64],
+        last_message_hash=rolling if hashes and rolling != start else 0,
+    )
+
+
+WHOLE_READERS: Final[Mapping[str, Callable[[bytes, RequestFacts], ReplyFacts]]] = {
+    "openai.chat": read_whole_chat,
+    "openai.completions": read_whole_chat,
+    "openai.embeddings": read_whole_chat,
+    "openai.responses": read_whole_response,
+    "anthropic.messages": read_whole_message,
+}
