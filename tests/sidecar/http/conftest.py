@@ -177,11 +177,24 @@ class Upstream:
     """Set when a peer has closed while we waited for more."""
     port: int = 0
 
-    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        task = asyncio.create_task(self.serve(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self.script(self, reader, writer)
         writer.close()
+
+    async def stop(self) -> None:
+        for task in tuple(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks)
+        await asyncio.sleep(0)  # sockets are closed in the loop's next turn
 
     async def read_request(self, reader: asyncio.StreamReader) -> bytes:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -221,18 +234,19 @@ OpenUpstream = Callable[..., Awaitable[Upstream]]
 @pytest.fixture
 async def upstream() -> AsyncIterator[OpenUpstream]:
     """Start an upstream: ``await upstream(script, ssl=...)``."""
-    servers: list[asyncio.Server] = []
+    servers: list[tuple[asyncio.Server, Upstream]] = []
 
     async def start(script: Callable[..., Awaitable[None]], **options: Any) -> Upstream:
         up = Upstream(script)
         server = await asyncio.start_server(up.connected, "127.0.0.1", 0, **options)
         up.port = server.sockets[0].getsockname()[1]
-        servers.append(server)
+        servers.append((server, up))
         return up
 
     yield start
-    for server in servers:
+    for server, up in servers:
         server.close()
+        await up.stop()
 
 
 OpenPool = Callable[..., UpstreamPool]

@@ -161,7 +161,7 @@ def test_a_valid_request_is_read_as_h11_and_llhttp_read_it(data: bytes) -> None:
 @given(
     requests(), st.lists(st.tuples(st.integers(0, 600), POISON, st.integers(0, 3)), min_size=1, max_size=3)
 )
-@settings(deadline=None, max_examples=1500)
+@settings(deadline=None, max_examples=800)
 def test_a_mutated_request_that_we_accept_is_read_the_same_by_h11_and_llhttp(
     data: bytes, mutations: list[tuple[int, bytes, int]]
 ) -> None:
