@@ -194,7 +194,8 @@ class Api:
         try:
             sequence = await asyncio.to_thread(remote.receive, ledger.books, batch)
         except remote.SequenceGap as error:
-            return _error(409, str(error), expected=error.expected)
+            refusal = {"expected": error.expected, "error": {"message": str(error)}}
+            return JSONResponse(refusal, status_code=409)
         except remote.BadBatch as error:
             return _error(400, str(error))
         return JSONResponse({"sequence": sequence})

@@ -219,24 +219,32 @@ def _size(path: Path) -> int:
 
 
 class Interrupt:
-    """Interrupts a connection's query when the time is up; use as a context."""
+    """Interrupts a connection's query when the time is up; use as a context.
+
+    An interrupt between two statements has no effect, so it is repeated until the context ends.
+    """
 
     def __init__(self, connection: Connection, seconds: float) -> None:
         self.fired = False
         self._connection = connection
-        self._timer = threading.Timer(seconds, self._fire)
-        self._timer.daemon = True
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="interrupt", daemon=True)
 
-    def _fire(self) -> None:
-        self.fired = True
-        self._connection.interrupt()
+    def _watch(self) -> None:
+        pause = self._seconds
+        while not self._over.wait(pause):
+            self.fired = True
+            self._connection.interrupt()
+            pause = 0.02
 
     def __enter__(self) -> "Interrupt":
-        self._timer.start()
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._over.set()
+        self._thread.join()
 
 
 def arrow_table(connection: Connection, sql: str, arguments: dict[str, Any] | list[Any]) -> Any:

@@ -213,7 +213,8 @@ _INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
 
 _LAG_US = 2 * MINUTE_US
 """Minutes are summed this long after their start: most calls have ended by then, and none is late."""
-_LONGEST_STEP_US = 6 * HOUR_US
+_STEPS_US = (30 * DAY_US, 2 * DAY_US, 3 * HOUR_US, 15 * MINUTE_US, MINUTE_US)
+_CALLS_A_STEP = 500_000
 _MINUTES_KEPT_US = 3 * DAY_US
 
 
@@ -258,17 +259,16 @@ def _begin(connection: Any, now_us: int) -> bool:
 
 
 def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
-    longest = max(_LONGEST_STEP_US, level.width_us)
-    target_us = min(last_us, (mark.upto_us + longest) // level.width_us * level.width_us)
+    target_us = _reach(connection, level, mark.upto_us, last_us)
+    period = [mark.upto_us, target_us]
     connection.execute("BEGIN")
     try:
         if level.finer == "calls":
-            target_us = min(last_us, _after_gap(connection, level, target_us))
-            connection.execute(add_calls_sql(level, "calls", _INSIDE), [mark.upto_us, target_us])
+            connection.execute(add_calls_sql(level, "calls", _INSIDE), period)
         else:
-            connection.execute(add_finer_sql(level), [mark.upto_us, target_us])
-            if level.name == "hour":
-                connection.execute(add_conversations_sql("calls", _INSIDE), [mark.upto_us, target_us])
+            connection.execute(add_finer_sql(level), period)
+        if level.name == "hour":
+            connection.execute(add_conversations_sql("calls", _INSIDE), period)
         connection.execute(
             "UPDATE rollup_marks SET upto_at = make_timestamp($2) WHERE level = $1", [level.name, target_us]
         )
@@ -278,12 +278,17 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
         raise
 
 
-def _after_gap(connection: Any, level: Level, target_us: int) -> int:
-    """Where the first call from ``target_us`` on is: an idle week takes one step, not hundreds."""
-    following = connection.execute(
-        "SELECT epoch_us(min(started_at)) FROM calls WHERE started_at >= make_timestamp($1)", [target_us]
-    ).fetchone()[0]
-    return target_us if following is None else int(following) // level.width_us * level.width_us
+def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> int:
+    """How far one step goes: an idle month at once, a busy quarter of an hour by itself."""
+    target_us = last_us
+    for length_us in _STEPS_US:
+        target_us = min(
+            last_us, (from_us + max(length_us, level.width_us)) // level.width_us * level.width_us
+        )
+        calls = connection.execute(f"SELECT count(*) FROM calls WHERE {_INSIDE}", [from_us, target_us])  # noqa: S608
+        if calls.fetchone()[0] <= _CALLS_A_STEP:
+            break
+    return target_us
 
 
 def _forget_minutes(connection: Any, marks: dict[str, Mark]) -> bool:

@@ -163,6 +163,12 @@ class Journal:
             self.end(writer)
 
 
+@pytest.fixture(scope="session", name="make_call")
+def make_call_fixture() -> Callable[..., CallRecord]:
+    """The same as ``call``, for fixtures that live longer."""
+    return make_call
+
+
 @pytest.fixture
 def call() -> Callable[..., CallRecord]:
     """Makes calls; see `make_call`."""

@@ -104,7 +104,7 @@ def test_whatever_comes_twice_and_however_it_is_cut_each_call_is_taken_once(data
     while mark.sequence < len(frames):
         # Each read begins somewhere at or before the mark and ends anywhere.
         start = data.draw(st.integers(0, mark.sequence))
-        end = data.draw(st.integers(mark.sequence, len(frames)))
+        end = data.draw(st.integers(mark.sequence + 1, len(frames)))
         batch = taken(frames[start:end], mark, opened)
         booked += [record.call_id for record in batch.records]
         for call_id in batch.settled:

@@ -1,0 +1,311 @@
+"""The collector's HTTP face, in one process."""
+
+import json
+import os
+
+import httpx
+import msgspec
+import pyarrow as pa
+import pytest
+
+from collector.api.app import build_app
+from collector.domain.money import usd
+from collector.ingest.books import Books
+from collector.ingest.follower import Follower
+from collector.ingest.remote import packed
+from collector.ingest.state import Ledger, State
+from collector.journal import encoded
+from collector.settings import Address
+from collector.store.answers import ARROW
+from collector.store.reader import LedgerReader
+from collector.store.sandbox import SandboxLimits
+from collector.store.snapshot import Publisher
+
+HERE = Address("127.0.0.1", 4010)
+LIMITS = SandboxLimits(seconds=5)
+
+
+@pytest.fixture
+def state(tmp_path, database):
+    books = Books(database)
+    ledger = Ledger(
+        books=books,
+        reader=LedgerReader(database),
+        follower=Follower(tmp_path / "journal", books),
+        publisher=Publisher(database, tmp_path / "snapshot.duckdb", 60),
+    )
+    return State(data_dir=tmp_path, ledger=ledger, trouble="")
+
+
+@pytest.fixture
+async def client(state):
+    async with client_of(build_app(state, HERE, None, LIMITS)) as client:
+        yield client
+
+
+def client_of(app, host="127.0.0.1:4010"):
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
+
+
+@pytest.fixture
+def calls(state, journal, call):
+    import time
+
+    now = time.time_ns() // 1000
+    calls = [
+        call(started_at_us=now - n * 1_000_000, cost=10**12 + n, agent=f"agent{n % 2}") for n in range(20)
+    ]
+    journal.write(*calls)
+    state.ledger.follower.catch_up()
+    return calls
+
+
+async def test_the_catalogue_names_every_question_with_its_parameters(client):
+    reply = await client.get("/v1/questions")
+
+    listed = {question["name"]: question for question in reply.json()["questions"]}
+    expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
+    assert set(listed) == expected
+    assert "since" in listed["totals"]["parameters"]
+    assert all(question["help"] for question in listed.values())
+    assert "team" in reply.json()["dimensions"]
+
+
+async def test_every_question_that_is_listed_is_answered(client, calls):
+    listed = (await client.get("/v1/questions")).json()["questions"]
+    needed = {"call_id": calls[0].call_id, "dimension": "agent"}
+    for question in listed:
+        parameters = {name: needed[name] for name in question["parameters"] if name in needed}
+        reply = await client.get(f"/v1/questions/{question['name']}", params=parameters)
+        assert reply.status_code == 200, question["name"]
+        assert reply.json()["rows"], question["name"]
+
+
+async def test_money_in_json_is_an_exact_decimal_as_text(client, calls):
+    (row,) = (await client.get("/v1/questions/totals")).json()["rows"]
+
+    assert row["effective_cost_usd"] == "20.000000000190"
+    assert row["avoided_cost_usd"] == "0.000000000000"
+    assert row["calls"] == 20
+    assert row["first_at"].endswith("Z")
+
+
+async def test_an_answer_is_an_arrow_stream_where_that_is_accepted(client, calls):
+    reply = await client.get("/v1/questions/spend_by", params={"by": "agent"}, headers={"accept": ARROW})
+
+    assert reply.headers["content-type"] == ARROW
+    table = pa.ipc.open_stream(reply.content).read_all()
+    assert sum(table["effective_cost_usd"].to_pylist()) == usd(sum(c.effective_cost_pico for c in calls))
+
+
+async def test_tags_and_lists_are_objects_and_lists_in_json(client, calls):
+    (row,) = (await client.get("/v1/questions/call", params={"call_id": calls[3].call_id})).json()["rows"]
+    assert row["tags"] == {"env": "prod"}
+    assert row["finish_reasons"] == ["stop"]
+    assert row["call_id"] == calls[3].call_id
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "choice"),
+    [
+        ("/v1/questions/nonsense", 404, "totals"),
+        ("/v1/questions/totals?colour=red", 400, "team"),
+        ("/v1/questions/spend_by?by=colour", 400, "agent"),
+        ("/v1/questions/spend_over_time?bucket=week", 400, "day"),
+        ("/v1/questions/values?dimension=colour", 400, "team"),
+    ],
+)
+async def test_what_cannot_be_asked_is_refused_with_what_can(client, path, status, choice):
+    reply = await client.get(path)
+    assert reply.status_code == status
+    assert choice in reply.json()["error"]["choices"]
+    assert reply.json()["error"]["message"]
+
+
+async def test_a_batch_of_another_machine_is_taken_and_a_gap_answered_with_409(client, call):
+    body = packed(encoded([call(), call()]))
+    headers = {"content-encoding": "gzip"}
+
+    for _ in range(2):
+        reply = await client.post("/v1/journal?source=far", content=body, headers=headers)
+        assert (reply.status_code, reply.json()) == (200, {"sequence": 2})
+    reply = await client.post("/v1/journal?source=far", content=packed(encoded([call()], 9)), headers=headers)
+    assert reply.status_code == 409
+    assert reply.json()["expected"] == 3
+    assert (await client.post("/v1/journal", content=body, headers=headers)).status_code == 400
+    large = await client.post("/v1/journal?source=far", content=os.urandom((1 << 20) + 1))
+    assert large.status_code == 413
+
+
+async def test_an_outcome_is_written_down(client, rows):
+    outcome = {"task_id": "t1", "success": True, "value_usd": "12.50", "score": 0.75, "note": "merged"}
+    reply = await client.post("/v1/outcomes", json=outcome)
+
+    assert reply.status_code == 201
+    ((task, success, value, score),) = rows("SELECT task_id, success, value_usd, score FROM outcomes")
+    assert (task, success, score) == ("t1", True, 0.75)
+    assert value == usd(12_500_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"success": True},
+        {"task_id": "t"},
+        {"task_id": "t", "success": "yes"},
+        {"task_id": "t", "success": True, "mood": 1},
+        {"task_id": "t", "success": True, "value_usd": "NaN"},
+        {"task_id": "t", "success": True, "value_usd": "1e9"},
+        {"task_id": "t" * 300, "success": True},
+    ],
+)
+async def test_an_outcome_that_is_none_is_refused(client, rows, body):
+    assert (await client.post("/v1/outcomes", json=body)).status_code == 400
+    assert rows("SELECT count(*) FROM outcomes") == [(0,)]
+
+
+async def test_an_outcome_must_be_sent_as_json_so_that_no_web_form_can(client):
+    reply = await client.post("/v1/outcomes", content=b'{"task_id":"t","success":true}')
+    assert reply.status_code == 415
+
+
+async def test_sql_is_answered_from_the_snapshot(client, state, calls):
+    state.ledger.publisher.publish()
+
+    text = "SELECT agent, sum(effective_cost_usd) AS usd FROM calls GROUP BY 1 ORDER BY 1"
+    plain = await client.post("/v1/sql", content=text)
+    as_json = await client.post("/v1/sql", json={"sql": text})
+    as_arrow = await client.post("/v1/sql", content=text, headers={"accept": ARROW})
+
+    assert plain.json()["rows"] == as_json.json()["rows"]
+    assert plain.json()["rows"][0] == {"agent": "agent0", "usd": "10.000000000090"}
+    assert pa.ipc.open_stream(as_arrow.content).read_all().num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"SELECT * FROM read_text('/etc/passwd')", 400),
+        (b"SELECT 1; SELECT 2", 400),
+        (b"DROP TABLE calls", 400),
+        (b"\xff\xfe", 400),
+        (b"SELECT '" + b"x" * 200_000 + b"'", 413),
+    ],
+)
+async def test_sql_that_is_not_one_select_is_refused(client, state, calls, body, status):
+    state.ledger.publisher.publish()
+    reply = await client.post("/v1/sql", content=body)
+    assert reply.status_code == status
+    assert str(state.data_dir) not in reply.text
+
+
+async def test_sql_sees_nothing_of_the_collectors_environment(client, state, calls, monkeypatch):
+    monkeypatch.setenv("BURSAR_CONTROL_KEY", "canary-key-value")
+    state.ledger.publisher.publish()
+    seen = []
+    run = __import__("asyncio").create_subprocess_exec
+
+    async def spy(*arguments, **options):
+        seen.append(options["env"])
+        return await run(*arguments, **options)
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", spy)
+    reply = await client.post("/v1/sql", content="SELECT 1 AS one")
+
+    assert reply.json()["rows"] == [{"one": 1}]
+    assert "canary-key-value" not in json.dumps(seen)
+
+
+async def test_sql_before_the_first_snapshot_is_asked_to_wait(client):
+    assert (await client.post("/v1/sql", content="SELECT 1")).status_code == 503
+
+
+async def test_while_the_ledger_cannot_be_opened_only_the_probes_answer(client, state):
+    state.ledger, state.trouble = None, "bursar.duckdb is held by process 4711"
+
+    assert (await client.get("/healthz")).status_code == 200
+    ready = await client.get("/readyz")
+    assert ready.status_code == 503
+    assert "4711" in ready.json()["reason"]
+    asked = await client.get("/v1/questions/totals")
+    assert asked.status_code == 503
+    assert "4711" in asked.json()["error"]["message"]
+    assert b"bursar_collector_ready 0.0" in (await client.get("/metrics")).content
+
+
+async def test_health_says_how_far_behind_the_books_are(client, calls):
+    (row,) = (await client.get("/v1/questions/health")).json()["rows"]
+    assert row["calls"] == 20
+    assert row["journal_lag_s"] == 0.0
+    assert row["rebuilds"] == 0
+    assert row["last_commit_at"].endswith("Z")
+    assert row["snapshot_at"] is None
+
+
+async def test_metrics_count_what_came_in_and_what_was_lost(client, state, journal, call):
+    journal.write(call(), source="a")
+    (segment,) = journal.directory.glob("*.seg")
+    segment.write_bytes(segment.read_bytes() + b"torn")
+    state.ledger.follower.catch_up()
+
+    text = (await client.get("/metrics")).text
+    assert 'bursar_collector_rows_total{table="calls"} 1.0' in text
+    assert 'bursar_dropped_total{reason="torn",stage="ingest"} 1.0' in text
+    assert "bursar_journal_lag_seconds 0.0" in text
+
+
+async def test_no_text_of_a_caller_reaches_the_database_as_sql(client, calls):
+    nasty = "x'); DROP TABLE calls; --"
+    for path in ("totals", "calls", "spend_by", "values", "spend_over_time"):
+        parameters = {"agent": nasty, "tag": f"{nasty}={nasty}"}
+        if path == "values":
+            parameters["dimension"] = "agent"
+        reply = await client.get(f"/v1/questions/{path}", params=parameters)
+        assert reply.status_code == 200
+    assert (await client.get("/v1/questions/totals")).json()["rows"][0]["calls"] == 20
+
+
+async def test_json_answers_are_json(client, calls):
+    reply = await client.get("/v1/questions/calls", params={"limit": "1"})
+    msgspec.json.decode(reply.content)
+    assert reply.headers["content-type"] == "application/json"
+
+
+# ---- who may ask --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": "Basic c2VjcmV0"}, 401),
+        ({"authorization": "Bearer the-key"}, 200),
+        ({"authorization": "bearer the-key"}, 200),
+    ],
+)
+async def test_off_loopback_every_question_needs_the_control_key(state, headers, status):
+    app = build_app(state, Address("0.0.0.0", 4010), "the-key", LIMITS)
+    async with client_of(app, "books.internal:4010") as client:
+        assert (await client.get("/v1/questions/totals", headers=headers)).status_code == status
+        assert (await client.get("/metrics", headers=headers)).status_code == status
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/readyz")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "127.0.0.1:4010"}, 200),
+        ({"host": "localhost:4010"}, 200),
+        ({"host": "[::1]:4010"}, 200),
+        ({"host": "evil.example:4010"}, 403),
+        ({"host": "127.0.0.1.evil.example"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://127.0.0.1:8501"}, 200),
+    ],
+)
+async def test_on_loopback_no_web_page_of_another_origin_may_ask(client, headers, status):
+    assert (await client.get("/v1/questions/totals", headers=headers)).status_code == status

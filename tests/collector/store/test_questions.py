@@ -1,0 +1,295 @@
+"""Every question says what a plain sum over the calls says, with and without the rollups."""
+
+from collections import Counter, defaultdict
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+
+from collector.domain.money import usd
+from collector.ingest.books import Books
+from collector.ingest.pairing import Mark
+from collector.journal import encoded, parse_frames
+from collector.store.asking import BadParameter, parse
+from collector.store.duckdb import DatabaseConfig
+from collector.store.opening import open_ledger
+from collector.store.questions import CATALOGUE
+from collector.store.reader import Busy, LedgerReader, TooExpensive
+from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
+
+NOON_US = 1_790_000_000_000_000
+NOW_US = NOON_US + 20 * DAY_US
+
+
+@pytest.fixture
+def now_us():
+    return NOW_US
+
+
+@pytest.fixture(scope="module")
+def ledger(make_call):
+    """600 calls over twenty days."""
+    calls = []
+    for n in range(600):
+        start = NOON_US + (n * 48 * MINUTE_US) + (n * 7919 % 61) * 1_000_003
+        calls.append(
+            make_call(
+                started_at_us=start,
+                cost=10**9 + n * 1_234_567,
+                agent=f"agent{n % 7}",
+                team=f"team{n % 3}",
+                request_model=f"model{n % 4}",
+                user_id=f"user{n % 11}",
+                conversation_id="" if n % 13 == 0 else f"talk{n // 6}",
+                outcome="failed" if n % 17 == 0 else "served",
+                price_grade="prior" if n % 19 == 0 else "listed",
+                usage_grade="estimated" if n % 23 == 0 else "reported",
+                duration_us=1000 + n * n * 37,
+                tags={"env": "prod" if n % 2 else "dev"},
+            )
+        )
+    return calls
+
+
+@pytest.fixture(scope="module", params=["single calls", "sums"])
+def database(request, ledger, tmp_path_factory):
+    """Those calls in a ledger, with and without sums; the last hundred came late."""
+    database = open_ledger(tmp_path_factory.mktemp("ledger"), DatabaseConfig()).database
+    books = Books(database, now_us=lambda: NOW_US)
+
+    def enter(calls, sequence):
+        entry = books.begin()
+        books.take(entry, "s", parse_frames(encoded(calls, sequence + 1))[0], Mark(sequence=sequence))
+        books.enter(entry)
+
+    enter(ledger[:500], 0)
+    if request.param == "sums":
+        while books.advance_rollups():
+            pass
+    enter(ledger[500:], 500)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ask(database):
+    reader = LedgerReader(database)
+
+    def ask(name, **given):
+        values = {key: value if isinstance(value, list) else [value] for key, value in given.items()}
+        return reader.answer(parse(CATALOGUE[name], values, NOW_US)).to_pylist()
+
+    return ask
+
+
+def cost(calls) -> Decimal:
+    return usd(sum(record.effective_cost_pico for record in calls))
+
+
+def test_totals_agree_to_the_last_digit(ask, ledger):
+    (row,) = ask("totals", since="30d")
+
+    assert row["calls"] == row["attempts"] == 600
+    assert row["effective_cost_usd"] == row["list_cost_usd"] == cost(ledger)
+    assert row["avoided_cost_usd"] == 0
+    assert row["input_tokens"] == 600 * 1200
+    assert row["failed_calls"] == sum(record.outcome == "failed" for record in ledger)
+    assert row["unpriced_calls"] == sum(record.price_grade == "prior" for record in ledger)
+    assert row["estimated_calls"] == sum(record.usage_grade == "estimated" for record in ledger)
+    assert row["first_at"] == datetime.fromtimestamp(ledger[0].started_at_us / 1e6, UTC).replace(tzinfo=None)
+
+
+def test_totals_of_any_period_agree_whatever_it_begins_and_ends_in(ask, ledger):
+    for number in range(40):
+        since = NOON_US + number * number * 7_777_777_777 % (20 * DAY_US)
+        until = since + (number * 3 + 1) * 5_555_555_555
+        inside = [record for record in ledger if since <= record.started_at_us < until]
+        (row,) = ask("totals", since=f"{since / 1e6:.6f}", until=f"{until / 1e6:.6f}")
+        assert (row["calls"], row["effective_cost_usd"]) == (len(inside), cost(inside))
+
+
+def test_an_empty_period_costs_exactly_nothing(ask):
+    (row,) = ask("totals", since="2020-01-01", until="2020-01-02")
+    assert (row["calls"], row["effective_cost_usd"], row["first_at"]) == (0, Decimal(0), None)
+    (row,) = ask("totals", since="2026-01-02", until="2026-01-01")
+    assert row["calls"] == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "keep"),
+    [
+        ({"team": "team1"}, lambda r: r.team == "team1"),
+        (
+            {"team": ["team1", "team2"], "agent": "agent3"},
+            lambda r: r.team != "team0" and r.agent == "agent3",
+        ),
+        ({"user_id": "user5"}, lambda r: r.user_id == "user5"),
+        ({"tag": "env=prod"}, lambda r: r.tags["env"] == "prod"),
+        ({"tag": ["env=prod", "env=dev"]}, lambda r: True),
+        ({"agent": "' OR 1=1 --"}, lambda r: False),
+        (
+            {"outcome": "failed", "request_model": "model2"},
+            lambda r: r.outcome == "failed" and r.request_model == "model2",
+        ),
+    ],
+)
+def test_filters_keep_what_they_say(ask, ledger, filters, keep):
+    kept = [record for record in ledger if keep(record)]
+    (row,) = ask("totals", since="30d", **filters)
+    assert (row["calls"], row["effective_cost_usd"]) == (len(kept), cost(kept))
+
+
+@pytest.mark.parametrize("bucket", ["minute", "hour", "day"])
+@pytest.mark.parametrize("by", ["", "agent", "team,user_id"])
+def test_spend_over_time_sums_to_the_total_in_buckets_that_hold_their_calls(ask, ledger, bucket, by):
+    period = {"since": "10d", "until": "3d"} if bucket == "minute" else {"since": "30d"}
+    rows = ask("spend_over_time", bucket=bucket, by=by, **period)
+    (total,) = ask("totals", **period)
+
+    assert sum(row["calls"] for row in rows) == total["calls"] > 0
+    assert sum(row["effective_cost_usd"] for row in rows) == total["effective_cost_usd"]
+    width = {"minute": MINUTE_US, "hour": HOUR_US, "day": DAY_US}[bucket]
+    expected = Counter(
+        (record.started_at_us // width * width, *(getattr(record, name) for name in by.split(",") if name))
+        for record in ledger
+    )
+    for row in rows:
+        start = int(row["bucket"].replace(tzinfo=UTC).timestamp() * 1_000_000)
+        key = (start, *(row[name] for name in by.split(",") if name))
+        assert expected[key] == row["calls"]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata", "America/St_Johns"])
+def test_days_are_those_of_the_zone_asked_for(ask, ledger, zone):
+    rows = ask("spend_over_time", bucket="day", since="30d", tz=zone)
+
+    expected = defaultdict(list)
+    for record in ledger:
+        local = datetime.fromtimestamp(record.started_at_us / 1e6, UTC).astimezone(ZoneInfo(zone))
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        expected[midnight.astimezone(UTC).replace(tzinfo=None)].append(record)
+    assert {row["bucket"]: row["effective_cost_usd"] for row in rows} == {
+        start: cost(calls) for start, calls in expected.items()
+    }
+
+
+@pytest.mark.parametrize("by", ["agent", "request_model", "team,agent", "user_id", "tag:env"])
+def test_spend_by_sums_each_value_and_counts_its_conversations(ask, ledger, by):
+    rows = ask("spend_by", since="30d", by=by)
+
+    def key(record):
+        return tuple(
+            record.tags["env"] if name == "tag:env" else getattr(record, name) for name in by.split(",")
+        )
+
+    groups = defaultdict(list)
+    for record in ledger:
+        groups[key(record)].append(record)
+    names = ["tag" if name == "tag:env" else name for name in by.split(",")]
+    assert len(rows) == len(groups)
+    assert [row["effective_cost_usd"] for row in rows] == sorted(
+        (cost(calls) for calls in groups.values()), reverse=True
+    )
+    for row in rows:
+        calls = groups[tuple(row[name] for name in names)]
+        assert row["calls"] == len(calls)
+        assert row["effective_cost_usd"] == cost(calls)
+        assert row["failed_calls"] == sum(record.outcome == "failed" for record in calls)
+        assert row["conversations"] == len({r.conversation_id for r in calls if r.conversation_id})
+
+
+def test_the_median_and_the_slowest_are_right_within_a_bucket(ask, ledger):
+    (row,) = ask("spend_by", since="30d", by="tenant")
+
+    durations = sorted(record.duration_us / 1000 for record in ledger)
+    for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95)):
+        true = durations[int(share * len(durations))]
+        assert true / 1.42 <= row[name] <= true * 1.42
+
+
+def test_spend_by_gives_no_more_than_the_limit_and_the_dearest_first(ask):
+    rows = ask("spend_by", since="30d", by="agent", limit="2")
+    everything = ask("spend_by", since="30d", by="agent")
+    assert rows == everything[:2]
+
+
+def test_calls_are_listed_newest_first_page_by_page_each_once(ask, ledger):
+    listed, before = [], {}
+    while page := ask("calls", since="30d", limit="77", **before):
+        listed += [row["call_id"] for row in page]
+        before = {"before": page[-1]["call_id"]}
+
+    assert listed == [
+        r.call_id for r in sorted(ledger, key=lambda r: (r.started_at_us, r.call_id), reverse=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("order", "field", "reverse"),
+    [
+        ("oldest", "started_at_us", False),
+        ("dearest", "effective_cost_pico", True),
+        ("slowest", "duration_us", True),
+    ],
+)
+def test_calls_come_in_the_order_asked_for(ask, ledger, order, field, reverse):
+    first = ask("calls", since="30d", order=order, limit="300")
+    second = ask("calls", since="30d", order=order, limit="300", before=first[-1]["call_id"])
+
+    expected = sorted(ledger, key=lambda record: (getattr(record, field), record.call_id), reverse=reverse)
+    assert [row["call_id"] for row in first + second] == [record.call_id for record in expected]
+
+
+def test_a_page_after_a_call_that_is_not_there_is_refused(ask):
+    with pytest.raises(BadParameter, match="no such call"):
+        ask("calls", before="0190c5b6-0000-7000-8000-000000000000")
+
+
+def test_one_call_and_its_attempts_are_found_by_id(ask, ledger):
+    record = ledger[321]
+    (row,) = ask("call", call_id=record.call_id)
+    (attempt,) = ask("attempts", call_id=record.call_id)
+
+    assert row["effective_cost_usd"] == attempt["effective_cost_usd"] == usd(record.effective_cost_pico)
+    assert dict(row["tags"]) == record.tags
+    assert ask("call", call_id="unknown") == []
+
+
+@pytest.mark.parametrize(
+    ("dimension", "value_of"),
+    [
+        ("agent", lambda r: r.agent),
+        ("user_id", lambda r: r.user_id),
+        ("tag", lambda r: f"env={r.tags['env']}"),
+        ("outcome", lambda r: r.outcome),
+    ],
+)
+def test_the_values_of_a_dimension_are_counted(ask, ledger, dimension, value_of):
+    rows = ask("values", dimension=dimension, since="30d")
+    assert {row["value"]: row["calls"] for row in rows} == Counter(map(value_of, ledger))
+
+
+def test_health_counts_what_is_there(ask):
+    (row,) = ask("health")
+    assert (row["calls"], row["attempts"], row["open_calls"], row["lost_frames"]) == (600, 600, 0, 0)
+
+
+def test_money_is_an_exact_decimal_in_arrow(database, ledger, now_us):
+    table = LedgerReader(database).answer(parse(CATALOGUE["totals"], {}, now_us))
+    assert table.schema.field("effective_cost_usd").type == pa.decimal128(38, 12)
+    assert table.schema.field("calls").type == pa.int64()
+
+
+def test_a_question_that_takes_too_long_is_interrupted(database, ledger, now_us):
+    reader = LedgerReader(database, seconds=0.0)
+    with pytest.raises(TooExpensive, match="ran longer"):
+        reader.answer(parse(CATALOGUE["spend_by"], {"by": ["user_id"], "since": ["30d"]}, now_us))
+
+
+def test_a_question_waits_for_its_turn_and_then_gives_up(database, ledger, now_us):
+    reader = LedgerReader(database, at_once=1, wait_s=0.01)
+    reader._places.acquire()
+    with pytest.raises(Busy):
+        reader.answer(parse(CATALOGUE["totals"], {}, now_us))
