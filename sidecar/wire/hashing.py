@@ -25,7 +25,10 @@ def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
     if seed is None:
         seed = crc32(role.encode("utf-8", "replace"))
     if marks:
-        seed = crc32(marks.encode("utf-8", "replace"), seed)
+        try:
+            seed = crc32(marks.encode(), seed)
+        except UnicodeEncodeError:  # A lone surrogate that a forgiving reader let through.
+            seed = crc32(marks.encode("utf-8", "replace"), seed)
     text = text.strip()
     return (previous * _CHAIN + crc32(text, seed) * _WORD + len(text)) & _BITS or 1
 

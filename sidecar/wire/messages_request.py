@@ -5,6 +5,7 @@ import re
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from sidecar.wire.chat_request import note_media
 from sidecar.wire.facts import RequestFacts
@@ -21,18 +22,46 @@ from sidecar.wire.request_fields import (
     read_tools,
     stop_sequences,
 )
-from sidecar.wire.strict import Fields, value
+from sidecar.wire.strict import MAX_DEPTH, Fields, decode_value, is_deep, value
 
 _SESSION: Final = re.compile(r"_session_([0-9a-fA-F-]{8,64})$")
 """Claude Code writes ``user_<hash>_account_<id>_session_<id>`` as its user id."""
 
 
-class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+_Cache = dict[str, str] | None
+
+
+_NO_INPUT: Final = Raw(b"null")
+
+
+class _Inner(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    type: str
+    text: str
+    cache_control: _Cache = None
+
+
+class _Block(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    type: str
+    text: str | None = None
+    id: str = ""
+    name: str = ""
+    input: Raw = _NO_INPUT
+    tool_use_id: str | None = None
+    content: str | list[_Inner] | None = None
+    is_error: bool | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    cache_control: _Cache = None
+
+
+class _Turn(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     role: str
-    content: str
+    content: str | list[_Block]
 
 
-_decode_plain: Final = msgspec.json.Decoder(list[_Plain]).decode
+_decode_turns: Final = msgspec.json.Decoder(list[_Turn]).decode
+_INPUT_DEPTH: Final = MAX_DEPTH - 5
+"""How deep the input of a tool may nest: it stands in a block of the content of one of the messages."""
 
 
 def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
@@ -95,21 +124,79 @@ def _read_owner(fields: Fields, facts: RequestFacts) -> None:
 
 def _read_messages(fields: Fields, facts: RequestFacts) -> None:
     raw = fields.get("messages")
-    rolling = 0
     try:
-        plain = _decode_plain(raw or b"")
-    except (msgspec.DecodeError, RecursionError):
+        turns = _decode_turns(raw or b"")
+        check_number(turns, "messages")
+        _hash_turns(turns, facts)
+    except (msgspec.DecodeError, RecursionError, _Unusual):
+        rolling = 0
         for message in messages_of(raw, "messages"):
             text, marks = read_blocks(message.get("content"), facts)
             rolling = fold(rolling, str(message.get("role") or ""), text, marks)
             facts.message_hashes.append(rolling)
-        return
-    check_number(plain, "messages")
-    for message in plain:
-        text = message.content.encode()
-        facts.text_bytes += len(text)
-        rolling = fold(rolling, message.role, text)
-        facts.message_hashes.append(rolling)
+
+
+class _Unusual(Exception):
+    """These messages are read one member at a time."""
+
+
+def _hash_turns(turns: list[_Turn], facts: RequestFacts) -> None:
+    """As :func:`read_blocks` does, for messages of text, thinking and tools.
+
+    Raises:
+        _Unusual: there is something else in them; ``facts`` are as they were.
+    """
+    rolling = size = 0
+    hashes: list[int] = []
+    for turn in turns:
+        content = turn.content
+        marks = ""
+        if isinstance(content, str):
+            text = content.encode()
+        else:
+            texts: list[str] = []
+            for block in content:
+                kind = block.type
+                if kind == "tool_use":
+                    size += _input_size(block.input)
+                    marks += call_mark(block.id, block.name)
+                elif block.input is not _NO_INPUT:  # Nobody would look how deep it nests.
+                    raise _Unusual
+                elif kind == "text":
+                    texts.append(block.text or "")
+                elif kind == "tool_result":
+                    texts.append(_result_text(block.content))
+                    marks += f"{block.tool_use_id};"
+                elif kind == "thinking":
+                    size += len((block.thinking or "").encode())
+                else:
+                    raise _Unusual
+            text = "".join(texts).encode()
+        size += len(text)
+        rolling = fold(rolling, turn.role, text, marks)
+        hashes.append(rolling)
+    facts.text_bytes += size
+    facts.message_hashes = hashes
+
+
+def _result_text(content: str | list[_Inner] | None) -> str:
+    if isinstance(content, str):
+        return content
+    texts: list[str] = []
+    for inner in content or ():
+        if inner.type != "text":
+            raise _Unusual
+        texts.append(inner.text)
+    return "".join(texts)
+
+
+def _input_size(given: Raw) -> int:
+    """Bytes of a tool's input, written without spaces."""
+    members = decode_value(given)
+    size = len(msgspec.json.encode(members))
+    if size >= 2 * _INPUT_DEPTH and is_deep(members, _INPUT_DEPTH):
+        raise _Unusual
+    return size
 
 
 def read_blocks(content: object, facts: RequestFacts) -> tuple[bytes, str]:

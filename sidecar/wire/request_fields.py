@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from msgspec import Raw
 
 from sidecar.wire.facts import InvalidRequest, RequestFacts
@@ -16,6 +17,8 @@ _MAX_METADATA_KEY: Final = 64
 _MAX_METADATA_VALUE: Final = 512
 _SMALL: Final = 2 * (MAX_DEPTH - 1)
 """Nothing shorter than this many bytes can nest too deeply."""
+
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 _ROUTING_FIELDS: Final = frozenset(
     {
@@ -74,7 +77,10 @@ def read_model(fields: Fields) -> str:
         raise InvalidRequest("model is missing: name the model to call.", "model")
     if memoryview(raw).nbytes > 6 * MAX_MODEL_CHARS + 2:
         raise InvalidRequest(f"model must be at most {MAX_MODEL_CHARS} characters.", "model")
-    model = checked(raw, "model")
+    try:
+        model: Any = _decode_text(raw)
+    except msgspec.DecodeError:
+        model = checked(raw, "model")
     if not isinstance(model, str) or not model.strip():
         raise InvalidRequest("model must be a non-empty string.", "model")
     if len(model) > MAX_MODEL_CHARS:

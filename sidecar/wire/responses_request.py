@@ -5,7 +5,9 @@ hashed; reasoning and the traces of server-side tools are not, because agents ma
 or may not send them back.
 """
 
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from sidecar.wire.chat_request import read_content
 from sidecar.wire.facts import InvalidRequest, RequestFacts
@@ -24,6 +26,33 @@ from sidecar.wire.strict import Fields, value
 CALLS = ("function_call", "custom_tool_call")
 """Items by which the model asks the agent to run a tool."""
 CALL_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+
+
+_Empty = list[None] | None
+
+
+class _Part(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    text: str
+    type: str = ""
+    annotations: _Empty = None
+    logprobs: _Empty = None
+
+
+class _Item(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    type: str | None = None
+    role: str | msgspec.UnsetType = msgspec.UNSET
+    content: str | list[_Part] | None = None
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+    output: str | list[_Part] | None = None
+    summary: list[_Part] | None = None
+    id: str | None = None
+    status: str | None = None
+    encrypted_content: str | None = None
+
+
+_decode_items: Final = msgspec.json.Decoder(str | list[_Item]).decode
 
 
 def read_responses_request(fields: Fields, body: bytes) -> RequestFacts:
@@ -62,11 +91,49 @@ def read_responses_request(fields: Fields, body: bytes) -> RequestFacts:
 
 
 def _read_input(fields: Fields, facts: RequestFacts) -> None:
-    given = value(fields, "input")
-    if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if given is None:
+    raw = fields.get("input")
+    if raw is None:
         return  # A stored prompt, or a previous response, may say it all.
+    try:
+        items = _decode_items(raw)
+    except (msgspec.DecodeError, RecursionError):
+        _read_any_input(value(fields, "input"), facts)
+        return
+    if isinstance(items, str):
+        items = [_Item(role="user", content=items)]
+    check_number(items, "input")
+    rolling = size = 0
+    hashes = facts.message_hashes
+    for item in items:
+        kind = item.type
+        if kind == "function_call":
+            size += len(item.name) + len(item.arguments.encode())
+            role, text, mark = "call", b"", call_mark(item.call_id, item.name)
+        elif kind == "function_call_output":
+            role, text, mark = "output", _text_of(item.output), item.call_id
+        elif (kind is None or kind == "message") and isinstance(item.role, str):
+            role, text, mark = item.role, _text_of(item.content), ""
+        elif kind == CALLS[1] or kind == CALL_OUTPUTS[1]:  # Rare, and shaped differently.
+            hashes.clear()
+            _read_any_input(value(fields, "input"), facts)
+            return
+        else:
+            continue
+        size += len(text)
+        rolling = fold(rolling, role, text, mark)
+        hashes.append(rolling)
+    facts.text_bytes += size
+
+
+def _text_of(content: str | list[_Part] | None) -> bytes:
+    if isinstance(content, str):
+        return content.encode()
+    return "".join([part.text for part in content]).encode() if content else b""
+
+
+def _read_any_input(given: Any, facts: RequestFacts) -> None:
+    if given is None:
+        return
     if not isinstance(given, list):
         raise InvalidRequest("input must be a string or a list of items.", "input")
     check_number(given, "input")

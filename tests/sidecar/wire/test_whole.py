@@ -108,7 +108,7 @@ REPLIES = {
     "anthropic.messages": MESSAGE,
 }
 
-ANYTHING = st.sampled_from(
+ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, 0, 1, -1, 7, 2.5, 3.0, 10**9, 1 << 70, "", "x", "é" * 300, [], {}, [{}], [None],
         {"message": "no"}, [{"type": "text", "text": "more"}], {"total_cost": 0.5}, "gemini-2.5-flash",
