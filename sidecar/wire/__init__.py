@@ -5,10 +5,14 @@ requests         a request on one of our own routes: strict
 raw              a request on pass-through: best effort
 paths            which paths can spend, in which dialect, on which model
 rewrite          the two changes we make to a body
-meter            a reply as it passes: the same bytes out, facts beside them
+meter            one reply: the same bytes out, facts beside them
+  whole          a JSON reply of an API we know, read once by type when it has ended
+  passing        every other reply, read as it passes
 dialects         the map: who reads which reply
   openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama
-usage            providers' usage blocks, as tables
+usage            providers' usage blocks
+  usage_shapes   where each family keeps its counts, as tables
+  plain_usage    the few shapes that most replies have, by type
 errors           providers' errors, sorted into classes
 refusals         our own errors in the agent's dialect
 terminal         the valid end of a stream that we cut

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from collector.domain.usage import Usage
-from sidecar.wire.usage import MOST_TOKENS
+from sidecar.wire.usage_shapes import MOST_TOKENS
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
