@@ -53,6 +53,9 @@ async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace
     # What was made at start lives as long as we do; a collection need not look at it again.
     gc.collect()
     gc.freeze()
+    # Nearly all that a call makes is freed by its last reference; looking for cycles as often as Python does
+    # by default costs a tenth of our time.
+    gc.set_threshold(50_000, 20, 50)
     log.info("listening", address=str(config.listen), host=str(config.control.listen))
     following = asyncio.create_task(follow(sidecar, arguments.config))
     await stop.wait()

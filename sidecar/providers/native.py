@@ -56,6 +56,9 @@ NOT_RETURNED = frozenset(
 )
 """What would let a provider reach around us, or says whose account it is."""
 
+_SENDABLE: set[bytes] = set()
+"""Values that were found fit to be sent; never a credential."""
+
 _KEY_HEADER = {"anthropic": b"x-api-key", "azure": b"api-key", "google": b"x-goog-api-key"}
 
 
@@ -125,11 +128,8 @@ class Upstream:
                 or name.startswith(FORWARDED_PREFIX)
                 or (passes_key and (name in CREDENTIAL_HEADERS or name in OWN_ACCOUNT))
             ):
-                if not _PLAIN_VALUE.fullmatch(value) or (b"%" in value and _ENCODED_CONTROL.search(value)):
-                    shown = name.decode("latin-1")
-                    raise InvalidCall(
-                        f"header {shown} holds characters that cannot be sent", code="invalid_header"
-                    )
+                if value not in _SENDABLE:
+                    check_sendable(name, value)
                 headers.append((name, value))
         if self._key is not None:
             header = _KEY_HEADER.get(self.kind, b"authorization")
@@ -152,6 +152,19 @@ class Upstream:
         """Close all connections."""
         for replica in self.replicas:
             await replica.pool.close()
+
+
+def check_sendable(name: bytes, value: bytes) -> None:
+    """Let a header value pass, and remember it: the same few come with every call.
+
+    Raises:
+        InvalidCall: it holds something that is no header value.
+    """
+    if not _PLAIN_VALUE.fullmatch(value) or _ENCODED_CONTROL.search(value):
+        shown = name.decode("latin-1")
+        raise InvalidCall(f"header {shown} holds characters that cannot be sent", code="invalid_header")
+    if len(_SENDABLE) < 1000 and name not in CREDENTIAL_HEADERS:
+        _SENDABLE.add(value)
 
 
 def returned_headers(headers: HeaderList) -> HeaderList:
