@@ -155,7 +155,7 @@ class UpstreamPool:
                 return await waiter
             except UpstreamError:
                 self._pass_turn_on()
-                if fresh or not connection.stale:
+                if not connection.stale:
                     raise
                 fresh = True
             except asyncio.CancelledError:

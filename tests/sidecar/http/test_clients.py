@@ -209,7 +209,7 @@ async def test_a_stream_that_ignores_the_pause_is_cut_at_the_bound(serve) -> Non
 
 
 async def test_a_slow_reader_that_makes_progress_is_not_cut(serve) -> None:
-    body = b"x" * 12_000_000
+    body = b"x" * 24_000_000
 
     async def handler(request: Request, responder: Responder) -> None:
         responder.send(200, [], body)
@@ -222,11 +222,11 @@ async def test_a_slow_reader_that_makes_progress_is_not_cut(serve) -> None:
     started = time.monotonic()
     while taken < len(body):
         async with asyncio.timeout(2):
-            data = await loop.sock_recv(sock, 400_000)
+            data = await loop.sock_recv(sock, 300_000)
         assert data, f"cut off after {taken} bytes"
         taken += len(data)
         await asyncio.sleep(0.02)
-    assert time.monotonic() - started > 0.6  # twice the deadline
+    assert time.monotonic() - started > 1.2  # four times the deadline
     sock.close()
 
 

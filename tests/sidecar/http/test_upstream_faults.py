@@ -251,14 +251,17 @@ async def test_a_stream_without_end_is_cut_at_the_total_deadline_though_it_keeps
     ).kind == "timeout_total"
 
 
-async def test_an_early_refusal_of_a_large_upload_is_passed_on(upstream, pool_to) -> None:
+async def test_an_early_refusal_of_a_large_upload_is_passed_on_and_its_connection_not_used_again(
+    upstream, pool_to
+) -> None:
     async def script(up, reader, writer) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
-        await up.wait_for_end(reader)
+        await asyncio.Event().wait()  # the rest of the upload stays on the wire
 
     up = await upstream(script)
     pool = pool_to(up)
-    reply = await pool.request(b"POST", b"/", [], b"x" * 20_000_000)
-    assert (reply.status, await reply.read(10)) == (413, b"big")
-    assert pool.inflight == 0
+    for connections in (1, 2):
+        reply = await pool.request(b"POST", b"/", [], b"x" * 20_000_000)
+        assert (reply.status, await reply.read(10)) == (413, b"big")
+        assert (pool.inflight, up.connections) == (0, connections)
