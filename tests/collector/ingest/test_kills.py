@@ -132,7 +132,8 @@ def test_any_order_of_writing_reading_and_dying_gives_each_call_once(
     count = ask("SELECT count(*) FROM calls")
     money = ask("SELECT coalesce(sum(effective_cost_usd), 0)::DECIMAL(38,12) FROM attempts")
     summed = ask(
-        "SELECT coalesce(sum(calls), 0), coalesce(sum(effective_cost_usd), 0)::DECIMAL(38,12) FROM calls_by_day"
+        "SELECT coalesce(sum(calls), 0), coalesce(sum(effective_cost_usd), 0)::DECIMAL(38,12) "
+        "FROM calls_by_day"
     )
     open_calls = ask("SELECT count(*) FROM pending")
     database.close()
