@@ -19,7 +19,6 @@ from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
 from collector.logs import get
 from collector.pricing.book import PriceBook
-from collector.pricing.refresh import fetch, load_overlay
 from sidecar.books import Books
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
@@ -208,6 +207,8 @@ class Sidecar:
 
     async def _refresh_prices(self, source: str) -> None:
         """Price new calls by what ``source`` says now; old records keep the price they were made with."""
+        from collector.pricing.refresh import fetch, load_overlay
+
         base = load_prices(self.config)
         today = datetime.now(UTC).date()
         try:

@@ -29,8 +29,11 @@ class Command(Protocol):
         """Do it; returns the exit code."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line."""
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; with ``only``, the arguments of that one command and no other's.
+
+    Commands import what they need: a sidecar that is starting has no use for the demo's libraries.
+    """
     from sidecar import __version__
 
     about = "The treasurer that runs beside any agent service."
@@ -42,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--config", type=Path, metavar="FILE", help="bursar.yaml (default: the one here)"
         )
-        module(name).add_arguments(command)
+        if only in (None, name):
+            module(name).add_arguments(command)
     return top
 
 
@@ -56,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from collector.settings import InvalidSettings
 
     words = list(sys.argv[1:] if argv is None else argv)
-    arguments = parser().parse_args(words)
+    arguments = parser(next((word for word in words if word in COMMANDS), "")).parse_args(words)
     try:
         return module(arguments.command).run(arguments)
     except InvalidSettings as error:
