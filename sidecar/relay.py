@@ -14,12 +14,16 @@ from sidecar.wire import Meter
 
 CAPTURED_REPLY_LIMIT: Final = 1 << 20
 
+HELD_OPEN_S: Final = 5.0
+"""How long an upstream may hold its connection open after the final event of its reply."""
+
 
 class Relay:
     """One reply's body. First :meth:`whole`, if it may be small; else :meth:`run`."""
 
     __slots__ = (
         "_captured",
+        "_closing",
         "_complete",
         "_finished",
         "_held",
@@ -45,6 +49,7 @@ class Relay:
         self._held: list[bytes] = []
         self._limit = 0
         self._complete = False
+        self._closing = False
         self._streaming = False
         self._on_end: Callable[[], None] | None = None
         self.first_ns = 0
@@ -115,8 +120,12 @@ class Relay:
         if self._streaming:
             if done:
                 self._end(out + self._meter.finish(), error)
-            elif out:
-                self._responder.write(out)
+            else:
+                if out:
+                    self._responder.write(out)
+                if self._meter.ended and not self._closing:
+                    self._closing = True
+                    self._upstream.expect_end(HELD_OPEN_S)
             return
         self._held.append(out)
         if done:

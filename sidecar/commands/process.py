@@ -12,11 +12,18 @@ from sidecar.config import BursarConfig, load_config
 
 PR_SET_PDEATHSIG = 1
 
+FILES = 65_536
+"""Open files wanted: a stream takes two sockets, and the usual limit is 1,024."""
+
 
 def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
     """Set up logs, keep secrets out of core dumps, and go when the supervisor is gone."""
     configure(component, secrets=config.secrets)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     if supervised and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     for what in unenforced(config):

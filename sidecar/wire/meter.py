@@ -39,6 +39,10 @@ class Meter(Protocol):
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""
 
+    @property
+    def ended(self) -> bool:
+        """The reply is complete in its own terms: its terminal event has passed."""
+
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
 

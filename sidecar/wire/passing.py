@@ -75,6 +75,11 @@ class PassingMeter:
         self._misses = 0
 
     @property
+    def ended(self) -> bool:
+        """The reply is complete in its own terms: its terminal event has passed."""
+        return self.reading.complete
+
+    @property
     def first_content_seen(self) -> bool:
         """The model's first words (or arguments, or thoughts) have passed."""
         return self.reading.text_bytes > 0

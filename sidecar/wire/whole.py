@@ -40,6 +40,11 @@ class WholeMeter:
         self._passing: PassingMeter | None = None
 
     @property
+    def ended(self) -> bool:
+        """The reply is complete in its own terms; a body that is no stream says so by its length alone."""
+        return False
+
+    @property
     def first_content_seen(self) -> bool:
         """The model's first words (or arguments, or thoughts) have passed, and been read."""
         return self.output_text_bytes > 0

@@ -137,6 +137,23 @@ def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
     assert 30 <= row["output_tokens"] <= 100
 
 
+def test_an_upstream_that_holds_on_after_the_final_event_does_not_hold_the_agent(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(
+        headers=SSE, pieces=[event("a"), b"data: [DONE]\n\n"], chunked=True, hold=True
+    )
+    stack = stack_for(upstream)
+
+    began = time.monotonic()
+    _, _, body = post(stack, {**ASK, "stream": True})
+
+    assert body == event("a") + b"data: [DONE]\n\n"
+    assert 3 < time.monotonic() - began < 20
+    (row,) = stack.calls(1)
+    assert row["outcome"] == "served"
+
+
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_reply_that_breaks_off_is_seen_as_broken_and_booked_as_failed(
     upstream: ScriptedUpstream, stack_for: StackMaker, chunked: bool
