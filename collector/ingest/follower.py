@@ -21,7 +21,7 @@ _LEAST_READ = 64 << 10
 class FollowerConfig:
     """How much is read at once, and how long an open call may take."""
 
-    step_bytes: int = 4 << 20
+    step_bytes: int = 2 << 20
     """Frames taken into one transaction."""
     longest_call_s: float = 2100.0
     """An intent older than this has no record coming: the longest call a sidecar allows, and a grace."""

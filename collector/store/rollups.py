@@ -211,8 +211,8 @@ def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -
 
 _INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
 
-_LAG_US = 2 * MINUTE_US
-"""Minutes are summed this long after their start: most calls have ended by then, and none is late."""
+_LAG_US = 10 * MINUTE_US
+"""Minutes are summed this long after their start: by then most calls have ended, and few come late."""
 _STEPS_US = (30 * DAY_US, 2 * DAY_US, 3 * HOUR_US, 15 * MINUTE_US, MINUTE_US)
 _CALLS_A_STEP = 500_000
 _MINUTES_KEPT_US = 3 * DAY_US

@@ -174,6 +174,17 @@ def test_a_damaged_snapshot_is_not_used(tmp_path, journal_at, call):
     assert site.restart()[0] == EXACT
 
 
+def test_a_database_with_blocks_of_another_size_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    monkeypatch.setattr("collector.store.duckdb._NEW_LAYOUT", ", BLOCK_SIZE 16384")
+    open_ledger(tmp_path, CONFIG).database.close()
+    monkeypatch.undo()
+
+    opened = open_ledger(tmp_path, CONFIG)
+
+    opened.database.close()
+    assert opened.set_aside == []
+
+
 def test_the_quarantine_does_not_grow_for_ever(site):
     for _ in range(8):
         site.live.write_bytes(b"no database")
