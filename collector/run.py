@@ -159,7 +159,7 @@ async def _answer(app: "ASGIApp", listener: socket.socket, stop: threading.Event
         # uvicorn takes the signals while it serves and hands them back, to our handler, at its end.
         if stop.is_set():
             server.should_exit = True
-        await asyncio.wait([serving], timeout=0.1)
+        await asyncio.wait([serving], timeout=0.5)
     await serving
 
 

@@ -18,6 +18,7 @@ from collector.store.opening import open_ledger
 from collector.store.questions import CATALOGUE
 from collector.store.reader import Busy, LedgerReader, TooExpensive
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
+from collector.store.statements import Statement
 
 NOON_US = 1_790_000_000_000_000
 NOW_US = NOON_US + 20 * DAY_US
@@ -282,10 +283,15 @@ def test_money_is_an_exact_decimal_in_arrow(database, ledger, now_us):
     assert table.schema.field("calls").type == pa.int64()
 
 
-def test_a_question_that_takes_too_long_is_interrupted(database, ledger, now_us):
-    reader = LedgerReader(database, seconds=0.0)
+def test_a_question_that_takes_too_long_is_interrupted(database, monkeypatch):
+    endless = Statement("SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b", {})
+    monkeypatch.setattr("collector.store.reader.statement", lambda asked, marks: endless)
+    reader = LedgerReader(database, seconds=0.2)
     with pytest.raises(TooExpensive, match="ran longer"):
-        reader.answer(parse(CATALOGUE["spend_by"], {"by": ["user_id"], "since": ["30d"]}, now_us))
+        reader.answer(parse(CATALOGUE["totals"], {}, NOW_US))
+
+    monkeypatch.undo()
+    assert reader.answer(parse(CATALOGUE["totals"], {}, NOW_US)).num_rows == 1
 
 
 def test_a_question_waits_for_its_turn_and_then_gives_up(database, ledger, now_us):
