@@ -304,7 +304,8 @@ class PassingMeter:
         self._ready = splitter.idle and not self._held and not splitter.after_cr
         if not gaps:
             return out
-        self._skip_lf = splitter.after_cr and gaps[-1][1] == whole
+        # With bytes held, the CR ends a line of theirs, not the withheld event.
+        self._skip_lf = splitter.after_cr and gaps[-1][1] == whole and not self._held
         return _without(out, gaps)
 
     def _read_events(self, data: bytes) -> None:

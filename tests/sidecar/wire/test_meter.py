@@ -88,6 +88,15 @@ def test_any_split_of_a_stream_gives_the_same_bytes_and_facts(data: st.DataObjec
     assert facts.chunks == len(texts) + (1 if withhold else 2)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_cut_inside_a_line_end_costs_no_byte_beside_the_withheld_chunk(end: bytes) -> None:
+    events = [event.replace(b"\n", end) for event in (stream_of("a", "b"), USAGE_CHUNK, DONE)]
+    whole = b"".join(events)
+    for cut in range(len(whole)):
+        forwarded, _ = run(new_meter(withhold=True), [whole[:cut], whole[cut:]])
+        assert forwarded == events[0] + events[2], cut
+
+
 def test_the_usage_chunk_that_we_asked_for_is_withheld_and_nothing_else() -> None:
     data = stream_of("a", "b") + USAGE_CHUNK + DONE
     for pieces in ([data], bytewise(data), [data[:-40], data[-40:]]):
