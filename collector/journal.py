@@ -162,7 +162,7 @@ def read_frames(path: Path, offset: int = 0, max_bytes: int = 4 << 20) -> tuple[
             if len(data) < whole <= _FRAME.size + MAX_FRAME_BYTES:
                 data += file.read(whole - len(data))
     frames, used, end = parse_frames(data, offset)
-    if end is ReadEnd.TORN and len(data) >= max_bytes and used:
+    if end is not ReadEnd.CORRUPT and len(data) >= max_bytes and used:
         end = ReadEnd.MORE
     return frames, end
 
@@ -307,7 +307,8 @@ class JournalWriter:
         """Held while the segment changes or the ring is emptied; never while syncing."""
         directory.mkdir(parents=True, exist_ok=True)
         self._lock_fd = os.open(lock_path(directory, source), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The name is ours alone; only a reader that asks whether we live holds it, for a moment.
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         self._measure()
         self._open_segment()
         self._closing = threading.Event()

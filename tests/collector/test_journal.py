@@ -150,9 +150,10 @@ def test_a_frame_larger_than_the_read_budget_is_read_all_the_same(tmp_path: Path
     writer.record(record(outcome_reason="x" * 5000))
     writer.close()
 
-    frames, _ = read_frames(segments(tmp_path)[0].path, max_bytes=100)
+    frames, end = read_frames(segments(tmp_path)[0].path, max_bytes=100)
 
-    assert len(frames) == 1
+    assert (len(frames), end) == (1, ReadEnd.MORE)
+    assert read_frames(segments(tmp_path)[0].path, frames[-1].end) == ([], ReadEnd.END)
 
 
 FRAMES = encoded([intent(), record(), intent("two"), record("two"), record("three")])
