@@ -145,6 +145,8 @@ class Sidecar:
             responder.abort()
         finally:
             self._running.discard(call)
+            if not call.recorded:
+                plane.record.broken(call)
 
     async def drain(self) -> None:
         """Take no more calls, let the running ones end or cut them, and close the books."""

@@ -148,6 +148,11 @@ class Books:
             return
         call.recorded = True
         self.running -= 1
+        for attempt in call.attempts:
+            if not attempt.ended_ns:
+                # Something failed on the way back that nobody foresaw: what may have been spent is charged.
+                attempt.ended_ns = time.monotonic_ns()
+                self.settle(call, attempt, sent=attempt.sent_ns > 0)
         if call.metered:
             record = record_of(call, status, response_bytes, time.monotonic_ns(), self._capture_bytes)
             self.journal.record(record)

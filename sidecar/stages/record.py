@@ -38,8 +38,7 @@ class Record:
             self._books.close(call, CLIENT_LEFT, 0)
             raise
         except BaseException:
-            call.outcome, call.error_type = Outcome.FAILED, "internal"
-            self._books.close(call, 500, 0)
+            self.broken(call)
             raise
         reply.headers += own_headers(call)
         if reply.stream is None:
@@ -48,6 +47,11 @@ class Record:
                 cost = sum(attempt.cost_pico for attempt in call.attempts)
                 reply.headers.append((b"x-bursar-cost-usd", usd_text(cost).encode()))
         return reply
+
+    def broken(self, call: Call) -> None:
+        """The reply of ``call`` failed on our side, in a way that nothing else took care of."""
+        call.outcome, call.error_type = Outcome.FAILED, "internal"
+        self._books.close(call, 500, call.responder.bytes_written)
 
     def closed(self, call: Call, status: int) -> None:
         """The stream of ``call`` is about to end."""

@@ -1,0 +1,38 @@
+"""Every call ends in one record that charges what may have been spent, also when we fail ourselves."""
+
+from pathlib import Path
+
+from collector.export.prometheus import CallMetrics
+from collector.journal import FrameKind, JournalWriter, decode_record, read_frames, segments
+from collector.pricing.book import PriceBook
+from sidecar.books import Books
+from sidecar.call import Attempt, Call
+from sidecar.http import Request
+from sidecar.routes import route_of
+from sidecar.wire import read_request
+
+BODY = b'{"model": "gpt-4o-mini", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}'
+
+
+def test_an_attempt_that_nobody_settled_is_charged_at_its_hold_and_recorded_once(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    request = Request("POST", "/v1/chat/completions", "", [])
+    request.body, request.client_address, request.received_ns = BODY, "127.0.0.1", 1
+    call = Call(request, None, route_of(request.path, frozenset()))  # type: ignore[arg-type]
+    call.facts = read_request(call.api, BODY)
+    quote = books.prices.quote("openai", "gpt-4o-mini", call.started_at_us)
+    attempt = Attempt("openai", "h:1", "openai", "gpt-4o-mini", quote)
+    call.attempts.append(attempt)
+    books.open(call, attempt)
+    attempt.note_sent()
+
+    books.close(call, 500, 0)
+    books.close(call, 500, 0)
+    journal.close()
+
+    frames, _ = read_frames(segments(tmp_path)[0].path)
+    assert [frame.kind for frame in frames] == [FrameKind.INTENT, FrameKind.RECORD]
+    record = decode_record(frames[1].payload)
+    assert (record.usage_grade, record.output_tokens) == ("assumed", 100)
+    assert record.effective_cost_pico >= 100 * 600_000  # 0.60 USD per million output tokens
