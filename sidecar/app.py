@@ -12,7 +12,6 @@ import uuid
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
@@ -130,15 +129,14 @@ class Sidecar:
         call = Call(request, responder, route)
         task = asyncio.current_task()
         assert task is not None
-        responder.on_disconnect(partial(cancel, task))
+        responder.on_disconnect(task.cancel)
         self._running.add(call)
         try:
             reply = await plane.answer(call)
             if reply.stream is None:
                 responder.send(reply.status, reply.headers, reply.body)
             else:
-                status = reply.status
-                await reply.stream.run(lambda: plane.record.closed(call, status))
+                await reply.stream.run(partial(plane.record.closed, call, reply.status))
         except asyncio.CancelledError:
             if not call.recorded:
                 raise
@@ -224,11 +222,6 @@ class Sidecar:
 
 
 # ---- from configuration to parts ------------------------------------------------------------
-
-
-def cancel(task: asyncio.Task[Any]) -> None:
-    """End what a task does for a client that is gone."""
-    task.cancel()
 
 
 def source_name(worker: int) -> str:

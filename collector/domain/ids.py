@@ -11,7 +11,7 @@ _RANDOM_BITS = ((1 << 12) - 1) << 64 | ((1 << 62) - 1)
 def uuid7(unix_ms: int, random_bits: int) -> str:
     """A UUIDv7 (RFC 9562) from a time in milliseconds and 76 or more random bits."""
     value = (unix_ms & 0xFFFFFFFFFFFF) << 80 | _VERSION_AND_VARIANT | (random_bits & _RANDOM_BITS)
-    digits = f"{value:032x}"
+    digits = value.to_bytes(16).hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

@@ -36,6 +36,8 @@ _MOST_ADDRESSES = 64
 _MOST_ERRORS = 32
 _MOST_PROVIDERS = 32
 _MOST_APIS = 16
+_BATCH = 64
+"""Observed calls that may wait to be added: about a millisecond's work."""
 
 _UNWORKING = (Outcome.REFUSED, Outcome.FAILED)
 
@@ -101,11 +103,24 @@ class CallMetrics:
         self._cache = {str(result): 0 for result in CacheResult}
         self._unpriced: dict[Key, int] = {}
         self._values = SetValues()
+        self._waiting: list[CallRecord] = []
 
     # Observing
 
     def observe(self, record: CallRecord) -> None:
-        """Add one ended call."""
+        """Add one ended call, soon: a batch at a time costs half of what one by one does."""
+        waiting = self._waiting
+        waiting.append(record)
+        if len(waiting) >= _BATCH:
+            self._take_in()
+
+    def _take_in(self) -> None:
+        """Add what was observed since the last time."""
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self._count(record)
+
+    def _count(self, record: CallRecord) -> None:
         (
             duration_us, first_chunk_us, overhead_us,
             upstream, model, api, outcome, team, agent, cache, price_grade,
@@ -284,6 +299,7 @@ class CallMetrics:
 
     def state(self) -> State:
         """All figures as plain data; ``msgspec`` carries it as it is."""
+        self._take_in()
         return State(
             calls=_rows(self._calls),
             timings=_rows(self._timings),
@@ -300,6 +316,7 @@ class CallMetrics:
         Raises:
             ValueError: the figures are of another version of the program.
         """
+        self._take_in()
         for labels, figures in state.timings:
             self._timings_for(tuple(labels)).absorb(figures)
         for labels, figures in state.calls:
@@ -328,6 +345,7 @@ class CallMetrics:
 
     def chunks(self) -> Iterator[str]:
         """The same text in pieces of one family each, for a loop that has other work in between."""
+        self._take_in()
         yield from call_families(list(self._calls.values()))
         yield from timing_families(list(self._timings.values()))
         yield header("bursar_cache_requests_total", "counter", "Calls by what our cache had to say.")

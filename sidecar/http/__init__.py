@@ -12,7 +12,7 @@ Both sides are strict: what two readers of HTTP could read in two ways is refuse
 """
 
 from sidecar.http.exchange import ErrorBody, Handler, Request, Responder
-from sidecar.http.fields import HeaderList
+from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.head import end_to_end
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
@@ -34,5 +34,6 @@ __all__ = [
     "UpstreamPool",
     "UpstreamReply",
     "end_to_end",
+    "field_lines",
     "upstream_tls",
 ]

@@ -16,7 +16,7 @@ from typing import cast
 
 from sidecar.http.chunked import ChunkedDecoder, ChunkError
 from sidecar.http.exchange import Request, Responder, head_bytes
-from sidecar.http.head import HeadError, check_beginning, read_request_head, requested_path
+from sidecar.http.head import HeadError, LastHead, check_beginning, requested_path
 from sidecar.http.service import Service, extra_fields, start_task
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class ServerConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one client; see the module for its states."""
 
     __slots__ = (
-        "_address", "_body", "_decoder", "_drained", "_held", "_missing", "_reading",
+        "_address", "_body", "_decoder", "_drained", "_held", "_last_head", "_missing", "_reading",
         "_request", "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state",
         "_task", "_transport",
     )  # fmt: skip
@@ -43,6 +43,7 @@ class ServerConnection(asyncio.Protocol):
         self._started = True  # whether a head is awaited: its first byte came, or the connection is new
         self._held = b""  # read, not yet used
         self._scanned = 0  # of those, looked through for the end of a head
+        self._last_head = LastHead()
         self._reading = True
         self._request: Request | None = None  # its body is being read
         self._body = bytearray()
@@ -158,7 +159,7 @@ class ServerConnection(asyncio.Protocol):
             self._refuse(431, f"the head is longer than {limits.head_bytes} bytes", data)
             return
         try:
-            request = read_request_head(data[: end - 4], limits.head_fields)
+            request = self._last_head.read(data[: end - 4], limits.head_fields)
         except HeadError as error:
             self._refuse(error.status, error.message, data)
             return

@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from sidecar.http.fields import HeaderList, field_lines
 
@@ -26,6 +27,8 @@ class Request:
     """Whether the client would send more requests on this connection."""
     expects_continue: bool = False
     """Whether the client waits for our word before it sends the body."""
+    fields: dict[bytes, bytes] | None = None
+    """``headers`` by name, where no name comes twice."""
 
     def __init__(self, method: str, path: str, query: str, headers: HeaderList) -> None:
         self.method = method
@@ -34,9 +37,13 @@ class Request:
         self.query = query
         """Without the ``?``, as sent."""
         self.headers = headers
+        self.derived: dict[object, Any] = {}
+        """What others worked out from the head alone; requests with the same head share it."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field ``name`` (lower case)."""
+        if self.fields is not None:
+            return self.fields.get(name)
         for field, value in self.headers:
             if field == name:
                 return value
@@ -86,7 +93,7 @@ class Responder:
     _length: int | None = None
     _chunked = False
     _paused = False
-    _disconnect: Callable[[], None] | None = None
+    _disconnect: Callable[[], object] | None = None
     _pause: Callable[[], None] | None = None
     _resume: Callable[[], None] | None = None
 
@@ -254,7 +261,7 @@ class Responder:
             )
         transport.abort()
 
-    def on_disconnect(self, callback: Callable[[], None]) -> None:
+    def on_disconnect(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` once if the client goes away before the reply is finished; at once if it has."""
         if self._transport is None:
             callback()

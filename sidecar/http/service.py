@@ -69,10 +69,11 @@ class Service:
 
 
 if sys.version_info >= (3, 12):
-    start_task = partial(asyncio.Task[None], eager_start=True)
+    # Not ``Task[None]``: calling a generic alias tries, and fails, to mark each task with its parameters.
+    start_task = partial(asyncio.Task, eager_start=True)
     """Runs a coroutine as a task, its first step at once and not a turn of the loop later."""
 else:
-    start_task = asyncio.Task[None]
+    start_task = asyncio.Task
     """Runs a coroutine as a task."""
 
 

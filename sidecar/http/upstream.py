@@ -109,7 +109,7 @@ class UpstreamPool:
         self,
         method: bytes,
         target: bytes,
-        headers: HeaderList,
+        headers: HeaderList | bytes,
         body: bytes,
         *,
         on_connected: Callable[[], None] | None = None,
@@ -122,7 +122,8 @@ class UpstreamPool:
         Args:
             method: upper case.
             target: path and query.
-            headers: without ``Host``, ``Content-Length`` and other framing fields.
+            headers: without ``Host``, ``Content-Length`` and other framing fields; or their lines,
+                as :func:`sidecar.http.fields.field_lines` made them.
             body: may be empty.
             on_connected: called once, just before the first byte is sent.
 
@@ -171,13 +172,14 @@ class UpstreamPool:
         else:
             waiter.result().close()
 
-    def _head(self, method: bytes, target: bytes, headers: HeaderList, body: bytes) -> bytes:
+    def _head(self, method: bytes, target: bytes, headers: HeaderList | bytes, body: bytes) -> bytes:
         line = _request_line(method, target)
         if body or method in _METHODS_WITH_BODY:
             framing = b"content-length: %d\r\n\r\n" % len(body)
         else:
             framing = b"\r\n"
-        return b"%b%b%b%b" % (line, self._host_line, field_lines(headers), framing)
+        lines = headers if isinstance(headers, bytes) else field_lines(headers)
+        return b"".join((line, self._host_line, lines, framing))
 
     # Turns: at most so many calls have a connection at once, the others wait in order.
 

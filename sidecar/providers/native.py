@@ -13,7 +13,7 @@ from collector.domain.names import provider_name
 from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
-from sidecar.http import Deadlines, HeaderList, UpstreamPool, end_to_end, upstream_tls
+from sidecar.http import Deadlines, HeaderList, UpstreamPool, field_lines, upstream_tls
 from sidecar.stages.identify import CREDENTIAL_HEADERS
 
 USER_AGENT = b"bursar/0.1"
@@ -114,15 +114,29 @@ class Upstream:
             key=lambda replica: replica.pool.inflight,
         )
 
-    def headers_for(self, call: Call) -> HeaderList:
-        """What this upstream gets to see of the request's head.
+    def head_for(self, call: Call) -> bytes:
+        """What this upstream gets to see of the request's head, as lines.
 
         Raises:
             InvalidCall: a forwarded header holds something that is no header value.
         """
         passes_key = self._key is None and not call.caller.key_id and self.kind != "vllm"
+        # The same for every request with this head; what is remembered leaves with the connection.
+        remembered = call.request.derived
+        lines: bytes | None = remembered.get((self, passes_key))
+        if lines is None:
+            lines = remembered[self, passes_key] = field_lines(
+                self._headers(call.request.headers, passes_key)
+            )
+        if self.forward_trace:
+            span = call.attempts[-1].span_id if call.attempts else call.span_id
+            parent = format_traceparent(call.trace_id, span, call.sampled)
+            return b"%btraceparent: %b\r\n" % (lines, parent.encode())
+        return lines
+
+    def _headers(self, received: HeaderList, passes_key: bool) -> HeaderList:
         headers: HeaderList = []
-        for name, value in call.request.headers:
+        for name, value in received:
             if (
                 name in FORWARDED
                 or name.startswith(FORWARDED_PREFIX)
@@ -135,11 +149,7 @@ class Upstream:
             header = _KEY_HEADER.get(self.kind, b"authorization")
             value = self._key.encode()
             headers.append((header, b"Bearer " + value if header == b"authorization" else value))
-        headers += _OURS
-        if self.forward_trace:
-            span = call.attempts[-1].span_id if call.attempts else call.span_id
-            headers.append((b"traceparent", format_traceparent(call.trace_id, span, call.sampled).encode()))
-        return headers + self._fixed if self._fixed else headers
+        return headers + _OURS + self._fixed
 
     def without_key(self, body: bytes, headers: HeaderList) -> tuple[bytes, HeaderList]:
         """An error of the upstream's, unchanged unless it repeats our key."""
@@ -168,5 +178,5 @@ def check_sendable(name: bytes, value: bytes) -> None:
 
 
 def returned_headers(headers: HeaderList) -> HeaderList:
-    """The upstream's headers that the agent may see."""
-    return [field for field in end_to_end(headers) if field[0] not in NOT_RETURNED]
+    """Those of a reply's end-to-end headers that the agent may see."""
+    return [field for field in headers if field[0] not in NOT_RETURNED]

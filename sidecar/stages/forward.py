@@ -69,7 +69,7 @@ class Forward:
         call.attempts.append(attempt)
         call.cache = CacheResult.MISS
         body, withhold = self._body(call, upstream, model)
-        headers = upstream.headers_for(call)
+        headers = upstream.head_for(call)
         self._books.open(call, attempt)
         try:
             answer = await replica.pool.request(
@@ -178,7 +178,7 @@ class Forward:
 
     async def _fetch(self, call: Call, upstream: Upstream, replica: Replica, target: str) -> Reply:
         """Answer a request that asks no model, such as the list of models."""
-        headers = upstream.headers_for(call)
+        headers = upstream.head_for(call)
         call.outcome = Outcome.SERVED
         try:
             answer = await replica.pool.request(

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from collector.domain.record import ConversationSource
 from sidecar.call import Call, Caller, Onward, Reply
 from sidecar.errors import InvalidCall, NotAllowed, Overloaded, UnknownKey, WrongMethod
-from sidecar.http import HeaderList
+from sidecar.http import HeaderList, Request
 from sidecar.keys import KeyRing, VirtualKey
 from sidecar.wire import InvalidRequest, RequestFacts, read_raw_request, read_request, spends
 
@@ -96,7 +96,7 @@ class Identify:
         """Identify, then go on; a key's calls in flight are counted while it runs."""
         key = self.key_of(call.request.headers)
         read_body(call)
-        call.caller = caller_of(call.request.headers, call.facts, key, self._nobody)
+        call.caller = caller_of(attribution_of(call.request), call.facts, key, self._nobody)
         models = call.caller.models
         if models is not None and call.facts is not None and call.facts.model not in models:
             raise NotAllowed(
@@ -172,6 +172,15 @@ def read_body(call: Call) -> None:
             raise InvalidCall(str(error), code="invalid_request", param=error.param or None) from error
 
 
+def attribution_of(request: Request) -> HeaderList:
+    """The headers that say who a call is for."""
+    found: HeaderList | None = request.derived.get("attribution")
+    if found is None:
+        found = [field for field in request.headers if field[0].startswith((b"x-bursar-", b"baggage"))]
+        request.derived["attribution"] = found
+    return found
+
+
 def caller_of(
     headers: HeaderList, facts: RequestFacts | None, key: VirtualKey | None, nobody: Caller
 ) -> Caller:
@@ -180,6 +189,8 @@ def caller_of(
     Raises:
         InvalidCall: an attribution header is too long or holds control characters.
     """
+    if key is None and not headers and (facts is None or not says_who(facts)):
+        return nobody
     found: dict[str, str] = {}
     tags = dict(nobody.tags)
     source = ConversationSource.NONE
@@ -210,8 +221,6 @@ def caller_of(
         for name_, value in body_fields(facts).items():
             if found.setdefault(name_, value) is value and name_ == "conversation":
                 source = ConversationSource.BODY
-    if not found and not tags and key is None:
-        return nobody
     return Caller(
         **found,
         conversation_source=source,
@@ -261,6 +270,11 @@ def read_baggage(raw: bytes) -> dict[str, str]:
         if equals and field and text and len(text) <= MAX_VALUE_CHARS and text.isprintable():
             found.setdefault(field, text)
     return found
+
+
+def says_who(facts: RequestFacts) -> bool:
+    """Whether the body itself says anything of who it is for."""
+    return bool(facts.user or facts.conversation_id or facts.metadata)
 
 
 def body_fields(facts: RequestFacts) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Record:
         if reply.stream is None:
             self._books.close(call, reply.status, len(reply.body))
             if call.attempts and call.outcome is Outcome.SERVED:
-                cost = sum(attempt.cost_pico for attempt in call.attempts)
+                cost = sum([attempt.cost_pico for attempt in call.attempts])
                 reply.headers.append((b"x-bursar-cost-usd", usd_text(cost).encode()))
         return reply
 
