@@ -51,19 +51,11 @@ NOBODY = Caller()
 class Attempt:
     """One try at one upstream, while it runs and after."""
 
-    # Defaults stand on the class: setting two dozen attributes one by one costs microseconds a call.
-
-    sent_ns = 0
-    first_chunk_ns = 0
-    ended_ns = 0
-    status: int | None = None
-    error_type = ""
-    usage = NOTHING
-    grade = ""
-    list_pico = 0
-    cost_pico = 0
-    hold_input = 0
-    hold_output = 0
+    __slots__ = (
+        "cost_pico", "ended_ns", "error_type", "first_chunk_ns", "grade", "hold_input", "hold_output",
+        "list_pico", "model", "provider", "quote", "replica", "sent_ns", "span_id", "started_at_us",
+        "started_ns", "status", "upstream", "usage",
+    )  # fmt: skip
 
     def __init__(self, upstream: str, replica: str, provider: str, model: str, quote: Quote) -> None:
         self.upstream = upstream
@@ -74,6 +66,12 @@ class Attempt:
         self.span_id = _bits(64).to_bytes(8).hex()
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.monotonic_ns()
+        self.sent_ns = self.first_chunk_ns = self.ended_ns = 0
+        self.status: int | None = None
+        self.error_type = self.grade = ""
+        self.usage = NOTHING
+        self.list_pico = self.cost_pico = 0
+        self.hold_input = self.hold_output = 0
 
     def note_sent(self) -> None:
         """The first byte of the request is about to leave."""
@@ -83,26 +81,12 @@ class Attempt:
 class Call:
     """One logical request of an agent, on its way."""
 
-    parent_span_id = ""
-    sampled = True
-    caller = NOBODY
-    facts: RequestFacts | None = None
-    reply_facts: ReplyFacts | None = None
-    meter: Meter | None = None
-    cache = CacheResult.BYPASS
-    downgraded_from = ""
-    outcome = Outcome.FAILED
-    outcome_reason = ""
-    error_type = ""
-    recorded = False
-    captured_output: bytearray | None = None
-    """The reply so far, while the key opted in to capturing content."""
-    metered = True
-    """Whether it asks a model; a list of models, say, does not, and leaves no record."""
-    cut: "Callable[[str], None] | None" = None
-    """Ends the running stream for the reason given; None while none runs."""
-    on_close: "Callable[[Call], None] | None" = None
-    """Called once, when the call has been recorded."""
+    __slots__ = (
+        "api", "attempts", "cache", "call_id", "caller", "captured_output", "cut", "downgraded_from",
+        "error_type", "facts", "gen_ai_span_id", "meter", "metered", "on_close", "outcome",
+        "outcome_reason", "parent_span_id", "recorded", "reply_facts", "request", "responder", "route",
+        "sampled", "span_id", "started_at_us", "started_ns", "trace_id",
+    )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
         now_ns = time.time_ns()
@@ -121,12 +105,26 @@ class Call:
         header = request.header(b"traceparent")
         parent: TraceParent | None = parse_traceparent(header.decode("latin-1")) if header else None
         if parent is None:
-            self.trace_id = digits[32:]
+            self.trace_id, self.parent_span_id, self.sampled = digits[32:], "", True
         else:
-            self.trace_id = parent.trace_id
-            self.parent_span_id = parent.parent_span_id
-            self.sampled = parent.sampled
+            self.trace_id, self.parent_span_id, self.sampled = parent
+        self.caller = NOBODY
+        self.facts: RequestFacts | None = None
+        self.reply_facts: ReplyFacts | None = None
+        self.meter: Meter | None = None
         self.attempts: list[Attempt] = []
+        self.cache = CacheResult.BYPASS
+        self.outcome = Outcome.FAILED
+        self.downgraded_from = self.outcome_reason = self.error_type = ""
+        self.recorded = False
+        self.captured_output: bytearray | None = None
+        """The reply so far, while the key opted in to capturing content."""
+        self.metered = True
+        """Whether it asks a model; a list of models, say, does not, and leaves no record."""
+        self.cut: Callable[[str], None] | None = None
+        """Ends the running stream for the reason given; None while none runs."""
+        self.on_close: Callable[[Call], None] | None = None
+        """Called once, when the call has been recorded."""
 
 
 class Stream(Protocol):

@@ -13,22 +13,10 @@ from sidecar.http.fields import HeaderList, field_lines
 class Request:
     """One fully read request."""
 
-    # Defaults stand on the class: setting a dozen attributes one by one costs a microsecond a request.
-
-    body: bytes = b""
-    client_address: str = ""
-    http_version: str = "1.1"
-    """``1.0`` or ``1.1``."""
-    received_ns: int = 0
-    """``time.monotonic_ns`` when the last byte was read."""
-    length: int | None = 0
-    """The body's bytes as announced; None when it came chunked."""
-    keep_alive: bool = True
-    """Whether the client would send more requests on this connection."""
-    expects_continue: bool = False
-    """Whether the client waits for our word before it sends the body."""
-    fields: dict[bytes, bytes] | None = None
-    """``headers`` by name, where no name comes twice."""
+    __slots__ = (
+        "body", "client_address", "derived", "expects_continue", "fields", "headers", "http_version",
+        "keep_alive", "length", "method", "path", "query", "received_ns",
+    )  # fmt: skip
 
     def __init__(self, method: str, path: str, query: str, headers: HeaderList) -> None:
         self.method = method
@@ -37,8 +25,22 @@ class Request:
         self.query = query
         """Without the ``?``, as sent."""
         self.headers = headers
+        self.fields: dict[bytes, bytes] | None = None
+        """``headers`` by name, where no name comes twice."""
         self.derived: dict[object, Any] = {}
         """What others worked out from the head alone; requests with the same head share it."""
+        self.body = b""
+        self.client_address = ""
+        self.http_version = "1.1"
+        """``1.0`` or ``1.1``."""
+        self.received_ns = 0
+        """``time.monotonic_ns`` when the last byte was read."""
+        self.length: int | None = 0
+        """The body's bytes as announced; None when it came chunked."""
+        self.keep_alive = True
+        """Whether the client would send more requests on this connection."""
+        self.expects_continue = False
+        """Whether the client waits for our word before it sends the body."""
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the field ``name`` (lower case)."""
@@ -79,23 +81,10 @@ class Responder:
     writing does nothing.
     """
 
-    started: bool = False
-    finished: bool = False
-    """Whether the reply is complete; stays False after :meth:`abort`."""
-    bytes_written: int = 0
-    """Body bytes handed to the client's socket or its buffer."""
-    keep_alive: bool = True
-    """Whether the connection may serve another request; may be turned off before the reply starts."""
-
-    _head = b""  # waits for the first body bytes, to leave in one packet with them
-    _head_only = False
-    _http_10 = False
-    _length: int | None = None
-    _chunked = False
-    _paused = False
-    _disconnect: Callable[[], object] | None = None
-    _pause: Callable[[], None] | None = None
-    _resume: Callable[[], None] | None = None
+    __slots__ = (
+        "_buffer_limit", "_chunked", "_disconnect", "_head", "_head_only", "_http_10", "_length", "_loop",
+        "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive", "started",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -107,11 +96,21 @@ class Responder:
         self._transport = transport
         self._buffer_limit = buffer_limit
         self._loop = loop
-        if request.method == "HEAD":
-            self._head_only = True
-        if not request.keep_alive:
-            self.keep_alive = False
-            self._http_10 = request.http_version == "1.0"
+        self.started = False
+        self.finished = False
+        """Whether the reply is complete; stays False after :meth:`abort`."""
+        self.bytes_written = 0
+        """Body bytes handed to the client's socket or its buffer."""
+        self.keep_alive = request.keep_alive
+        """Whether the connection may serve another request; may be turned off before the reply starts."""
+        self._head = b""  # waits for the first body bytes, to leave in one packet with them
+        self._head_only = request.method == "HEAD"
+        self._http_10 = request.http_version == "1.0"
+        self._length: int | None = None
+        self._chunked = self._paused = False
+        self._disconnect: Callable[[], object] | None = None
+        self._pause: Callable[[], None] | None = None
+        self._resume: Callable[[], None] | None = None
 
     @property
     def client_gone(self) -> bool:

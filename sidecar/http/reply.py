@@ -74,11 +74,10 @@ class Source(Protocol):
 class UpstreamReply:
     """Status, fields and body of one reply. Either :meth:`pipe` or :meth:`read` it, or :meth:`close` it."""
 
-    _sink: Sink | None = None
-    _early = b""  # came before anyone read it
-    _held_back = False
-    _done = False
-    _error: UpstreamError | None = None
+    __slots__ = (
+        "_done", "_early", "_error", "_held_back", "_sink", "_source", "address", "head_ns", "headers",
+        "length", "reused", "sent_ns", "status",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -103,6 +102,10 @@ class UpstreamReply:
         self.address = source.address
         """``host:port`` of the upstream."""
         self._source: Source | None = source
+        self._sink: Sink | None = None
+        self._early = b""  # came before anyone read it
+        self._held_back = self._done = False
+        self._error: UpstreamError | None = None
 
     def pipe(self, sink: Sink) -> None:
         """Have the body pushed into ``sink``, one call for each read of the socket.

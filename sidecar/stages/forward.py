@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from collector.domain.record import CacheResult, Outcome
 from collector.logs import Redactor, redact
@@ -263,8 +264,14 @@ def is_stream(headers: HeaderList) -> bool:
     """Whether a reply comes in events."""
     for name, value in headers:
         if name == b"content-type":
-            return b"event-stream" in value or b"eventstream" in value or b"ndjson" in value
+            return comes_in_events(value)
     return False
+
+
+@lru_cache(maxsize=256)
+def comes_in_events(content_type: bytes) -> bool:
+    """Whether a body of this type is a sequence of events."""
+    return any(mark in content_type for mark in (b"event-stream", b"eventstream", b"ndjson"))
 
 
 def reason_of(message: str, call: Call) -> str:

@@ -7,7 +7,7 @@ the last bytes of the reply are handed over.
 import asyncio
 
 from collector.domain.money import usd_text
-from collector.domain.record import Outcome
+from collector.domain.record import CacheResult, Outcome
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
 from sidecar.errors import SidecarError
@@ -18,6 +18,7 @@ CLIENT_LEFT = 499
 """What nginx calls the status of a reply that nobody waited for."""
 
 _JSON = (b"content-type", b"application/json")
+_CACHE = {result: (b"x-bursar-cache", result.value.encode()) for result in CacheResult}
 
 
 class Record:
@@ -67,7 +68,7 @@ def abandoned(call: Call) -> tuple[Outcome, str]:
 
 def own_headers(call: Call) -> HeaderList:
     """What we say on every reply."""
-    headers = [(b"x-bursar-call-id", call.call_id.encode()), (b"x-bursar-cache", call.cache.value.encode())]
+    headers = [(b"x-bursar-call-id", call.call_id.encode()), _CACHE[call.cache]]
     if call.downgraded_from:
         headers.append((b"x-bursar-downgraded-from", call.downgraded_from.encode()))
     return headers
