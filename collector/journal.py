@@ -7,8 +7,8 @@ A *source* is one run of one sidecar worker. It appends to its own segments,
     header   = u32 length, u32 crc32, msgpack {source, version, first_sequence, created_us}
     frame    = u32 payload length, u32 crc32(sequence, kind, payload), u64 sequence, u8 kind, payload
 
-All integers are little-endian. A payload is the msgpack array of an ``Intent`` or a
-``CallRecord``. ``sequence`` counts every frame of a source from 1, over all its
+All integers are little-endian. A payload is the msgpack array of an ``Intent``, a
+``CallRecord`` or an ``Event``. ``sequence`` counts every frame of a source from 1, over all its
 segments, so a reader knows what it lacks. A frame is one ``write()``: after
 ``kill -9`` the file ends in whole frames or in one torn frame, and a reader stops
 before the first frame that is not whole. What a power cut may take is bounded by the
@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.domain.record import AttemptRecord, CallRecord, Intent
+from collector.domain.record import AttemptRecord, CallRecord, Event, Intent
 
 MAGIC = b"BURSARJ\x01"
 FORMAT_VERSION = 1
@@ -54,6 +54,7 @@ class FrameKind(IntEnum):
 
     INTENT = 1
     RECORD = 2
+    EVENT = 3
 
 
 class Frame(NamedTuple):
@@ -207,6 +208,11 @@ def decode_intent(payload: bytes) -> Intent:
     return Intent._make(_fitted(_decode(payload), Intent._fields, Intent._field_defaults))
 
 
+def decode_event(payload: bytes) -> Event:
+    """The event in a frame."""
+    return Event._make(_fitted(_decode(payload), Event._fields, Event._field_defaults))
+
+
 def _fitted(values: list[Any], names: tuple[str, ...], defaults: dict[str, Any]) -> list[Any]:
     if len(values) < len(names):
         values.extend(defaults[name] for name in names[len(values) :])
@@ -331,6 +337,13 @@ class JournalWriter:
             record = lightened(record, self.pressure)
         try:
             self._append(FrameKind.RECORD, _encode(record))
+        except JournalFull:
+            self.dropped += 1
+
+    def event(self, event: Event) -> None:
+        """Write down something that is no call. Never raises: what cannot be written is counted."""
+        try:
+            self._append(FrameKind.EVENT, _encode(event))
         except JournalFull:
             self.dropped += 1
 

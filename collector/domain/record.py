@@ -213,3 +213,27 @@ class Intent(NamedTuple):
     price_version: str
     hold_cost_pico: int
     path: str
+
+
+class EventKind(StrEnum):
+    """What an event in the journal tells of."""
+
+    OUTCOME = "outcome"
+    """How a task ended, as somebody said."""
+    BUDGET = "budget"
+    """Something that was done to, or by, a budget: a threshold crossed, a raise, a directive, a cut."""
+
+
+class Event(NamedTuple):
+    """Something that is no call and must not be lost all the same."""
+
+    kind: str
+    happened_at_us: int
+    """Since the Unix epoch, UTC."""
+    tenant: str
+    call_id: str
+    """Of the call that it happened in; empty for none."""
+    fields: dict[str, object]
+    """By kind. Outcome: ``task_id``, ``conversation_id``, ``trace_id``, ``success``, ``score``,
+    ``value_pico``, ``note``. Budget: ``budget``, ``counter``, ``action``, ``limit_nano``, ``spent_nano``,
+    ``held_nano``, ``detail``."""
