@@ -27,6 +27,7 @@ from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Serv
 from sidecar.keys import KeyFileBroken, KeyRing
 from sidecar.providers.native import Upstream
 from sidecar.routes import OWN_ROUTES, route_of
+from sidecar.routing import Routing
 from sidecar.stages.forward import Forward
 from sidecar.stages.identify import Identify
 from sidecar.stages.limit import Limit
@@ -58,9 +59,8 @@ class Plane:
             capture=config.capture.content,
             tags=config.tags,
         )
-        forward = Forward(
-            self.upstreams, config.models, books, cost_header_body=config.limits.cost_header_body
-        )
+        self.routing = Routing(self.upstreams, config.models)
+        forward = Forward(self.routing, books, cost_header_body=config.limits.cost_header_body)
         self.answer: Onward = compose([self.record, limit, identify], forward)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.record import CacheResult, Outcome
@@ -19,6 +19,9 @@ from collector.pricing.book import Quote
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.routes import Route
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
+
+if TYPE_CHECKING:
+    from sidecar.routing import Target
 
 _random = random.SystemRandom()
 # Ids need to be unique, not secret; a system call for each would cost more than the rest of them.
@@ -85,7 +88,7 @@ class Call:
         "api", "attempts", "cache", "call_id", "caller", "captured_output", "cut", "downgraded_from",
         "error_type", "facts", "gen_ai_span_id", "meter", "metered", "on_close", "outcome",
         "outcome_reason", "parent_span_id", "recorded", "reply_facts", "request", "responder", "route",
-        "sampled", "span_id", "started_at_us", "started_ns", "trace_id",
+        "sampled", "span_id", "started_at_us", "started_ns", "target", "trace_id",
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
@@ -116,6 +119,8 @@ class Call:
         self.cache = CacheResult.BYPASS
         self.outcome = Outcome.FAILED
         self.downgraded_from = self.outcome_reason = self.error_type = ""
+        self.target: Target | None = None
+        """Where it goes; None until somebody has decided."""
         self.recorded = False
         self.captured_output: bytearray | None = None
         """The reply so far, while the key opted in to capturing content."""

@@ -2,27 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 
 from collector.domain.record import CacheResult, Outcome
 from collector.logs import Redactor, redact
 from sidecar.books import Books
 from sidecar.call import Attempt, Call, Reply
-from sidecar.config import ModelConfig
-from sidecar.errors import NoRoute, NotAllowed, UpstreamFailed
+from sidecar.errors import NotAllowed, UpstreamFailed
 from sidecar.http import HeaderList, UpstreamError, UpstreamReply
 from sidecar.providers.native import Replica, Upstream, returned_headers
 from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
+from sidecar.routing import Routing
 from sidecar.stages.identify import credentials_of
 from sidecar.wire import meter_for, spends, terminal_events, with_include_usage, with_model
-
-SPOKEN_BY = {
-    "openai": frozenset({"openai", "vllm", "azure"}),
-    "anthropic": frozenset({"anthropic", "vllm"}),
-}
-"""Kinds of upstream that speak a family of dialects, best first."""
 
 USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
 """Dialects whose streams report usage only when asked to."""
@@ -35,14 +29,12 @@ class Forward:
 
     def __init__(
         self,
-        upstreams: Mapping[str, Upstream],
-        models: Mapping[str, ModelConfig],
+        routing: Routing,
         books: Books,
         *,
         cost_header_body: int,
     ) -> None:
-        self._upstreams = upstreams
-        self._models = models
+        self._routing = routing
         self._books = books
         self._cost_header_body = cost_header_body
 
@@ -54,7 +46,7 @@ class Forward:
             NotAllowed: the path may spend money that nobody would see.
             UpstreamFailed: nobody answered.
         """
-        upstream, model = self._choose(call)
+        upstream, model = call.target or self._routing.target_of(call)
         replica = upstream.pick()
         if call.route.api == "raw":
             self._check_raw(call, upstream)
@@ -84,33 +76,7 @@ class Forward:
             raise
         return await self._reply(call, attempt, upstream, answer, withhold)
 
-    # -- where to
-
-    def _choose(self, call: Call) -> tuple[Upstream, str]:
-        """The upstream for a call, and the model to ask of it."""
-        facts = call.facts
-        asked = facts.model if facts is not None else ""
-        if call.route.upstream:
-            return self._upstreams[call.route.upstream], asked
-        target = self._models.get(asked)
-        if target is not None:
-            return self._upstreams[target.upstream], target.model or asked
-        family = call.api.partition(".")[0]
-        if call.api == "models":
-            family = "anthropic" if call.request.header(b"anthropic-version") else "openai"
-        for kind in SPOKEN_BY[family]:
-            for upstream in self._upstreams.values():
-                if upstream.kind == kind and upstream.replicas:
-                    return upstream, asked
-        configured = (
-            ", ".join(f"{name} ({upstream.kind})" for name, upstream in self._upstreams.items()) or "none"
-        )
-        raise NoRoute(
-            f"no upstream serves {asked or call.route.template!r} in the {family} dialect; "
-            f"configured: {configured}",
-            code="model_not_found",
-            param="model",
-        )
+    # -- what to ask
 
     def _check_raw(self, call: Call, upstream: Upstream) -> None:
         request = call.request
