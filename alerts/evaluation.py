@@ -113,9 +113,7 @@ def extrapolated(pairs: _Pairs, end: float, window_s: float, *, counter: bool) -
     (first_at, first), (last_at, last) = pairs[0], pairs[-1]
     risen = last - first
     if counter:
-        risen += sum(
-            before for (_, before), (_, after) in zip(pairs, pairs[1:], strict=False) if after < before
-        )
+        risen += sum(before for (_, before), (_, after) in pairwise(pairs) if after < before)
     sampled = last_at - first_at
     between = sampled / (len(pairs) - 1)
     to_start, to_end = first_at - (end - window_s), end - last_at

@@ -82,13 +82,15 @@ class AlertsConfig:
     """A page that nobody has silenced for so long is escalated; 0 switches that off."""
     actions: tuple[ActionPolicy, ...] = ()
     """What alerts may do. None by default."""
+    sidecars: tuple[str, ...] = ()
+    """Control addresses of the sidecars that actions go to; the one of this configuration when empty."""
     most_directives: int = 20
     """Directives of alerts in force at once; more are only logged."""
     dashboard: str | None = None
     """Address of the dashboard as people reach it, for links; derived from dashboard.listen when empty."""
 
     def __post_init__(self) -> None:
-        for url in (*self.alertmanager, *self.targets.values()):
+        for url in (*self.alertmanager, *self.targets.values(), *self.sidecars):
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
                 raise ValueError(f"{url!r} is not an http(s) address without user and password")

@@ -38,6 +38,10 @@ class Timing:
     remember_s: float = REMEMBER_RESOLVED_S
 
 
+AT_ONCE = Timing()
+"""No patience at all: for signals that were weighed before they came here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """What was seen at one look."""
