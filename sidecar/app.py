@@ -12,14 +12,16 @@ import uuid
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
 from collector.logs import get
 from collector.pricing.book import PriceBook
+from sidecar.agents import AgentPages
 from sidecar.books import Books
-from sidecar.call import Call, Onward, compose
+from sidecar.call import Call, Caller, Onward, compose
 from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
 from sidecar.errors import NoRoute
@@ -51,7 +53,7 @@ class Plane:
         self.names = frozenset(self.upstreams)
         self.record = Record(books)
         limit = Limit(books, config.limits.streams)
-        identify = Identify(
+        self.identify = identify = Identify(
             keys,
             control_key=config.control.key.reveal() if config.control.key else None,
             require_key=not config.listen.is_loopback,
@@ -59,6 +61,7 @@ class Plane:
             capture=config.capture.content,
             tags=config.tags,
         )
+        self.pages = AgentPages(identify, books.journal, no_budgets)
         self.routing = Routing(self.upstreams, config.models)
         forward = Forward(self.routing, books, cost_header_body=config.limits.cost_header_body)
         self.answer: Onward = compose([self.record, limit, identify], forward)
@@ -113,18 +116,10 @@ class Sidecar:
         try:
             route = route_of(request.path, plane.names)
         except NoRoute as error:
-            if not self._own_path(request, responder):
-                status, body = (
-                    error.status,
-                    error_body(
-                        dialect_of(request.path),
-                        error.status,
-                        kind=error.kind,
-                        code=error.code,
-                        message=str(error),
-                    ),
-                )
-                responder.send(status, _JSON, body)
+            if not (self._own_path(request, responder) or await plane.pages.answer(request, responder)):
+                dialect = dialect_of(request.path)
+                body = error_body(dialect, error.status, kind=error.kind, code=error.code, message=str(error))
+                responder.send(error.status, _JSON, body)
             return
         call = Call(request, responder, route)
         task = asyncio.current_task()
@@ -219,6 +214,11 @@ class Sidecar:
             self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
         except (OSError, ValueError) as error:
             log.error("prices not refreshed, the old ones stay in force", reason=str(error))
+
+
+async def no_budgets(_: Caller) -> list[dict[str, Any]]:
+    """The budgets of a configuration that has none."""
+    return []
 
 
 # ---- from configuration to parts ------------------------------------------------------------

@@ -113,6 +113,15 @@ class Identify:
         call.on_close = self._release
         return await onward(call)
 
+    def caller_without_call(self, request: Request) -> Caller:
+        """Who asks something of the sidecar itself.
+
+        Raises:
+            UnknownKey, NotAllowed: as :meth:`key_of`.
+            InvalidCall: an attribution header is malformed.
+        """
+        return caller_of(attribution_of(request), None, self.key_of(request.headers), self._nobody)
+
     def _release(self, call: Call) -> None:
         key_id = call.caller.key_id
         left = self._running[key_id] - 1
