@@ -1,0 +1,523 @@
+"""What one process knows while calls run: how budgets stand, which directives hold, what is under way.
+
+Nothing in here asks a store or a clock; whoever does tells what came of it. For every combination of
+what the rules ask about a call there is a *plan*: the counters it touches, its ladder, its throttles. A
+plan is worked out once and holds until a window ends or a rule begins or ends, so an ordinary call costs
+one look into a dictionary.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+from collector.domain.credit import Claim, Counter, Standing
+from collector.domain.policy.asking import Ask
+from collector.domain.policy.budget import (
+    LARGEST,
+    WHOLE,
+    Action,
+    Budget,
+    ConcurrencyCap,
+    Directive,
+    HoldSize,
+    Ladder,
+    Raise,
+    Threshold,
+    Throttle,
+)
+from collector.domain.policy.counting import counter_of, subject_of
+from collector.domain.policy.experience import Experience
+from collector.domain.policy.holding import Extension
+from collector.domain.policy.levels import level_after
+from collector.domain.policy.matching import TAG, value_of
+from collector.domain.policy.rate import poured
+
+FOREVER = 2**63
+DOWNGRADING = 1
+THROTTLING = 2
+_ACTIVE = {Action.DOWNGRADE: DOWNGRADING, Action.THROTTLE: THROTTLING}
+
+
+class Policy:
+    """All configured rules; never changed. A new configuration is a new policy."""
+
+    __slots__ = ("budgets", "by_name", "caps", "ladders", "names", "throttles")
+
+    def __init__(
+        self,
+        *,
+        budgets: Iterable[Budget] = (),
+        ladders: Iterable[Ladder] = (),
+        throttles: Iterable[Throttle] = (),
+        caps: Iterable[ConcurrencyCap] = (),
+    ) -> None:
+        """Take the rules in their order: where two say the same, the first is named.
+
+        Raises:
+            ValueError: two budgets have one name.
+        """
+        self.budgets = tuple(budgets)
+        self.ladders = tuple(ladders)
+        self.throttles = tuple(throttles)
+        self.caps = tuple(caps)
+        self.by_name = {budget.name: budget for budget in self.budgets}
+        if len(self.by_name) < len(self.budgets):
+            raise ValueError("two budgets have the same name")
+        names = {"model"}
+        for budget in self.budgets:
+            names.update(budget.match.names, *(match.names for match in budget.never_for))
+            names.update({budget.window.kind.value} & {"conversation", "task"}, {budget.each} - {""})
+        for ladder in self.ladders:
+            names.update(ladder.source.names, *(match.names for match in ladder.never_for))
+        for match, each in [
+            *((one.match, one.each) for one in self.throttles),
+            *((one.match, one.each) for one in self.caps),
+        ]:
+            names.update(match.names, {each} - {""})
+        self.names = frozenset(names)
+        """The dimensions and tags that any rule asks about."""
+
+
+class Slot:
+    """One counter, as far as this process knows."""
+
+    __slots__ = (
+        "active",
+        "budget",
+        "counter",
+        "entry",
+        "exact_until_us",
+        "full",
+        "grows",
+        "held",
+        "learned",
+        "level",
+        "spent",
+    )
+
+    def __init__(self, budget: Budget, counter: Counter) -> None:
+        self.budget = budget
+        self.grows = budget.grows
+        self.learned = budget.size is HoldSize.LEARNED
+        self.spent = 0
+        self.held = 0
+        self.level = 0
+        """Thresholds reached."""
+        self.active = 0
+        """What the reached thresholds ask for: ``DOWNGRADING``, ``THROTTLING``."""
+        self.exact_until_us = FOREVER
+        """Until when what is known here may refuse a call; later the store must be asked."""
+        self.limit_to(counter, budget.limit)
+
+    def limit_to(self, counter: Counter, full: int) -> None:
+        """Put a limit in force."""
+        budget = self.budget
+        stop = full * budget.stop_share // WHOLE if budget.enforced else LARGEST
+        self.counter = counter if counter.limit == stop else counter._replace(limit=stop)
+        self.full = full
+        """The limit with its raises."""
+        self.entry = min(full * budget.entry_share // WHOLE, LARGEST) if budget.enforced else LARGEST
+        """What may be spent and held before new calls are refused."""
+
+    @property
+    def room(self) -> int:
+        """What a new call may take; below 0 when overdrawn."""
+        return self.entry - self.spent - self.held
+
+    @property
+    def standing(self) -> Standing:
+        """How the counter stands."""
+        return Standing(self.counter, self.spent, self.held)
+
+
+class Crossed(NamedTuple):
+    """A threshold that was just reached."""
+
+    counter: Counter
+    threshold: Threshold
+    spent: int
+    limit: int
+    """With raises."""
+
+
+class Plan:
+    """Which rules one kind of call meets."""
+
+    __slots__ = (
+        "caps",
+        "directives",
+        "from_us",
+        "guarded",
+        "ladder",
+        "learns",
+        "lowers",
+        "paced",
+        "slots",
+        "spared",
+        "throttles",
+        "until_us",
+    )
+
+    def __init__(self, slots: tuple[Slot, ...], spared: tuple[bool, ...], ladder: tuple[str, ...]) -> None:
+        self.slots = slots
+        self.spared = spared
+        """Whether the budget of the same place never downgrades this call."""
+        self.ladder = ladder
+        self.throttles: tuple[tuple[Throttle, Hashable], ...] = ()
+        self.caps: tuple[tuple[ConcurrencyCap, Hashable], ...] = ()
+        self.directives: tuple[Directive, ...] = ()
+        self.learns = any(slot.learned or slot.grows for slot in slots)
+        self.lowers = any(slot.budget.lower_max_tokens for slot in slots)
+        self.paced = any(slot.budget.pace for slot in slots)
+        self.guarded = True
+        self.from_us = 0
+        self.until_us = FOREVER
+
+
+class Pour(NamedTuple):
+    """What a call took of a throttle."""
+
+    key: Hashable
+    per_minute: int
+    amount: int
+    claim: int
+    """Of the claim whose unit it is in; -1 for nano-USD."""
+
+
+class Allow(NamedTuple):
+    """The call may go once every claim is granted."""
+
+    claims: tuple[Claim, ...]
+    max_tokens: int | None
+    """What the call's own cap must be lowered to, for each choice; None to leave it as it is."""
+    output_cap: int
+    """Output tokens that the provider may produce at most, over all choices, with that cap."""
+    output_tokens: int
+    """Output that the growing claims cover."""
+    growing: tuple[int, ...]
+    """Which claims grow as the stream runs."""
+    slots: tuple[Slot, ...]
+    pours: tuple[Pour, ...] = ()
+    seats: tuple[Hashable, ...] = ()
+    """Concurrency caps that it counts against."""
+
+
+class State:
+    """Mutable, for one process and its one thread; bounded."""
+
+    __slots__ = (
+        "_capacity",
+        "_directives",
+        "_full_us",
+        "_key",
+        "_plans",
+        "_raises",
+        "_running",
+        "_slots",
+        "_trust_us",
+        "_untold",
+        "experience",
+        "policy",
+    )
+
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        experience: Experience | None = None,
+        trust_us: int = FOREVER,
+        capacity: int = 16_384,
+    ) -> None:
+        """Begin with nothing spent.
+
+        Args:
+            policy: the rules.
+            experience: how long replies were so far.
+            trust_us: how long what a shared store said may be relied on to refuse a call; for ever
+                when this process is the store.
+            capacity: counters, and kinds of calls, that are remembered.
+        """
+        self.policy = policy
+        self.experience = experience if experience is not None else Experience()
+        self._capacity = capacity
+        self._trust_us = trust_us
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+        self._directives: dict[str, Directive] = {}
+        self._raises: dict[str, Raise] = {}
+        self._full_us: OrderedDict[Hashable, int] = OrderedDict()
+        self._running: dict[Hashable, int] = {}
+        self._untold: list[Crossed] = []
+        """Thresholds that were reached because a raise ended, until somebody asks."""
+        self._forget_plans()
+
+    # -- rules
+
+    def follow(self, policy: Policy) -> None:
+        """Take up a new configuration; what was spent stays known."""
+        self.policy = policy
+        kept = self._slots
+        self._slots = OrderedDict()
+        for key, slot in kept.items():
+            budget = policy.by_name.get(slot.budget.name)
+            if budget is not None and budget.unit is slot.budget.unit:
+                moved = self._slots[key] = Slot(budget, slot.counter)
+                moved.spent, moved.held, moved.exact_until_us = slot.spent, slot.held, slot.exact_until_us
+                self._look(moved)  # what was reached before was told before
+        self._forget_plans()
+
+    def direct(self, directive: Directive) -> None:
+        """Take up a directive, or a newer version of it."""
+        self._directives.pop(directive.id, None)
+        self._directives[directive.id] = directive
+        if len(self._directives) > self._capacity:
+            del self._directives[min(self._directives.values(), key=lambda one: one.expires_us).id]
+        self._forget_plans()
+
+    def withdraw(self, directive_id: str) -> bool:
+        """Drop a directive before it expires; whether there was one."""
+        found = self._directives.pop(directive_id, None) is not None
+        self._forget_plans()
+        return found
+
+    def directives(self, now_us: int) -> tuple[Directive, ...]:
+        """Those that hold."""
+        return tuple(one for one in self._directives.values() if now_us < one.expires_us)
+
+    def raise_limit(self, more: Raise) -> None:
+        """Give a budget more room until the raise ends."""
+        self._raises[more.id] = more
+        self._forget_plans()
+
+    def lower_limit(self, raise_id: str) -> bool:
+        """Take a raise back; whether there was one."""
+        found = self._raises.pop(raise_id, None) is not None
+        self._forget_plans()
+        return found
+
+    def raises(self, now_us: int) -> tuple[Raise, ...]:
+        """Those that hold or will."""
+        return tuple(one for one in self._raises.values() if now_us < one.until_us)
+
+    def directive_cutting(self, ask: Ask, now_us: int) -> Directive | None:
+        """What demands that a running call ends; None when nothing does."""
+        plan = self.plan(ask, now_us)
+        return next((one for one in plan.directives if one.kind.value == "cut"), None)
+
+    # -- plans
+
+    def plan(self, ask: Ask, now_us: int) -> Plan:
+        """The rules that a call meets now."""
+        key = self._key(ask)
+        plan = self._plans.get(key)
+        if plan is not None and plan.from_us <= now_us < plan.until_us:
+            return plan
+        plan = self._plans[key] = self._planned(ask, now_us)
+        if len(self._plans) > self._capacity:
+            self._plans.popitem(last=False)
+        return plan
+
+    def _forget_plans(self) -> None:
+        self._plans.clear()
+        names = set(self.policy.names)
+        for directive in self._directives.values():
+            names.update(directive.match.names)
+        self._key = _key_by(sorted(names))
+
+    def _planned(self, ask: Ask, now_us: int) -> Plan:
+        for kept in (self._directives, self._raises):
+            ended = [key for key, one in kept.items() if _end_of(one) <= now_us]
+            for key in ended:
+                del kept[key]
+        policy = self.policy
+        until = [FOREVER]
+        slots, spared = [], []
+        begins = 0
+        for budget in policy.budgets:
+            counter = counter_of(budget, ask, now_us) if budget.match.accepts(ask) else None
+            if counter is None:
+                continue
+            slots.append(self._slot(budget, counter, now_us, until))
+            spared.append(any(match.accepts(ask) for match in budget.never_for))
+            begins = max(begins, counter.starts_us)
+            until.append(FOREVER if counter.ends_us is None else counter.ends_us)
+        plan = Plan(tuple(slots), tuple(spared), _ladder(policy.ladders, ask))
+        plan.throttles = tuple(
+            (rule, (rule.name, subject_of(rule.each, ask)))
+            for rule in policy.throttles
+            if rule.match.accepts(ask)
+        )
+        plan.caps = tuple(
+            (rule, (rule.name, subject_of(rule.each, ask))) for rule in policy.caps if rule.match.accepts(ask)
+        )
+        plan.directives = tuple(one for one in self._directives.values() if one.match.accepts(ask))
+        plan.guarded = bool(plan.throttles or plan.caps or plan.directives or plan.paced) or any(
+            slot.budget.refuse_unpriced for slot in slots
+        )
+        plan.from_us = begins
+        # A directive that does not match now may still not match later: only matching ones bound the plan.
+        plan.until_us = min((*until, *(one.expires_us for one in plan.directives)))
+        return plan
+
+    def _slot(self, budget: Budget, counter: Counter, now_us: int, until: list[int]) -> Slot:
+        slot = self._slot_of(budget, counter)
+        full = budget.limit
+        for one in self._raises.values():
+            if one.budget == budget.name and one.subject in ("", counter.subject):
+                if one.from_us <= now_us:
+                    full += one.amount
+                    until.append(one.until_us)
+                else:
+                    until.append(one.from_us)
+        if full != slot.full:
+            slot.limit_to(counter, full)
+            self._untold += self._look(slot)
+        return slot
+
+    def _slot_of(self, budget: Budget, counter: Counter) -> Slot:
+        slot = self._slots.get(counter.key)
+        if slot is None:
+            slot = self._slots[counter.key] = Slot(budget, counter)
+            if self._trust_us < FOREVER:
+                slot.exact_until_us = 0
+            if len(self._slots) > self._capacity:
+                self._forget_slots()
+        else:
+            self._slots.move_to_end(counter.key)
+        return slot
+
+    def _forget_slots(self) -> None:
+        # Many at once, since every plan has to be worked out anew; those that hold something stay.
+        idle = [key for key, slot in self._slots.items() if not slot.held]
+        for key in idle[: max(1, self._capacity // 4)]:
+            del self._slots[key]
+        self._plans.clear()
+
+    # -- what came of it
+
+    def claimed(self, allow: Allow, now_us: int) -> None:
+        """Every claim was granted: the call runs."""
+        for slot, claim in zip(allow.slots, allow.claims, strict=True):
+            slot.held += claim.amount
+        for seat in allow.seats:
+            self._running[seat] = self._running.get(seat, 0) + 1
+        for pour in allow.pours:
+            self._pour(pour.key, pour.amount, pour.per_minute, now_us)
+
+    def extended(self, allow: Allow, more: Extension) -> None:
+        """An extension was granted."""
+        for index, claim in zip(allow.growing, more.claims, strict=True):
+            allow.slots[index].held += claim.amount
+
+    def settled(
+        self, allow: Allow, held: Sequence[int], charges: Sequence[int], cost_nano: int, now_us: int
+    ) -> tuple[Crossed, ...]:
+        """A call has ended; the thresholds that its charges reached.
+
+        Args:
+            allow: what let it in.
+            held: what it held at its end, for each claim.
+            charges: what it cost, for each claim.
+            cost_nano: what it cost in all, in nano-USD.
+            now_us: since the Unix epoch.
+        """
+        crossed, self._untold = self._untold, []
+        for slot, amount, charge in zip(allow.slots, held, charges, strict=True):
+            slot.held = max(0, slot.held - amount)
+            slot.spent = max(0, slot.spent + charge)
+            if slot.budget.at:
+                crossed += self._look(slot)
+        for seat in allow.seats:
+            left = self._running.get(seat, 0) - 1
+            if left > 0:
+                self._running[seat] = left
+            else:
+                self._running.pop(seat, None)
+        for pour in allow.pours:
+            actual = cost_nano if pour.claim < 0 else charges[pour.claim]
+            self._pour(pour.key, actual - pour.amount, pour.per_minute, now_us)
+        return tuple(crossed)
+
+    def note(self, standing: Standing, now_us: int) -> tuple[Crossed, ...]:
+        """A store said how a counter stands; the thresholds that are reached by it."""
+        budget = self.policy.by_name.get(standing.counter.budget)
+        if budget is None:
+            return ()
+        slot = self._slot_of(budget, standing.counter)
+        slot.spent, slot.held = standing.spent, standing.held
+        slot.exact_until_us = self._trusted_until(now_us) if standing.exact else 0
+        crossed, self._untold = self._untold, []
+        return (*crossed, *self._look(slot))
+
+    def refused(self, counter: Counter, room: int, now_us: int) -> None:
+        """A store had no room: asked again soon, :func:`decide` knows that too."""
+        slot = self._slots.get(counter.key)
+        if slot is None:
+            return
+        stop = slot.counter.limit
+        slot.held = max(0, stop - slot.spent - room)
+        slot.spent = min(slot.spent, stop - room)
+        slot.exact_until_us = self._trusted_until(now_us)
+
+    def _trusted_until(self, now_us: int) -> int:
+        return FOREVER if self._trust_us >= FOREVER else now_us + self._trust_us
+
+    def _look(self, slot: Slot) -> list[Crossed]:
+        thresholds = slot.budget.at
+        level = level_after(thresholds, slot.level, slot.spent, slot.full)
+        if level == slot.level:
+            return []
+        reached = thresholds[slot.level : level]
+        slot.level = level
+        slot.active = 0
+        for threshold in thresholds[:level]:
+            slot.active |= _ACTIVE.get(threshold.action, 0)
+        return [Crossed(slot.counter, threshold, slot.spent, slot.full) for threshold in reached]
+
+    # -- throttles and caps
+
+    def full_us(self, key: Hashable) -> int:
+        """When a throttle's bucket is full again."""
+        return self._full_us.get(key, 0)
+
+    def running(self, seat: Hashable) -> int:
+        """Calls that count against a cap now."""
+        return self._running.get(seat, 0)
+
+    def _pour(self, key: Hashable, amount: int, per_minute: int, now_us: int) -> None:
+        self._full_us[key] = poured(self._full_us.get(key, 0), now_us, amount, per_minute)
+        if len(self._full_us) > self._capacity:
+            self._full_us.popitem(last=False)
+
+    # -- for people
+
+    def standings(self) -> tuple[Standing, ...]:
+        """How every counter stands that is known here."""
+        return tuple(slot.standing for slot in self._slots.values())
+
+    def slots_of(self, ask: Ask, now_us: int) -> tuple[Slot, ...]:
+        """The counters that a call would touch."""
+        return self.plan(ask, now_us).slots
+
+
+def _end_of(rule: Directive | Raise) -> int:
+    return rule.expires_us if isinstance(rule, Directive) else rule.until_us
+
+
+def _key_by(names: Sequence[str]) -> Callable[[Ask], Any]:
+    plain = [name for name in names if not name.startswith(TAG)]
+    read = attrgetter(*plain)
+    tags = [name for name in names if name.startswith(TAG)]
+    if not tags:
+        return read
+    return lambda ask: (read(ask), tuple(value_of(ask, name) for name in tags))
+
+
+def _ladder(ladders: Sequence[Ladder], ask: Ask) -> tuple[str, ...]:
+    for ladder in ladders:
+        if ladder.source.accepts(ask):
+            if any(match.accepts(ask) for match in ladder.never_for):
+                return ()
+            return tuple(model for model in ladder.to if model != ask.model)
+    return ()
