@@ -185,11 +185,14 @@ KIND_TEXT: Mapping[Kind, str] = MappingProxyType(
 )
 
 
+_DASHBOARD_NAMES = {"model": "request_model", "user": "user_id", "key": "key_id"}
+
+
 def dashboard_link(base: str, finding: Finding) -> str:
-    """The dashboard's view of the subject, from an hour before it began."""
-    start = finding.since - 3600
-    query = urlencode({"since": start, "until": finding.at + 60, **finding.labels})
-    return f"{base.rstrip('/')}/spend?{query}"
+    """The dashboard's view of the subject, over the shortest range that shows when it began."""
+    span = "24h" if finding.at - finding.since < 20 * 3600 else "7d"
+    labels = {_DASHBOARD_NAMES.get(name, name): value for name, value in finding.subject}
+    return f"{base.rstrip('/')}/?{urlencode({'range': span, **labels})}"
 
 
 # ---- pages that nobody took -----------------------------------------------------------------

@@ -14,7 +14,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -113,13 +114,9 @@ def _serve(
         _log.error("the read API cannot listen", address=str(config.listen), reason=str(error))
         return 1
     _stop_on_signals(stop)
-    thread = threading.Thread(target=keeper.run, name="ledger")
-    thread.start()
     try:
-        asyncio.run(_answer(build_app(state, config.listen, control_key), listener, stop))
+        asyncio.run(_answer(build_app(state, config.listen, control_key), listener, keeper.run, stop))
     finally:
-        stop.set()
-        thread.join()
         if export is not None:
             export.shutdown()
     return 0
@@ -137,40 +134,50 @@ def _listener(address: Address) -> socket.socket:
     return listener
 
 
-async def _answer(app: "ASGIApp", listener: socket.socket, stop: threading.Event) -> None:
-    """Serve the API until ``stop``."""
+async def _answer(
+    app: "ASGIApp", listener: socket.socket, keep: Callable[[], None], stop: threading.Event
+) -> None:
+    """Serve the API while ``keep`` runs in a thread of its own; it returns soon after ``stop`` is set."""
     import uvicorn
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            limit_concurrency=64,
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=5,
-            server_header=False,
-        )
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        limit_concurrency=64,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        server_header=False,
+        date_header=False,
     )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not serving.done():
-        # uvicorn takes the signals while it serves and hands them back, to our handler, at its end.
-        if stop.is_set():
-            server.should_exit = True
-        await asyncio.wait([serving], timeout=0.5)
-    await serving
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    # Not `serve`: it wakes up ten times a second to see whether it should end, and takes the signals.
+    await server.startup(sockets=[listener])
+    with ThreadPoolExecutor(1, "ledger") as thread:
+        try:
+            await asyncio.get_running_loop().run_in_executor(thread, keep)
+        finally:
+            stop.set()
+            await server.shutdown(sockets=[listener])
 
 
 def be_modest() -> None:
     """Give way to the sidecars: lower priority, less memory."""
     with suppress(OSError):
         os.nice(NICENESS - os.getpriority(os.PRIO_PROCESS, 0))
-    # pyarrow and DuckDB load pandas if it is installed (it comes with the dashboard) though
-    # nothing here uses it: 60 MiB.
-    if "pandas" not in sys.modules and not any(isinstance(finder, _Absent) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Absent("pandas"))
+    # pyarrow and DuckDB load pandas and NumPy if they are installed (they come with the dashboard)
+    # though nothing here uses them: 70 MiB, and threads that spin.
+    for name in ("pandas", "numpy"):
+        if name not in sys.modules and not any(
+            isinstance(finder, _Absent) and finder.name == name for finder in sys.meta_path
+        ):
+            sys.meta_path.insert(0, _Absent(name))
+    # Arrow's own allocator keeps what it had; ours gives back.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_ARENA_MAX, 2)
@@ -188,12 +195,12 @@ class _Absent(importlib.abc.MetaPathFinder):
     """Makes a package look as if it were not installed."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self.name = name
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> "ModuleSpec | None":
-        if fullname == self._name:
+        if fullname == self.name:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         return None
 

@@ -86,9 +86,9 @@ class Call:
 
     __slots__ = (
         "api", "attempts", "cache", "call_id", "caller", "captured_output", "cut", "downgraded_from",
-        "error_type", "facts", "gen_ai_span_id", "meter", "metered", "on_close", "outcome",
+        "error_type", "facts", "gen_ai_span_id", "go_on", "meter", "metered", "on_close", "outcome",
         "outcome_reason", "parent_span_id", "recorded", "reply_facts", "request", "responder", "route",
-        "sampled", "span_id", "started_at_us", "started_ns", "target", "trace_id",
+        "sampled", "span_id", "started_at_us", "started_ns", "target", "trace_id", "watch",
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
@@ -121,6 +121,10 @@ class Call:
         self.downgraded_from = self.outcome_reason = self.error_type = ""
         self.target: Target | None = None
         """Where it goes; None until somebody has decided."""
+        self.watch: Callable[[], bool] | None = None
+        """Asked whenever more of a stream has been read; False holds it back (:meth:`Relay.run`)."""
+        self.go_on: Callable[[], None] | None = None
+        """Forwards what was held back; None while no stream runs."""
         self.recorded = False
         self.captured_output: bytearray | None = None
         """The reply so far, while the key opted in to capturing content."""

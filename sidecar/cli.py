@@ -13,9 +13,11 @@ COMMANDS = {
     "sidecar": "run the proxy that agents point their base URL at",
     "collector": "run the process that keeps the books",
     "dashboard": "run the dashboard",
+    "alerts": "watch, warn and act; list, explain and try out alerts",
     "check": "validate the configuration; show routes and prices",
     "report": "show what was spent, by any dimension",
     "keys": "create, list and revoke virtual keys",
+    "mcp": "tell an agent its budgets and what a call may cost, over the Model Context Protocol",
 }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from alerts.settings import AlertsConfig
 from collector.pricing.configured import InvalidPrices, configured_prices
 from collector.settings import (
     Address,
@@ -25,7 +26,10 @@ from collector.settings import (
 
 DEFAULT_FILE = Path("bursar.yaml")
 OTHER_VARIABLES = frozenset(
-    {"BURSAR_CONFIG", "BURSAR_COLLECTOR_URL", "BURSAR_KEY_PEPPER", "BURSAR_SHARED", "BURSAR_LOG_LEVEL"}
+    {
+        "BURSAR_AGENT_KEY", "BURSAR_COLLECTOR_URL", "BURSAR_CONFIG", "BURSAR_KEY_PEPPER", "BURSAR_LOG_LEVEL",
+        "BURSAR_SHARED", "BURSAR_URL",
+    }  # fmt: skip
 )
 """Variables with our prefix that are not overrides of a setting."""
 
@@ -213,14 +217,6 @@ class CacheConfig:
     """Answer similar requests."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertsConfig:
-    """Where alerts go."""
-
-    alertmanager: str | None = None
-    """Address of an Alertmanager."""
-
-
 def _default_upstreams() -> dict[str, UpstreamConfig]:
     return {"openai": UpstreamConfig(kind="openai"), "anthropic": UpstreamConfig(kind="anthropic")}
 
@@ -260,7 +256,7 @@ class BursarConfig:
     cache: CacheConfig = field(default_factory=CacheConfig)
     """Reuse of answers."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
-    """Where alerts go."""
+    """Where alerts go, when they fire, and what they may do."""
     limits: LimitConfig = field(default_factory=LimitConfig)
     """What one client may send or hold."""
     deadlines: DeadlineConfig = field(default_factory=DeadlineConfig)
@@ -305,6 +301,7 @@ class BursarConfig:
     def secrets(self) -> list[str]:
         """Every secret of this configuration, for redaction."""
         found = [upstream.api_key.reveal() for upstream in self.upstreams.values() if upstream.api_key]
+        found += self.alerts.secrets
         return found + ([self.control.key.reveal()] if self.control.key else [])
 
 

@@ -22,6 +22,7 @@ class Relay:
     """One reply's body. First :meth:`whole`, if it may be small; else :meth:`run`."""
 
     __slots__ = (
+        "_back",
         "_captured",
         "_closing",
         "_complete",
@@ -33,6 +34,7 @@ class Relay:
         "_responder",
         "_streaming",
         "_upstream",
+        "_watch",
         "error",
         "first_ns",
         "head",
@@ -52,6 +54,8 @@ class Relay:
         self._closing = False
         self._streaming = False
         self._on_end: Callable[[], None] | None = None
+        self._watch: Callable[[], bool] | None = None
+        self._back: list[bytes] = []
         self.first_ns = 0
         """Monotonic time of the first byte of the body; 0 before."""
         self.error: UpstreamError | None = None
@@ -71,12 +75,16 @@ class Relay:
             raise self.error
         return b"".join(self._held) if self._complete else None
 
-    async def run(self, on_end: Callable[[], None]) -> None:
+    async def run(self, on_end: Callable[[], None], watch: Callable[[], bool] | None = None) -> None:
         """Send the head and the body as it comes; ``on_end`` runs before the last bytes go.
 
         When the upstream breaks off, so does the reply: the agent sees it is incomplete.
+
+        ``watch`` is asked whenever the meter has read more, before that is forwarded. Where it says
+        no, what comes is held back until :meth:`go_on` or :meth:`cut`.
         """
         self._on_end = on_end
+        self._watch = watch
         status, headers = self.head
         self._responder.start(status, headers, length=None)
         self._responder.on_flow(self._upstream.pause, self._upstream.resume)
@@ -85,8 +93,9 @@ class Relay:
         if self._complete:
             self._end(b"".join(held), self.error)
         elif held:
-            self._responder.write(b"".join(held))
-            self._upstream.resume()
+            self._pass(b"".join(held))
+            if not self._back:
+                self._upstream.resume()
         else:
             self._upstream.pipe(self._arrived)
         if not self._complete:
@@ -96,8 +105,18 @@ class Relay:
         """Give up: the upstream's connection is closed now."""
         self._upstream.close()
 
+    def go_on(self) -> None:
+        """Forward what was held back, and what comes."""
+        back, self._back = self._back, []
+        if back and not self._complete:
+            self._responder.write(b"".join(back))
+            self._upstream.resume()
+
     def cut(self, ending: bytes) -> None:
-        """End the stream now, in the agent's dialect; ``on_end`` runs first."""
+        """End the stream now, in the agent's dialect; ``on_end`` runs first.
+
+        What was held back still goes: it is paid for, and ``ending`` fits what the meter has read.
+        """
         self._upstream.close()
         if self._streaming and not self._complete:
             self._end(ending, None)
@@ -122,7 +141,7 @@ class Relay:
                 self._end(out + self._meter.finish(), error)
             else:
                 if out:
-                    self._responder.write(out)
+                    self._pass(out)
                 if self._meter.ended and not self._closing:
                     self._closing = True
                     self._upstream.expect_end(HELD_OPEN_S)
@@ -139,9 +158,26 @@ class Relay:
                 self._upstream.pause()
                 self._wake()
 
+    def _pass(self, out: bytes) -> None:
+        """Forward ``out``, if whoever watches has nothing against it."""
+        if self._watch is None:
+            self._responder.write(out)
+            return
+        self._back.append(out)
+        if len(self._back) > 1:
+            return  # Already held back.
+        if self._watch():
+            self._back.clear()
+            self._responder.write(out)
+        elif not self._complete:
+            self._upstream.pause()
+
     def _end(self, last: bytes, error: UpstreamError | None) -> None:
         self._complete = True
         self.error = error
+        if self._back:
+            last = b"".join((*self._back, last))
+            self._back.clear()
         if self._on_end is not None:
             self._on_end()
         if error is None:

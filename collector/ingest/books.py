@@ -8,7 +8,6 @@ own tables, changed only after a commit.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,7 @@ from collector.ingest.pairing import Batch, Mark, Note, Opened, take
 from collector.journal import Frame, decode_intent
 from collector.store import rollups, schema
 from collector.store.duckdb import Connection, Database, DatabaseError, UnfittingValue, told_apart
+from collector.store.staging import Staged, Staging
 
 _log = logs.get("collector.ingest")
 
@@ -92,6 +92,8 @@ class Books:
         self._levels: dict[str, rollups.Mark] = {}
         self._now_us = now_us
         self._on_records = on_records
+        with database.turn:
+            self._staging = Staging.of(database)
         self.reload()
 
     def reload(self) -> None:
@@ -207,8 +209,8 @@ class Books:
             self._transact(batch)
         except UnfittingValue:
             # A value that passed Arrow and not the table: look at each row, and try once more.
-            batch.calls = self._fitting(batch, batch.calls, "calls")
-            batch.attempts = self._fitting(batch, batch.attempts, "attempts")
+            batch.calls = self._fitting(batch, batch.calls, self._staging.calls)
+            batch.attempts = self._fitting(batch, batch.attempts, self._staging.attempts)
             self._transact(batch)
 
     def _transact(self, batch: Entry) -> None:
@@ -219,12 +221,12 @@ class Books:
             if batch.calls:
                 self._insert(connection, batch)
             if batch.settled:
-                connection.execute(
-                    "DELETE FROM pending WHERE call_id IN (SELECT unnest($1))", [batch.settled]
-                )
+                settled = pa.record_batch([pa.array(batch.settled, pa.string())], schema.SETTLED_LAYOUT)
+                with self._staging.settled.holding([settled]):
+                    self._staging.settled.run("forget")
             if batch.opened:
-                with _Registered(connection, "staged_pending", self._pending_table(batch.opened.values())):
-                    connection.execute("INSERT INTO pending SELECT * FROM staged_pending")
+                with self._staging.pending.holding([self._pending_rows(batch.opened.values())]):
+                    self._staging.pending.run("insert")
             for opened in batch.presumed:
                 connection.execute(
                     "INSERT INTO presumed VALUES ($1, $2, make_timestamp($3))",
@@ -239,21 +241,14 @@ class Books:
                 self._move_mark(connection, source, mark, now)
 
     def _insert(self, connection: Connection, batch: Entry) -> None:
-        self._insert_rows(connection, "calls", batch.calls, batch.oldest_us)
+        with self._staging.calls.holding(batch.calls):
+            self._staging.calls.run("insert")
+            rollups.book_late(connection, schema.STAGED_CALLS, batch.oldest_us, self._levels)
         if batch.attempts:
-            self._insert_rows(connection, "attempts", batch.attempts)
+            with self._staging.attempts.holding(batch.attempts):
+                self._staging.attempts.run("insert")
         for row in batch.contents:
             connection.execute("INSERT INTO contents VALUES ($1, make_timestamp($2), $3, $4)", list(row))
-
-    def _insert_rows(
-        self, connection: Connection, table: str, parts: list[pa.RecordBatch], oldest_us: int | None = None
-    ) -> None:
-        """Insert columns into ``table``, and calls that come late into the sums too."""
-        staged = {"calls": schema.STAGED_CALLS, "attempts": schema.STAGED_ATTEMPTS}[table]
-        with _Registered(connection, f"staged_{table}", pa.Table.from_batches(parts)):
-            connection.execute(f"INSERT INTO {table} SELECT * FROM {staged}")  # noqa: S608
-            if oldest_us is not None:
-                rollups.book_late(connection, staged, oldest_us, self._levels)
 
     def _remove(self, connection: Connection, call_ids: list[str]) -> None:
         rollups.take_out(connection, call_ids, self._levels)
@@ -347,14 +342,15 @@ class Books:
                 fitting.append(cut)
         return fitting
 
-    def _fitting(self, batch: Entry, parts: list[pa.RecordBatch], table: str) -> list[pa.RecordBatch]:
+    def _fitting(self, batch: Entry, parts: list[pa.RecordBatch], staged: Staged) -> list[pa.RecordBatch]:
         """Single rows that the table takes; the others are noted."""
         connection = self.database.connection
         fitting = []
         for row in (part.slice(number, 1) for part in parts for number in range(part.num_rows)):
             connection.execute("BEGIN")
             try:
-                self._insert_rows(connection, table, [row])
+                with staged.holding([row]):
+                    staged.run("insert")
             except UnfittingValue as error:
                 call_id = str(row.column("call_id")[0])[:64]
                 batch.notes.append(Note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1))
@@ -364,34 +360,11 @@ class Books:
                 connection.execute("ROLLBACK")
         return fitting
 
-    def _pending_table(self, opened: Iterable[Opened]) -> pa.Table:
+    def _pending_rows(self, opened: Iterable[Opened]) -> pa.RecordBatch:
         call_ids, sources, started, intents = zip(*opened, strict=True)
-        return pa.table(
-            {
-                "call_id": pa.array(call_ids, pa.string()),
-                "source": pa.array(sources, pa.string()),
-                "started_at": pa.array([self._sensible(instant) for instant in started], pa.timestamp("us")),
-                "intent": pa.array(intents, pa.binary()),
-            }
-        )
+        instants = [self._sensible(instant) for instant in started]
+        return pa.record_batch([call_ids, sources, instants, intents], schema.PENDING_LAYOUT)
 
     def _sensible(self, instant_us: int) -> int:
         now = self._now_us()
         return instant_us if sensible_instant(instant_us, now) else now
-
-
-class _Registered:
-    """An Arrow table under a name that statements can read, for as long as the context lasts."""
-
-    def __init__(self, connection: Connection, name: str, table: pa.Table) -> None:
-        self._connection = connection
-        self._name = name
-        self._table = table
-
-    def __enter__(self) -> None:
-        self._connection.register(self._name, self._table)
-
-    def __exit__(self, *_: object) -> None:
-        # Of a transaction that failed nothing can be taken back but all of it; the name is used again.
-        with suppress(DatabaseError):
-            self._connection.unregister(self._name)

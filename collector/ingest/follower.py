@@ -1,10 +1,15 @@
 """Follows the journal directory: what the sidecars of this machine wrote, read into batches.
 
 One step reads what is new in every source, up to a budget, and books it in one transaction.
+A transaction has a price of its own, whatever is in it, so little is booked seldom and much
+at once; and whoever asks a question has what waits booked first (`Follower.freshen`). The
+journal is on disk already: nothing is at risk by waiting.
+
 A source is followed segment by segment; a torn or damaged end of a segment is passed only
 when it cannot grow any more: a newer segment of the source exists, or its process is gone.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +20,10 @@ from collector.ingest.pairing import Mark, Note, Opened
 from collector.journal import BadSegment, ReadEnd, Segment, read_frames, segments, source_is_alive
 
 _LEAST_READ = 64 << 10
+_LONGEST_TURN_S = 2.0
+"""How long a question waits for a step that is being made."""
+_IDLE_STEP_S = 60.0
+"""A step is made this often though nothing waits: an open call may have become overdue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,12 @@ class FollowerConfig:
     """An intent older than this has no record coming: the longest call a sidecar allows, and a grace."""
     liveness_interval_s: float = 2.0
     """Time between two looks at whether the sources still run."""
+    enough_bytes: int = 256 << 10
+    """When this much waits, it is booked at once: some 250 calls."""
+    patience_s: float = 5.0
+    """Less than that waits no longer than this."""
+    fresh_s: float = 1.0
+    """Of a step that was made so recently nobody asks for another."""
 
 
 @dataclass(slots=True)
@@ -61,10 +76,14 @@ class Follower:
         self.directory = directory
         self.books = books
         self.lag: dict[str, Lag] = {}
+        self.busy = False
+        """Whether the last step found as much as is booked at once."""
         self._config = config or FollowerConfig()
         self._alive = alive
         self._now = now
         self._looked_at = float("-inf")
+        self._stepped_at = float("-inf")
+        self._turn = threading.Lock()
         self._living: dict[str, bool] = {}
         self._noted: set[tuple[str, int, str]] = set()
         """Damage that was already told of, so that it is told once."""
@@ -75,14 +94,54 @@ class Follower:
         Raises:
             StoreError: nothing was booked; a later step begins at the same place.
         """
-        found: dict[str, list[Segment]] = {}
-        for segment in segments(self.directory):
-            found.setdefault(segment.source, []).append(segment)
+        with self._turn:
+            return self._step()
+
+    def due(self) -> bool:
+        """Whether a step should be made now: enough waits, or for long enough, or a source has ended."""
+        now = self._now()
+        with self._turn:
+            found = self._found()
+            self._look(found)
+            waiting, since, ended = 0, now, False
+            for source, parts in found.items():
+                mark = self.books.marks.get(source, Mark())
+                if mark.ended:
+                    continue
+                lag = self._measure(source, parts, mark)
+                if lag.bytes:
+                    waiting += lag.bytes
+                    since = min(since, lag.since)
+                ended = ended or not self._living.get(source, True)
+            return (
+                ended
+                or waiting >= self._config.enough_bytes
+                or now - since >= self._config.patience_s
+                or now - self._stepped_at >= _IDLE_STEP_S
+            )
+
+    def freshen(self) -> None:
+        """Book what waits, for somebody who asks now; not if that was done a moment ago.
+
+        Raises:
+            StoreError: it was not booked.
+        """
+        if not self._turn.acquire(timeout=_LONGEST_TURN_S):
+            return
+        try:
+            if self._now() - self._stepped_at >= self._config.fresh_s:
+                self._step()
+        finally:
+            self._turn.release()
+
+    def _step(self) -> int:
+        found = self._found()
         self._look(found)
         batch = self.books.begin()
         budget = self._config.step_bytes
         for source, parts in found.items():
             budget -= self._read(batch, source, parts, max(budget, _LEAST_READ))
+        self.busy = self._config.step_bytes - budget >= self._config.enough_bytes
         self._presume_overdue(batch)
         if batch:
             self.books.enter(batch)
@@ -91,6 +150,7 @@ class Follower:
                     self._living.pop(source, None)
                     self.lag.pop(source, None)
                     self._noted = {noted for noted in self._noted if noted[0] != source}
+        self._stepped_at = self._now()
         return batch.frames
 
     def catch_up(self, limit: int = 1 << 30) -> int:
@@ -99,6 +159,12 @@ class Follower:
         while total < limit and (done := self.step()):
             total += done
         return total
+
+    def _found(self) -> dict[str, list[Segment]]:
+        found: dict[str, list[Segment]] = {}
+        for segment in segments(self.directory):
+            found.setdefault(segment.source, []).append(segment)
+        return found
 
     # -- one source
 
@@ -116,6 +182,9 @@ class Follower:
         """Read on in ``source``; the bytes taken."""
         mark = self.books.marks.get(source, Mark())
         taken = 0
+        if mark.ended:
+            # Its process is gone and the lock with it: whatever stands behind the mark was noted, and stays.
+            return 0
         while taken < budget:
             part = _part_at(parts, mark)
             if part is None:
@@ -179,7 +248,7 @@ class Follower:
         ]
         self.books.presume(batch, overdue)
 
-    def _measure(self, source: str, parts: list[Segment], mark: Mark) -> None:
+    def _measure(self, source: str, parts: list[Segment], mark: Mark) -> Lag:
         waiting = sum(_size(part.path) for part in parts if part.number > mark.segment)
         waiting += sum(
             max(0, _size(part.path) - mark.position) for part in parts if part.number == mark.segment
@@ -187,6 +256,7 @@ class Follower:
         lag = self.lag.setdefault(source, Lag())
         lag.bytes = waiting
         lag.since = (lag.since or self._now()) if waiting else 0.0
+        return lag
 
 
 def _part_at(parts: list[Segment], mark: Mark) -> Segment | None:

@@ -8,7 +8,7 @@ comes in meanwhile.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from collector import logs
@@ -32,7 +32,9 @@ from collector.store.snapshot import Publisher
 
 _log = logs.get("collector.keeper")
 
-_SUMS_INTERVAL_S = 5.0
+_PATIENCE = 5
+"""Few records wait this many commit intervals: a commit costs as much as booking two hundred calls."""
+_SUMS_INTERVAL_S = 30.0
 _TIDY_INTERVAL_S = 60.0
 _RETENTION_INTERVAL_S = 3600.0
 _IDLE_CHECKPOINT_S = 10.0
@@ -45,6 +47,7 @@ class KeeperConfig:
 
     data_dir: Path
     commit_interval_s: float = 1.0
+    """Between two commits while many records come in; while few do, and nobody asks, it is longer."""
     snapshot_interval_s: float = 60.0
     retention_s: float = 90 * 86_400.0
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
@@ -112,7 +115,7 @@ class Keeper:
                 retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
                 continue
             if not more:
-                self._stop.wait(self._config.commit_interval_s)
+                self._stop.wait(self._pause_s())
         self._end()
 
     # -- the ledger's life
@@ -137,10 +140,14 @@ class Keeper:
         self._state.ledger = Ledger(
             books=books,
             reader=LedgerReader(opened.database),
-            follower=Follower(self._journal, books, self._config.follower),
+            follower=Follower(self._journal, books, self._paced()),
             publisher=Publisher(opened.database, self._state.snapshot, self._config.snapshot_interval_s),
         )
         _log.info("the ledger is open", size_bytes=opened.database.size_bytes, count=len(books.marks))
+
+    def _paced(self) -> FollowerConfig:
+        interval_s = self._config.commit_interval_s
+        return replace(self._config.follower, patience_s=_PATIENCE * interval_s, fresh_s=interval_s)
 
     def _close(self) -> None:
         ledger, self._state.ledger = self._state.ledger, None
@@ -158,9 +165,8 @@ class Keeper:
         """Book what is new and tidy up a little; whether there is more to do at once."""
         ledger = self._state.ledger
         assert ledger is not None
-        frames = ledger.follower.step()
         now = self._clock()
-        if frames:
+        if ledger.follower.due() and ledger.follower.step():
             self._busy_at = now
         self._checkpoint(ledger, now)
         more = any(lag.bytes > self._config.follower.step_bytes for lag in ledger.follower.lag.values())
@@ -174,6 +180,12 @@ class Keeper:
         if ledger.publisher.due():
             self._publishing.set()
         return more
+
+    def _pause_s(self) -> float:
+        """Until the next round: while little comes in nobody looks often."""
+        ledger = self._state.ledger
+        busy = ledger is None or ledger.follower.busy
+        return self._config.commit_interval_s * (1 if busy else _PATIENCE)
 
     def _checkpoint(self, ledger: Ledger, now: float) -> None:
         database = ledger.books.database

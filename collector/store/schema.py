@@ -159,7 +159,7 @@ def staged_calls(records: Sequence[CallRecord]) -> pa.RecordBatch:
     columns = list(zip(*records, strict=True))
     arrays = [_array(columns[position], column.kind) for position, column in _CALL_PLACES]
     arrays.append(pa.array(map(len, columns[-1]), pa.int64()))
-    return pa.RecordBatch.from_arrays(arrays, schema=_CALL_SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=CALL_LAYOUT)
 
 
 def staged_attempts(records: Sequence[CallRecord]) -> pa.RecordBatch | None:
@@ -170,13 +170,22 @@ def staged_attempts(records: Sequence[CallRecord]) -> pa.RecordBatch | None:
     columns = zip(*[attempt for record in records for attempt in record.attempts], strict=True)
     arrays = [pa.array(owners, pa.string())]
     arrays.extend(_array(values, column.kind) for column, values in zip(ATTEMPTS, columns, strict=True))
-    return pa.RecordBatch.from_arrays(arrays, schema=_ATTEMPT_SCHEMA)
+    return pa.RecordBatch.from_arrays(arrays, schema=ATTEMPT_LAYOUT)
 
 
 _CALL_PLACES = [(CallRecord._fields.index(column.field), column) for column in CALLS]
-_CALL_SCHEMA = pa.schema(
+CALL_LAYOUT = pa.schema(
     [*(pa.field(column.field, column.kind.arrow) for column in CALLS), pa.field("attempt_count", pa.int64())]
 )
-_ATTEMPT_SCHEMA = pa.schema(
+ATTEMPT_LAYOUT = pa.schema(
     [pa.field("call_id", pa.string()), *(pa.field(column.field, column.kind.arrow) for column in ATTEMPTS)]
 )
+PENDING_LAYOUT = pa.schema(
+    [
+        pa.field("call_id", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("started_at", pa.timestamp("us")),
+        pa.field("intent", pa.binary()),
+    ]
+)
+SETTLED_LAYOUT = pa.schema([pa.field("call_id", pa.string())])

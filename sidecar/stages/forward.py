@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from collector.domain.record import CacheResult, Outcome
 from collector.logs import Redactor, redact
@@ -192,9 +192,10 @@ class ForwardedStream:
 
     async def run(self, on_end: Callable[[], None]) -> None:
         """Relay until the end, the agent's leaving, or a cut."""
-        self._call.cut = self._cut
+        call = self._call
+        call.cut, call.go_on = self._cut, self._relay.go_on
         try:
-            await self._relay.run(lambda: self._finish(on_end))
+            await self._relay.run(partial(self._finish, on_end), call.watch)
         except asyncio.CancelledError:
             self._relay.close()
             self._call.outcome, self._call.outcome_reason = Outcome.ABANDONED, "client disconnected"

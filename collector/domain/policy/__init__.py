@@ -5,7 +5,8 @@ matching     which calls a rule is for
 budget       what people can demand: Budget, Ladder, Throttle, ConcurrencyCap, Directive, Raise
 windows      when a budget begins anew, exact over daylight saving
 counting     which counter of a budget a call touches
-state        Policy, and what one process knows while calls run: State, Slot, Allow, Crossing
+plans        Policy, and what it comes to for one kind of call: Slot, Plan, Allow, Crossed
+state        what one process knows while calls run: State
 deciding     decide: Allow, Downgrade, Throttled or Refuse
 holding      how much to hold, when a stream asks for more, what is charged at its end: Lease
 experience   how long replies turn out to be
@@ -38,7 +39,8 @@ from collector.domain.policy.deciding import Decision, Downgrade, Refuse, Thrott
 from collector.domain.policy.experience import Expected, Experience
 from collector.domain.policy.holding import Extension, Lease
 from collector.domain.policy.matching import EVERY_CALL, Match
-from collector.domain.policy.state import Allow, Crossed, Policy, Slot, State
+from collector.domain.policy.plans import Allow, Crossed, Policy, Slot
+from collector.domain.policy.state import State
 from collector.domain.policy.windows import Span, Window, WindowKind, span_at
 
 __all__ = [

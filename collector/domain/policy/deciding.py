@@ -14,8 +14,20 @@ from collector.domain.policy.budget import WHOLE, Action, Budget, DirectiveKind
 from collector.domain.policy.experience import NOTHING_KNOWN, Expected
 from collector.domain.policy.holding import affordable_output, amount_of, initial_hold, least_hold
 from collector.domain.policy.pacing import pace_share, pick, place_of
+from collector.domain.policy.plans import (
+    DOWNGRADING,
+    FIRST,
+    MONEY,
+    THROTTLING,
+    TOKENS,
+    Allow,
+    Plan,
+    Policy,
+    Pour,
+    Slot,
+)
 from collector.domain.policy.rate import wait_us
-from collector.domain.policy.state import DOWNGRADING, THROTTLING, Allow, Plan, Policy, Pour, Slot, State
+from collector.domain.policy.state import State
 from collector.domain.policy.windows import WindowKind
 from collector.domain.policy.wording import resets_text, time_text, used_up
 
@@ -199,18 +211,10 @@ def _steered(slot: Slot, now_us: int) -> int:
 
 
 class _Sizes(NamedTuple):
-    """How much output and input a call is taken to have, by how its budgets hold."""
+    """Output tokens, and cost of the input in pico-USD, by how budgets size a hold."""
 
-    cap: int
-    """Output at most."""
-    first: int
-    """Output that a stream holds at first."""
-    high: int
-    """Output that 99 in 100 stay below."""
-    finishing: int
-    """The same where nothing need be promised."""
-    likely_pico: int
-    """Cost of the input that 99 in 100 stay below."""
+    outputs: tuple[int, ...]
+    picos: tuple[int, ...]
 
 
 class _Short(NamedTuple):
@@ -231,24 +235,26 @@ def _admit(state: State, ask: Ask, plan: Plan, pours: tuple[Pour, ...], now_us: 
     sizes = _sizes(ask, expected, cap)
     claims, growing, short, tight = _fit(ask, plan.slots, sizes, now_us)
     if (tight or short) and ask.stream:
-        sizes = sizes._replace(first=least_hold(cap))
+        least = least_hold(cap)
+        sizes = _Sizes((cap, least, *sizes.outputs[2:4], least), sizes.picos)
         claims, growing, short, _ = _fit(ask, plan.slots, sizes, now_us)
     if short:
         return _without_room(ask, plan, short, now_us)
     lowered = cap // max(1, ask.choices) if cap < ask.output_cap else None
     seats = tuple(seat for _, seat in plan.caps) if plan.caps else ()
-    output = sizes.first if growing else cap
+    output = sizes.outputs[FIRST] if growing else cap
     return Allow(tuple(claims), lowered, cap, output, tuple(growing), plan.slots, pours, seats)
 
 
 def _sizes(ask: Ask, expected: Expected, cap: int) -> _Sizes:
-    high = cap if expected.output_high is None else min(cap, expected.output_high)
-    finishing = min(cap, FINISHING_OUTPUT) if expected.output_high is None else high
-    likely = ask.input_pico
-    if expected.input_high is not None and expected.input_high < _PERMILLE:
-        likely = -(-likely * expected.input_high // _PERMILLE)
-    first = initial_hold(cap, expected.output_typical) if ask.stream else cap
-    return _Sizes(cap, first, high, finishing, likely)
+    typical, high, input_high = expected
+    finishing = min(cap, FINISHING_OUTPUT if high is None else high)
+    high = cap if high is None else min(cap, high)
+    pico = likely = ask.input_pico
+    if input_high is not None and input_high < _PERMILLE:
+        likely = -(-pico * input_high // _PERMILLE)
+    first = initial_hold(cap, typical) if ask.stream else cap
+    return _Sizes((cap, first, high, finishing, first), (pico, pico, likely, likely, likely))
 
 
 def _fit(
@@ -260,34 +266,29 @@ def _fit(
     short: list[_Short] = []
     tight = False
     stream = ask.stream
-    full_pico = ask.input_pico
+    outputs, picos = sizes
+    money = [-1, -1, -1, -1, -1]
     for slot in slots:
-        budget = slot.budget
-        unit = budget.unit
-        grows = stream and slot.grows
-        pico = full_pico
-        if slot.learned:
-            output = sizes.first if grows else sizes.finishing if budget.finishes else sizes.high
-            if budget.finishes or not grows:
-                pico = sizes.likely_pico
-        else:
-            output = sizes.first if grows else sizes.cap
-        if unit is Unit.USD:
-            need = -(-(pico + output * ask.output_pico) // 1000)
-        elif unit is Unit.TOKENS:
-            need = ask.input_tokens + output
+        size = slot.stream_size if stream else slot.whole_size
+        unit = slot.unit
+        if unit == MONEY:
+            need = money[size]
+            if need < 0:
+                need = money[size] = -(-(picos[size] + outputs[size] * ask.output_pico) // 1000)
+        elif unit == TOKENS:
+            need = ask.input_tokens + outputs[size]
         else:
             need = 1
         if now_us < slot.exact_until_us:
             room = slot.entry - slot.spent - slot.held
             if need > room:
-                if budget.finishes and room > 0:
+                if slot.finishes and room > 0:
                     need = room
                 else:
                     short.append(_Short(slot, need, room))
-            elif grows and need * _AMPLE > room:
+            elif need * _AMPLE > room:
                 tight = True
-        if grows:
+        if stream and slot.grows:
             growing.append(len(claims))
         claims.append(Claim(slot.counter, need))
     return claims, growing, short, tight
@@ -315,7 +316,7 @@ def _without_room(ask: Ask, plan: Plan, short: list[_Short], now_us: int) -> Dec
     slot = tightest.slot
     if ask.may_downgrade and plan.ladder and _may_rescue(plan, short):
         return Downgrade(plan.ladder, "no_room", slot.budget.name)
-    if slot.budget.finishes and slot.spent < slot.entry:
+    if slot.finishes and slot.spent < slot.entry:
         message = f"calls that are running hold what is left of budget {slot.budget.name!r}; try again soon"
         return Throttled(_HELD_WAIT_US, "room_held", slot.budget.name, message)
     return refusal(slot)

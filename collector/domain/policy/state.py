@@ -7,200 +7,31 @@ one look into a dictionary.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from operator import attrgetter
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any
 
-from collector.domain.credit import Claim, Counter, Standing
+from collector.domain.credit import Counter, Standing
 from collector.domain.policy.asking import Ask
-from collector.domain.policy.budget import (
-    LARGEST,
-    WHOLE,
-    Action,
-    Budget,
-    ConcurrencyCap,
-    Directive,
-    HoldSize,
-    Ladder,
-    Raise,
-    Threshold,
-    Throttle,
-)
+from collector.domain.policy.budget import Budget, Directive, DirectiveKind, Raise
 from collector.domain.policy.counting import counter_of, subject_of
 from collector.domain.policy.experience import Experience
 from collector.domain.policy.holding import Extension
 from collector.domain.policy.levels import level_after
-from collector.domain.policy.matching import TAG, value_of
+from collector.domain.policy.plans import (
+    ACTIVE,
+    FOREVER,
+    Allow,
+    Crossed,
+    Plan,
+    Policy,
+    Slot,
+    key_by,
+    ladder_for,
+)
 from collector.domain.policy.rate import poured
 
-FOREVER = 2**63
-DOWNGRADING = 1
-THROTTLING = 2
-_ACTIVE = {Action.DOWNGRADE: DOWNGRADING, Action.THROTTLE: THROTTLING}
-
-
-class Policy:
-    """All configured rules; never changed. A new configuration is a new policy."""
-
-    __slots__ = ("budgets", "by_name", "caps", "ladders", "names", "throttles")
-
-    def __init__(
-        self,
-        *,
-        budgets: Iterable[Budget] = (),
-        ladders: Iterable[Ladder] = (),
-        throttles: Iterable[Throttle] = (),
-        caps: Iterable[ConcurrencyCap] = (),
-    ) -> None:
-        """Take the rules in their order: where two say the same, the first is named.
-
-        Raises:
-            ValueError: two budgets have one name.
-        """
-        self.budgets = tuple(budgets)
-        self.ladders = tuple(ladders)
-        self.throttles = tuple(throttles)
-        self.caps = tuple(caps)
-        self.by_name = {budget.name: budget for budget in self.budgets}
-        if len(self.by_name) < len(self.budgets):
-            raise ValueError("two budgets have the same name")
-        names = {"model"}
-        for budget in self.budgets:
-            names.update(budget.match.names, *(match.names for match in budget.never_for))
-            names.update({budget.window.kind.value} & {"conversation", "task"}, {budget.each} - {""})
-        for ladder in self.ladders:
-            names.update(ladder.source.names, *(match.names for match in ladder.never_for))
-        for match, each in [
-            *((one.match, one.each) for one in self.throttles),
-            *((one.match, one.each) for one in self.caps),
-        ]:
-            names.update(match.names, {each} - {""})
-        self.names = frozenset(names)
-        """The dimensions and tags that any rule asks about."""
-
-
-class Slot:
-    """One counter, as far as this process knows."""
-
-    __slots__ = (
-        "active",
-        "budget",
-        "counter",
-        "entry",
-        "exact_until_us",
-        "full",
-        "grows",
-        "held",
-        "learned",
-        "level",
-        "spent",
-    )
-
-    def __init__(self, budget: Budget, counter: Counter) -> None:
-        self.budget = budget
-        self.grows = budget.grows
-        self.learned = budget.size is HoldSize.LEARNED
-        self.spent = 0
-        self.held = 0
-        self.level = 0
-        """Thresholds reached."""
-        self.active = 0
-        """What the reached thresholds ask for: ``DOWNGRADING``, ``THROTTLING``."""
-        self.exact_until_us = FOREVER
-        """Until when what is known here may refuse a call; later the store must be asked."""
-        self.limit_to(counter, budget.limit)
-
-    def limit_to(self, counter: Counter, full: int) -> None:
-        """Put a limit in force."""
-        budget = self.budget
-        stop = full * budget.stop_share // WHOLE if budget.enforced else LARGEST
-        self.counter = counter if counter.limit == stop else counter._replace(limit=stop)
-        self.full = full
-        """The limit with its raises."""
-        self.entry = min(full * budget.entry_share // WHOLE, LARGEST) if budget.enforced else LARGEST
-        """What may be spent and held before new calls are refused."""
-
-    @property
-    def room(self) -> int:
-        """What a new call may take; below 0 when overdrawn."""
-        return self.entry - self.spent - self.held
-
-    @property
-    def standing(self) -> Standing:
-        """How the counter stands."""
-        return Standing(self.counter, self.spent, self.held)
-
-
-class Crossed(NamedTuple):
-    """A threshold that was just reached."""
-
-    counter: Counter
-    threshold: Threshold
-    spent: int
-    limit: int
-    """With raises."""
-
-
-class Plan:
-    """Which rules one kind of call meets."""
-
-    __slots__ = (
-        "caps",
-        "directives",
-        "from_us",
-        "guarded",
-        "ladder",
-        "learns",
-        "lowers",
-        "paced",
-        "slots",
-        "spared",
-        "throttles",
-        "until_us",
-    )
-
-    def __init__(self, slots: tuple[Slot, ...], spared: tuple[bool, ...], ladder: tuple[str, ...]) -> None:
-        self.slots = slots
-        self.spared = spared
-        """Whether the budget of the same place never downgrades this call."""
-        self.ladder = ladder
-        self.throttles: tuple[tuple[Throttle, Hashable], ...] = ()
-        self.caps: tuple[tuple[ConcurrencyCap, Hashable], ...] = ()
-        self.directives: tuple[Directive, ...] = ()
-        self.learns = any(slot.learned or slot.grows for slot in slots)
-        self.lowers = any(slot.budget.lower_max_tokens for slot in slots)
-        self.paced = any(slot.budget.pace for slot in slots)
-        self.guarded = True
-        self.from_us = 0
-        self.until_us = FOREVER
-
-
-class Pour(NamedTuple):
-    """What a call took of a throttle."""
-
-    key: Hashable
-    per_minute: int
-    amount: int
-    claim: int
-    """Of the claim whose unit it is in; -1 for nano-USD."""
-
-
-class Allow(NamedTuple):
-    """The call may go once every claim is granted."""
-
-    claims: tuple[Claim, ...]
-    max_tokens: int | None
-    """What the call's own cap must be lowered to, for each choice; None to leave it as it is."""
-    output_cap: int
-    """Output tokens that the provider may produce at most, over all choices, with that cap."""
-    output_tokens: int
-    """Output that the growing claims cover."""
-    growing: tuple[int, ...]
-    """Which claims grow as the stream runs."""
-    slots: tuple[Slot, ...]
-    pours: tuple[Pour, ...] = ()
-    seats: tuple[Hashable, ...] = ()
-    """Concurrency caps that it counts against."""
+_PLANS = 4096
+"""Kinds of calls whose plan is remembered."""
 
 
 class State:
@@ -236,7 +67,7 @@ class State:
             experience: how long replies were so far.
             trust_us: how long what a shared store said may be relied on to refuse a call; for ever
                 when this process is the store.
-            capacity: counters, and kinds of calls, that are remembered.
+            capacity: counters that are remembered.
         """
         self.policy = policy
         self.experience = experience if experience is not None else Experience()
@@ -303,7 +134,7 @@ class State:
     def directive_cutting(self, ask: Ask, now_us: int) -> Directive | None:
         """What demands that a running call ends; None when nothing does."""
         plan = self.plan(ask, now_us)
-        return next((one for one in plan.directives if one.kind.value == "cut"), None)
+        return next((one for one in plan.directives if one.kind is DirectiveKind.CUT), None)
 
     # -- plans
 
@@ -314,7 +145,7 @@ class State:
         if plan is not None and plan.from_us <= now_us < plan.until_us:
             return plan
         plan = self._plans[key] = self._planned(ask, now_us)
-        if len(self._plans) > self._capacity:
+        if len(self._plans) > _PLANS:
             self._plans.popitem(last=False)
         return plan
 
@@ -323,7 +154,7 @@ class State:
         names = set(self.policy.names)
         for directive in self._directives.values():
             names.update(directive.match.names)
-        self._key = _key_by(sorted(names))
+        self._key = key_by(sorted(names))
 
     def _planned(self, ask: Ask, now_us: int) -> Plan:
         for kept in (self._directives, self._raises):
@@ -342,7 +173,7 @@ class State:
             spared.append(any(match.accepts(ask) for match in budget.never_for))
             begins = max(begins, counter.starts_us)
             until.append(FOREVER if counter.ends_us is None else counter.ends_us)
-        plan = Plan(tuple(slots), tuple(spared), _ladder(policy.ladders, ask))
+        plan = Plan(tuple(slots), tuple(spared), ladder_for(policy.ladders, ask))
         plan.throttles = tuple(
             (rule, (rule.name, subject_of(rule.each, ask)))
             for rule in policy.throttles
@@ -472,7 +303,7 @@ class State:
         slot.level = level
         slot.active = 0
         for threshold in thresholds[:level]:
-            slot.active |= _ACTIVE.get(threshold.action, 0)
+            slot.active |= ACTIVE.get(threshold.action, 0)
         return [Crossed(slot.counter, threshold, slot.spent, slot.full) for threshold in reached]
 
     # -- throttles and caps
@@ -503,21 +334,3 @@ class State:
 
 def _end_of(rule: Directive | Raise) -> int:
     return rule.expires_us if isinstance(rule, Directive) else rule.until_us
-
-
-def _key_by(names: Sequence[str]) -> Callable[[Ask], Any]:
-    plain = [name for name in names if not name.startswith(TAG)]
-    read = attrgetter(*plain)
-    tags = [name for name in names if name.startswith(TAG)]
-    if not tags:
-        return read
-    return lambda ask: (read(ask), tuple(value_of(ask, name) for name in tags))
-
-
-def _ladder(ladders: Sequence[Ladder], ask: Ask) -> tuple[str, ...]:
-    for ladder in ladders:
-        if ladder.source.accepts(ask):
-            if any(match.accepts(ask) for match in ladder.never_for):
-                return ()
-            return tuple(model for model in ladder.to if model != ask.model)
-    return ()

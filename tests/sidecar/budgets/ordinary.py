@@ -67,6 +67,11 @@ def _value(chance: Random, kind: int) -> Any:
     return makers[kind]()
 
 
+def _kinds(chance: Random, count: int, most: int) -> list[int]:
+    """Kinds of ``count`` columns; one of them says something (numbers, words or times) in every row."""
+    return [chance.choice((0, 1, 4, 5, 8)), *(chance.randrange(most) for _ in range(count - 1))]
+
+
 def _until(size: int, make: Callable[[int], str]) -> list[str]:
     made: list[str] = []
     while size > 0:
@@ -77,7 +82,8 @@ def _until(size: int, make: Callable[[int], str]) -> list[str]:
 
 def records(chance: Random, size: int) -> bytes:
     """A JSON array of like objects, compact or indented."""
-    columns = [(name, chance.randrange(10)) for name in chance.sample(vocabulary(), chance.randint(2, 10))]
+    names = chance.sample(vocabulary(), chance.randint(2, 10))
+    columns = list(zip(names, _kinds(chance, len(names), 10), strict=True))
     numbered, named, indent = (
         chance.random() < 0.7,
         chance.random() < 0.3,
@@ -94,7 +100,7 @@ def records(chance: Random, size: int) -> bytes:
 
 def table(chance: Random, size: int) -> bytes:
     """A table in CSV or markdown."""
-    kinds = [chance.randrange(9) for _ in range(chance.randint(2, 9))]
+    kinds = _kinds(chance, chance.randint(2, 9), 9)
     before, between, after = chance.choice((("| ", " | ", " |"), ("", ",", ""), ("", "\t", "")))
 
     def row(number: int) -> str:
