@@ -16,6 +16,7 @@ QUANTUM = 256
 LOOK_AHEAD = 2
 """Quanta that are left when more is asked for."""
 _PICO_PER_NANO = 1000
+_USD, _TOKENS = Unit.USD, Unit.TOKENS
 
 
 def amount_of(unit: Unit, ask: Ask, output_tokens: int, input_pico: int) -> int:
@@ -162,8 +163,12 @@ class Lease:
             tokens: input and output of all attempts.
             calls: 0 when nothing ever left for a provider.
         """
-        by_unit = {Unit.USD: -(-cost_pico // _PICO_PER_NANO), Unit.TOKENS: tokens, Unit.CALLS: calls}
-        return tuple(by_unit[claim.counter.unit] for claim in self.claims)
+        nano = -(-cost_pico // _PICO_PER_NANO)
+        charges = []
+        for claim in self.claims:
+            unit = claim.counter.unit
+            charges.append(nano if unit is _USD else tokens if unit is _TOKENS else calls)
+        return tuple(charges)
 
     def _amount(self, unit: Unit, output_tokens: int) -> int:
         if unit is Unit.USD:

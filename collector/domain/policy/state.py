@@ -229,8 +229,8 @@ class State:
 
     def claimed(self, allow: Allow, now_us: int) -> None:
         """Every claim was granted: the call runs."""
-        for slot, claim in zip(allow.slots, allow.claims, strict=True):
-            slot.held += claim.amount
+        for slot, (_, amount) in zip(allow.slots, allow.claims, strict=True):
+            slot.held += amount
         for seat in allow.seats:
             self._running[seat] = self._running.get(seat, 0) + 1
         for pour in allow.pours:
