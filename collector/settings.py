@@ -307,8 +307,9 @@ class _Reader:
     def read_dataclass(
         self, schema: type[T], mapping: dict[str, _Node], field: str, line: int, overrides: dict[str, str]
     ) -> T:
-        hints = typing.get_type_hints(schema)
-        fields = {item.name: item for item in dataclasses.fields(schema)}  # type: ignore[arg-type]
+        # A setting whose name is a word of Python's has an underscore behind it there: ``from_``.
+        hints = {name.rstrip("_"): hint for name, hint in typing.get_type_hints(schema).items()}
+        fields = {item.name.rstrip("_"): item for item in dataclasses.fields(schema)}  # type: ignore[arg-type]
         values: dict[str, Any] = {}
         for key, node in mapping.items():
             if key not in fields:
@@ -343,7 +344,7 @@ class _Reader:
         if missing:
             return typing.cast(T, _INVALID)
         try:
-            return schema(**values)
+            return schema(**{fields[name].name: value for name, value in values.items()})
         except ValueError as error:
             self.problem(line, field.rstrip("."), str(error))
             return typing.cast(T, _INVALID)

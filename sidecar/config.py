@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from alerts.settings import AlertsConfig
@@ -22,6 +22,14 @@ from collector.settings import (
     Secret,
     Size,
     load,
+)
+from sidecar.budgets.configured import (
+    BudgetConfig,
+    ConcurrencyConfig,
+    DowngradeConfig,
+    OffTrackConfig,
+    ThrottleConfig,
+    policy_of,
 )
 
 DEFAULT_FILE = Path("bursar.yaml")
@@ -249,10 +257,16 @@ class BursarConfig:
     """File or https address of newer prices, in our own format, litellm's or genai-prices'."""
     price_refresh: Duration = Duration(3600)
     """How often ``price_source`` is read again."""
-    budgets: list[Any] = field(default_factory=list)
+    budgets: list[BudgetConfig] = field(default_factory=list)
     """Limits on spending."""
-    downgrades: list[Any] = field(default_factory=list)
+    downgrades: list[DowngradeConfig] = field(default_factory=list)
     """Which models may stand in for which."""
+    throttles: list[ThrottleConfig] = field(default_factory=list)
+    """How fast calls may spend."""
+    concurrency: list[ConcurrencyConfig] = field(default_factory=list)
+    """How many calls may run at once."""
+    off_track: OffTrackConfig = field(default_factory=OffTrackConfig)
+    """What happens to streams that repeat themselves without end."""
     cache: CacheConfig = field(default_factory=CacheConfig)
     """Reuse of answers."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
@@ -281,6 +295,10 @@ class BursarConfig:
                 raise ValueError(
                     f"models.{model}.upstream: {target.upstream!r} is not one of {', '.join(self.upstreams)}"
                 )
+        try:
+            policy_of(self.budgets, self.downgrades, self.throttles, self.concurrency)
+        except ValueError as error:
+            raise ValueError(f"budgets: {error}") from error
         if not 1 <= self.workers <= 64:
             raise ValueError(f"workers: {self.workers} is not between 1 and 64")
         if not self.listen.is_loopback and not self.allow_remote:
