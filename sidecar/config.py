@@ -35,9 +35,14 @@ from sidecar.budgets.configured import (
 DEFAULT_FILE = Path("bursar.yaml")
 OTHER_VARIABLES = frozenset(
     {
-        "BURSAR_AGENT_KEY", "BURSAR_COLLECTOR_URL", "BURSAR_CONFIG", "BURSAR_KEY_PEPPER", "BURSAR_LOG_LEVEL",
-        "BURSAR_SHARED", "BURSAR_URL",
-    }  # fmt: skip
+        "BURSAR_AGENT_KEY",
+        "BURSAR_COLLECTOR_URL",
+        "BURSAR_CONFIG",
+        "BURSAR_KEY_PEPPER",
+        "BURSAR_LOG_LEVEL",
+        "BURSAR_SHARED",
+        "BURSAR_URL",
+    }
 )
 """Variables with our prefix that are not overrides of a setting."""
 
