@@ -157,7 +157,8 @@ class Engine:
                 before = Tracked(labels=signal.labels)
             alert = transition(before.alert, Sample(at=at, active=True, value=signal.value), signal.timing)
             ongoing = before.alert.phase in (Phase.PENDING, Phase.FIRING)
-            began = min(filter(None, (signal.since, before.began_at if ongoing else 0.0, alert.active_at)))
+            starts = (signal.since, before.began_at if ongoing else 0.0, alert.active_at)
+            began = min(filter(None, starts), default=at)
             return replace(
                 before,
                 annotations=signal.annotations,

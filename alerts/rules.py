@@ -99,32 +99,22 @@ def load_rules(
     """
     thresholds, disabled = dict(thresholds or {}), set(disabled)
     found: list[Rule] = []
+    names: set[str] = set()
     for path in sorted(folder.glob("*.yml")):
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         optional = content.get("optional", "") if isinstance(content, dict) else ""
-        wanted = None
-        if optional and settings is not None:
-            wanted = settings.get(optional)
-            if wanted is None:
-                continue
+        listed = content["rules"] if isinstance(content, dict) else content
+        names |= {given.get("alert") for given in listed}
+        wanted = settings.get(optional) if optional and settings is not None else None
+        if optional and settings is not None and wanted is None:
+            continue
         found.extend(
-            _read(given, path.stem, optional, thresholds.get(given.get("alert"), wanted))
-            for given in (content["rules"] if isinstance(content, dict) else content)
+            _read(given, path.stem, optional, thresholds.get(given.get("alert"), wanted)) for given in listed
         )
-    names = {rule.name for rule in found} | _names(folder)
     for name in (*thresholds, *disabled):
         if name not in names:
             raise InvalidRule(f"{name!r} is no alert; there are {', '.join(sorted(names))}")
     return [rule for rule in found if rule.name not in disabled]
-
-
-def _names(folder: Path) -> set[str]:
-    """Every alert defined, those of optional groups too."""
-    names = set()
-    for path in folder.glob("*.yml"):
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names |= {given["alert"] for given in (content["rules"] if isinstance(content, dict) else content)}
-    return names
 
 
 _KEYS = {
