@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 import yaml
+from support.alerting import ROOT, program, prometheus, series_of, values_of
 
 from alerts.engine import Engine
 from alerts.evaluation import evaluate
 from alerts.expressions import InvalidExpression, leaves, read_expression
 from alerts.rules import DEFINITIONS, RULES, InvalidRule, load_rules, needed
 from alerts.samples import Samples
-
-from .conftest import ROOT, program, prometheus, series_of, values_of
 
 CASES = sorted((Path(__file__).parent / "rules").glob("*.yml"))
 
