@@ -92,9 +92,9 @@ class Books:
         self._levels: dict[str, rollups.Mark] = {}
         self._now_us = now_us
         self._on_records = on_records
+        self.reload()
         with database.turn:
             self._staging = Staging.of(database)
-        self.reload()
 
     def reload(self) -> None:
         """Take marks and open intents from the database again."""

@@ -37,10 +37,11 @@ def schema_version(connection: Any) -> int:
     known = connection.execute(
         "SELECT count(*) FROM duckdb_tables()"
         " WHERE table_name = 'schema_version' AND database_name = current_database()"
-    ).fetchone()[0]
-    if not known:
+    ).fetchall()
+    if not known[0][0]:
         return 0
-    return int(connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()[0])
+    # All of a result is fetched: a connection with more to come takes nothing else.
+    return int(connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchall()[0][0])
 
 
 def migrate(

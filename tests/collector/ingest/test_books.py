@@ -8,7 +8,8 @@ from collector.domain.money import usd
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
-from collector.store.duckdb import StoreError
+from collector.store.duckdb import DatabaseConfig, StoreError
+from collector.store.opening import open_ledger
 
 
 def frames_of(*items, first=1):
@@ -164,3 +165,16 @@ def test_the_spans_view_shows_a_genai_span_for_each_call_that_asked_a_model(ente
     assert rows(
         "SELECT origin, trace_id, span_id, name, attributes->>'$.\"gen_ai.request.model\"' FROM spans"
     ) == [("bursar", asked.trace_id, asked.gen_ai_span_id, "chat gpt-5-mini", "gpt-5-mini")]
+
+
+def test_books_open_again_on_a_ledger_that_is_there_already_and_go_on(tmp_path, call):
+    open_ledger(tmp_path, DatabaseConfig()).database.close()
+    opened = open_ledger(tmp_path, DatabaseConfig())
+    books = Books(opened.database)
+
+    entry = books.begin()
+    books.take(entry, "s", frames_of(call(), call()), Mark())
+    books.enter(entry)
+
+    assert books.counts.calls == 2
+    opened.database.close()

@@ -1,0 +1,89 @@
+"""Rows on their way into a table, through statements that are planned once.
+
+To plan an INSERT of eighty columns takes DuckDB longer than to run it for the calls of a
+few seconds. So each table has one prepared statement that reads from one name, and behind
+that name stands whatever Arrow data is to go in next.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+import pyarrow as pa
+
+from collector.store import schema
+from collector.store.duckdb import Connection, Database
+
+
+class Staged:
+    """Arrow rows under the name ``staged_NAME``, and the statements that read them.
+
+    Args:
+        connection: the writer's; statements run on it, in whatever transaction it is in.
+        name: of these rows.
+        layout: their columns.
+        statements: SQL over ``staged_NAME``, by the name that `run` takes.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, layout: pa.Schema, statements: Mapping[str, str]
+    ) -> None:
+        self._connection = connection
+        self._layout = layout
+        self._rows = layout.empty_table()
+        connection.register(f"staged_{name}", self)
+        for word, sql in statements.items():
+            connection.execute(f"PREPARE {word}_{name} AS {sql}")
+        self._runs = {word: f"EXECUTE {word}_{name}" for word in statements}
+
+    @contextmanager
+    def holding(self, parts: Sequence[pa.RecordBatch]) -> Iterator[None]:
+        """For as long as the context lasts, these are the rows."""
+        self._rows = pa.Table.from_batches(parts, self._layout)
+        try:
+            yield
+        finally:
+            self._rows = self._layout.empty_table()
+
+    def run(self, word: str) -> None:
+        """Run the statement of that name."""
+        self._connection.execute(self._runs[word])
+
+    # What DuckDB asks of whatever is registered: each scan is a stream of its own.
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """The rows of this moment; see Arrow's PyCapsule interface."""
+        return self._rows.__arrow_c_stream__(requested_schema)
+
+    def __arrow_c_schema__(self) -> object:
+        """Their columns."""
+        return self._layout.__arrow_c_schema__()
+
+
+class Staging:
+    """What a ledger's writer stages: calls, attempts, open calls, and calls that are open no more."""
+
+    _made: ClassVar["WeakKeyDictionary[Database, Staging]"] = WeakKeyDictionary()
+
+    def __init__(self, connection: Connection) -> None:
+        def staged(name: str, layout: pa.Schema, word: str, sql: str) -> Staged:
+            return Staged(connection, name, layout, {word: sql})
+
+        calls = f"INSERT INTO calls SELECT * FROM {schema.STAGED_CALLS}"  # noqa: S608
+        attempts = f"INSERT INTO attempts SELECT * FROM {schema.STAGED_ATTEMPTS}"  # noqa: S608
+        forget = "DELETE FROM pending WHERE call_id IN (SELECT call_id FROM staged_settled)"
+        self.calls = staged("calls", schema.CALL_LAYOUT, "insert", calls)
+        self.attempts = staged("attempts", schema.ATTEMPT_LAYOUT, "insert", attempts)
+        self.pending = staged(
+            "pending", schema.PENDING_LAYOUT, "insert", "INSERT INTO pending SELECT * FROM staged_pending"
+        )
+        self.settled = staged("settled", schema.SETTLED_LAYOUT, "forget", forget)
+
+    @classmethod
+    def of(cls, database: Database) -> "Staging":
+        """The one of ``database``, made at the first call; hold its turn."""
+        made = cls._made.get(database)
+        if made is None:
+            made = cls._made[database] = cls(database.connection)
+        return made
