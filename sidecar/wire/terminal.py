@@ -1,12 +1,13 @@
 """The end of a stream that we cut: the dialect's own last events, valid after any whole event.
 
 A cut looks to the agent like a reply that reached its token limit: ``length``,
-``max_tokens``, ``response.incomplete``. A comment before it names the reason.
+``max_tokens``, ``response.incomplete``. A comment before it names the reason. What the
+provider itself had said already stands: a reply that had given its reason to stop keeps it.
 """
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,7 +22,9 @@ DONE: Final = b"data: [DONE]\n\n"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def terminal_events(api: str, facts: ReplyFacts | None, reason: str, *, usage: Usage | None = None) -> bytes:
+def terminal_events(
+    api: str, facts: ReplyFacts | None, reason: str, *, usage: Usage | None = None, choices: int = 1
+) -> bytes:
     """What to send last when a stream is cut; empty when it had already ended.
 
     Args:
@@ -30,6 +33,7 @@ def terminal_events(api: str, facts: ReplyFacts | None, reason: str, *, usage: U
         reason: for people, as an SSE comment.
         usage: what the call is charged for, where the dialect's last event carries usage;
             otherwise what the provider said, or an estimate from the bytes delivered.
+        choices: how many the agent asked for, each of which needs its end.
     """
     facts = facts or ReplyFacts()
     if facts.complete:
@@ -43,7 +47,16 @@ def terminal_events(api: str, facts: ReplyFacts | None, reason: str, *, usage: U
     end = _ENDS.get(dialect)
     lead = b"\n\n" if place.inside_event else b""
     said = comment_bytes(reason)
-    return lead + said + end(api, facts, usage) if end is not None else lead + said
+    return lead + said + end(_Cut(api, facts, usage, choices)) if end is not None else lead + said
+
+
+class _Cut(NamedTuple):
+    """A stream at the moment at which it is cut."""
+
+    api: str
+    facts: ReplyFacts
+    usage: Usage | None
+    choices: int
 
 
 def _output_tokens(facts: ReplyFacts, usage: Usage | None) -> int:
@@ -52,18 +65,22 @@ def _output_tokens(facts: ReplyFacts, usage: Usage | None) -> int:
     return max(least, -(-facts.output_text_bytes // _BYTES_A_TOKEN) if usage is None else 0)
 
 
-def _end_chat(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
-    choice: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
-    if api == "openai.completions":
-        choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}
+def _end_chat(cut: _Cut) -> bytes:
+    facts, usage = cut.facts, cut.usage
+    whole = cut.api == "openai.completions"
     chunk: dict[str, Any] = {
-        "id": facts.response_id,
-        "object": "text_completion" if api == "openai.completions" else "chat.completion.chunk",
+        "id": facts.response_id or "chatcmpl-cut",
+        "object": "text_completion" if whole else "chat.completion.chunk",
         "created": facts.place.created,
         "model": facts.response_model,
-        "choices": [choice],
+        "choices": [],
     }
-    last = event_bytes(_encode(chunk))
+    last = b""
+    if len(facts.finish_reasons) < cut.choices:
+        # With some of several choices ended, which is not known: all are, the last word holds.
+        for index in range(cut.choices):
+            chunk["choices"] = [_last_choice(index, whole=whole, first=not facts.chunks)]
+            last += event_bytes(_encode(chunk))
     if usage is not None:
         chunk["choices"] = []
         total = usage.input_tokens + usage.output_tokens
@@ -76,11 +93,20 @@ def _end_chat(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
     return last + DONE
 
 
-def _end_messages(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
+def _last_choice(index: int, *, whole: bool, first: bool) -> dict[str, Any]:
+    """The end of one choice; where nothing came before it, also its beginning."""
+    if whole:
+        return {"index": index, "text": "", "logprobs": None, "finish_reason": "length"}
+    delta = {"role": "assistant", "content": ""} if first else {}
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": "length"}
+
+
+def _end_messages(cut: _Cut) -> bytes:
+    facts, usage = cut.facts, cut.usage
     events: list[dict[str, Any]] = []
-    if not facts.chunks:
+    if not facts.response_id:  # A ping may have come, the message not yet.
         message: dict[str, Any] = {
-            "id": facts.response_id or "msg_cut",
+            "id": "msg_cut",
             "type": "message",
             "role": "assistant",
             "model": facts.response_model,
@@ -91,19 +117,21 @@ def _end_messages(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
         }
         events.append({"type": "message_start", "message": message})
     events += [{"type": "content_block_stop", "index": index} for index in facts.place.open_blocks]
-    events.append(
-        {
-            "type": "message_delta",
-            "delta": {"stop_reason": "max_tokens", "stop_sequence": None},
-            "usage": {"output_tokens": _output_tokens(facts, usage)},
-        }
-    )
+    if not facts.finish_reasons:
+        events.append(
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": "max_tokens", "stop_sequence": None},
+                "usage": {"output_tokens": _output_tokens(facts, usage)},
+            }
+        )
     events.append({"type": "message_stop"})
     return b"".join([event_bytes(_encode(event), event["type"]) for event in events])
 
 
-def _end_responses(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
-    number = facts.place.sequence_number
+def _end_responses(cut: _Cut) -> bytes:
+    facts, usage = cut.facts, cut.usage
+    number = max(facts.place.sequence_number, facts.chunks - 1)
     made = _output_tokens(facts, usage)
     read = usage.input_tokens if usage else facts.usage.input_tokens if facts.usage else 0
     response: dict[str, Any] = {
@@ -125,12 +153,10 @@ def _end_responses(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
         "usage": None,
     }
     last = b""
-    if number < 0:
-        number = 0
-        last = event_bytes(
-            _encode({"type": "response.created", "sequence_number": 0, "response": response}),
-            "response.created",
-        )
+    if not facts.response_id:
+        number += 1
+        created = {"type": "response.created", "sequence_number": number, "response": response}
+        last = event_bytes(_encode(created), "response.created")
     response["status"] = "incomplete"
     response["incomplete_details"] = {"reason": "max_output_tokens"}
     response["usage"] = {
@@ -153,7 +179,7 @@ def _gemini_end() -> bytes:
     return _encode({"candidates": [candidate]})
 
 
-def _end_gemini(api: str, facts: ReplyFacts, usage: Usage | None) -> bytes:
+def _end_gemini(cut: _Cut) -> bytes:
     return event_bytes(_gemini_end())
 
 
@@ -171,6 +197,6 @@ _DIALECT_OF: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-_ENDS: Final[Mapping[str, Callable[[str, ReplyFacts, Usage | None], bytes]]] = MappingProxyType(
+_ENDS: Final[Mapping[str, Callable[[_Cut], bytes]]] = MappingProxyType(
     {"chat": _end_chat, "messages": _end_messages, "responses": _end_responses, "gemini": _end_gemini}
 )
