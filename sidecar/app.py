@@ -12,8 +12,8 @@ import uuid
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from collector.domain.policy import Policy, State
 from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
@@ -21,7 +21,11 @@ from collector.logs import get
 from collector.pricing.book import PriceBook
 from sidecar.agents import AgentPages
 from sidecar.books import Books
-from sidecar.call import Call, Caller, Onward, compose
+from sidecar.budgets.configured import policy_of
+from sidecar.budgets.credit import CreditControl
+from sidecar.budgets.memory import MemoryStore
+from sidecar.budgets.store import CreditStore
+from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
 from sidecar.errors import NoRoute
@@ -30,6 +34,7 @@ from sidecar.keys import KeyFileBroken, KeyRing
 from sidecar.providers.native import Upstream
 from sidecar.routes import OWN_ROUTES, route_of
 from sidecar.routing import Routing
+from sidecar.stages.admit import Admit
 from sidecar.stages.forward import Forward
 from sidecar.stages.identify import Identify
 from sidecar.stages.limit import Limit
@@ -47,7 +52,7 @@ _JSON: HeaderList = [(b"content-type", b"application/json")]
 class Plane:
     """What a configuration stands for; swapped whole when the configuration changes."""
 
-    def __init__(self, config: BursarConfig, books: Books, keys: KeyRing) -> None:
+    def __init__(self, config: BursarConfig, books: Books, keys: KeyRing, credit: CreditControl) -> None:
         deadlines = deadlines_of(config)
         self.upstreams = {name: Upstream(name, item, deadlines) for name, item in config.upstreams.items()}
         self.names = frozenset(self.upstreams)
@@ -61,10 +66,10 @@ class Plane:
             capture=config.capture.content,
             tags=config.tags,
         )
-        self.pages = AgentPages(identify, books.journal, no_budgets)
         self.routing = Routing(self.upstreams, config.models)
+        self.pages = AgentPages(identify, books.journal, credit.standings_for)
         forward = Forward(self.routing, books, cost_header_body=config.limits.cost_header_body)
-        self.answer: Onward = compose([self.record, limit, identify], forward)
+        self.answer: Onward = compose([self.record, limit, identify, Admit(credit, self.routing)], forward)
 
     async def close(self) -> None:
         """Close the connections to all upstreams."""
@@ -90,7 +95,14 @@ class Sidecar:
             refuse_when_full=config.journal.on_full == "refuse",
             capture_bytes=config.capture.max_bytes,
         )
-        self.plane = Plane(config, self.books, self.keys)
+        policy = policy_in(config)
+        self.credit = CreditControl(
+            State(policy),
+            store_for(config, self.source),
+            self.books,
+            longest_call_s=config.deadlines.total,
+        )
+        self.plane = Plane(config, self.books, self.keys, self.credit)
         self.server = Server(
             self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
         )
@@ -103,6 +115,7 @@ class Sidecar:
     async def start(self, sock: socket.socket | None = None) -> None:
         """Listen for agents, and for operators when this is the only worker."""
         config = self.config
+        await self.credit.start()
         await self.server.start(
             config.listen.host, config.listen.port, reuse_port=config.workers > 1, sock=sock
         )
@@ -155,13 +168,15 @@ class Sidecar:
             self._ticker.cancel()
         await self.control.close()
         await self.plane.close()
+        await self.credit.close()
         await asyncio.to_thread(self.journal.close)
 
     def reconfigure(self, config: BursarConfig) -> None:
         """Serve new calls by ``config``; running ones end as they began. Addresses need a restart."""
         old, self.config = self.plane, config
         self.books.prices = load_prices(config)
-        self.plane = Plane(config, self.books, self.keys)
+        self.credit.state.follow(policy_in(config))
+        self.plane = Plane(config, self.books, self.keys, self.credit)
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())
         )
@@ -197,6 +212,7 @@ class Sidecar:
                 for replica in upstream.replicas:
                     labels = {"upstream": upstream.name, "replica": replica.name}
                     metrics.set_gauge("bursar_upstream_inflight", labels, replica.pool.inflight)
+            self.credit.gauge()
             if self.config.workers > 1:
                 leave_state(self)
 
@@ -214,11 +230,6 @@ class Sidecar:
             self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
         except (OSError, ValueError) as error:
             log.error("prices not refreshed, the old ones stay in force", reason=str(error))
-
-
-async def no_budgets(_: Caller) -> list[dict[str, Any]]:
-    """The budgets of a configuration that has none."""
-    return []
 
 
 # ---- from configuration to parts ------------------------------------------------------------
@@ -240,6 +251,20 @@ def journal_config(config: BursarConfig) -> JournalConfig:
         sync_interval_s=settings.sync_interval,
         sync_always=settings.sync == "always",
     )
+
+
+def policy_in(config: BursarConfig) -> Policy:
+    """The rules about spending that a configuration has."""
+    return policy_of(config.budgets, config.downgrades, config.throttles, config.concurrency)
+
+
+def store_for(config: BursarConfig, source: str) -> CreditStore:
+    """Where budgets are counted: in a shared Redis, or here."""
+    if config.redis is not None:
+        from sidecar.budgets.redis_store import RedisStore
+
+        return RedisStore(config.redis, source)
+    return MemoryStore(source)
 
 
 def label_limits(config: BursarConfig) -> LabelLimits:

@@ -1,5 +1,6 @@
 """The sidecar's side of the ledger: it opens a call with an intent and closes it with one record."""
 
+import contextlib
 import time
 
 from collector.domain.record import AttemptRecord, CallRecord, Intent
@@ -57,6 +58,10 @@ class Books:
         if call.api == "openai.embeddings":
             writes = 0
         attempt.hold_input, attempt.hold_output = reads, writes
+        hold = hold_of(reads, writes, quote)
+        if call.hold is not None:
+            # What the budgets hold is what is charged should we crash, so that ledger and budgets agree.
+            reads, writes, hold = call.hold
         try:
             self.journal.intent(
                 Intent._make(
@@ -85,7 +90,7 @@ class Books:
                         writes,
                         quote.grade,
                         quote.version,
-                        hold_of(reads, writes, quote),
+                        hold,
                         call.route.template,
                     )
                 )
@@ -96,6 +101,24 @@ class Books:
                 raise JournalUnavailable(
                     "this call cannot be written down: the journal is full", code="journal_full"
                 ) from error
+
+    def hold_more(self, call: Call, output_tokens: int, cost_pico: int) -> None:
+        """Write down that the running attempt of ``call`` may now spend more than it was opened with."""
+        if call.hold is None or not call.attempts:
+            return
+        call.hold = (call.hold[0], output_tokens, cost_pico)
+        with contextlib.suppress(JournalUnavailable):
+            self.open(call, call.attempts[-1])
+
+    def input_tokens(self, model: str, text_bytes: int) -> tuple[int, bool]:
+        """Tokens in so many bytes of prompt, and whether that was learned from calls of this model."""
+        if not text_bytes:
+            return 0, True
+        return self._input_ratios.estimate(model, text_bytes), self._input_ratios.knows(model)
+
+    def output_ratio(self, model: str) -> float:
+        """Bytes that a token of output shows, for this model."""
+        return self._output_ratios.ratio(model)
 
     # -- after
 
@@ -155,10 +178,14 @@ class Books:
                 # Something failed on the way back that nobody foresaw: what may have been spent is charged.
                 attempt.ended_ns = time.monotonic_ns()
                 self.settle(call, attempt, sent=attempt.sent_ns > 0)
+        sequence = 0
         if call.metered:
             record = record_of(call, status, response_bytes, time.monotonic_ns(), self._capture_bytes)
             self.journal.record(record)
             self.metrics.observe(record)
+            sequence = self.journal.sequence
+        if call.settle_credit is not None:
+            call.settle_credit(call, sequence)
         if call.on_close is not None:
             call.on_close(call)
 

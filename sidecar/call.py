@@ -86,9 +86,9 @@ class Call:
 
     __slots__ = (
         "api", "attempts", "cache", "call_id", "caller", "captured_output", "cut", "downgraded_from",
-        "error_type", "facts", "gen_ai_span_id", "go_on", "meter", "metered", "on_close", "outcome",
-        "outcome_reason", "parent_span_id", "recorded", "reply_facts", "request", "responder", "route",
-        "sampled", "span_id", "started_at_us", "started_ns", "target", "trace_id", "watch",
+        "error_type", "facts", "gen_ai_span_id", "go_on", "hold", "meter", "metered", "on_close", "outcome",
+        "outcome_reason", "parent_span_id", "recorded", "reply_facts", "room_nano", "request", "responder", "route",
+        "sampled", "span_id", "settle_credit", "started_at_us", "started_ns", "target", "trace_id", "watch",
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
@@ -125,6 +125,12 @@ class Call:
         """Asked whenever more of a stream has been read; False holds it back (:meth:`Relay.run`)."""
         self.go_on: Callable[[], None] | None = None
         """Forwards what was held back; None while no stream runs."""
+        self.hold: tuple[int, int, int] | None = None
+        """Input and output tokens and pico-USD that credit control holds for it; None without budgets."""
+        self.room_nano: int | None = None
+        """What the tightest budget has left besides, in nano-USD; None where none is in money."""
+        self.settle_credit: Callable[[Call, int], None] | None = None
+        """Told once that the call has ended, with its record's sequence in the journal (0: it left none)."""
         self.recorded = False
         self.captured_output: bytearray | None = None
         """The reply so far, while the key opted in to capturing content."""

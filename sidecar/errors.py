@@ -9,9 +9,11 @@ class SidecarError(Exception):
     SidecarError               500
     ├── InvalidCall            400  the request is not what its API defines
     ├── UnknownKey             401  no valid virtual key
+    ├── OutOfBudget            402  a budget has no room, or the call is paused
     ├── NotAllowed             403  the key may not do this
     ├── NoRoute                404  no such path, model or upstream
     ├── WrongMethod            405  the path is there, for another method
+    ├── SlowedDown             429  spending is slowed down, or too many run for one key
     ├── Overloaded             503  too many calls at once
     ├── JournalUnavailable     503  the call could not be written down
     └── UpstreamFailed         502  no upstream answered; 504 when it was too slow
@@ -21,6 +23,8 @@ class SidecarError(Exception):
     kind: ClassVar[str] = "api_error"
     """``error.type`` of OpenAI-like bodies; ``sidecar.wire`` finds the other dialects' word for it."""
     retryable: ClassVar[bool] = False
+    retry_after_s: int = 1
+    """What ``Retry-After`` says, where trying again may help."""
 
     def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -47,6 +51,13 @@ class UnknownKey(SidecarError):
     kind = "authentication_error"
 
 
+class OutOfBudget(SidecarError):
+    """A budget has no room for the call. 402, because the official SDKs would try again after a 429."""
+
+    http_status = 402
+    kind = "insufficient_quota"
+
+
 class NotAllowed(SidecarError):
     """The key may not do this."""
 
@@ -66,6 +77,18 @@ class WrongMethod(SidecarError):
 
     http_status = 405
     kind = "invalid_request_error"
+
+
+class SlowedDown(SidecarError):
+    """The call may be tried again later."""
+
+    http_status = 429
+    kind = "rate_limit_error"
+    retryable = True
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = max(1, retry_after_s)
 
 
 class Overloaded(SidecarError):

@@ -93,7 +93,7 @@ class Forward:
     def _body(self, call: Call, upstream: Upstream, model: str) -> tuple[bytes, bool]:
         facts, body = call.facts, call.request.body
         assert facts is not None
-        if model != facts.model and call.route.api != "raw":
+        if model != (call.downgraded_from or facts.model) and call.route.api != "raw":
             body = with_model(body, model)
         if (
             facts.stream

@@ -6,7 +6,7 @@ the last bytes of the reply are handed over.
 
 import asyncio
 
-from collector.domain.money import usd_text
+from collector.domain.money import PICO_PER_NANO, usd_text
 from collector.domain.record import CacheResult, Outcome
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
@@ -69,6 +69,8 @@ def abandoned(call: Call) -> tuple[Outcome, str]:
 def own_headers(call: Call) -> HeaderList:
     """What we say on every reply."""
     headers = [(b"x-bursar-call-id", call.call_id.encode()), _CACHE[call.cache]]
+    if call.room_nano is not None:
+        headers.append((b"x-bursar-budget-remaining-usd", usd_text(call.room_nano * PICO_PER_NANO).encode()))
     if call.downgraded_from:
         headers.append((b"x-bursar-downgraded-from", call.downgraded_from.encode()))
     return headers
@@ -84,7 +86,7 @@ def refusal(call: Call, error: SidecarError) -> Reply:
     if error.http_status == 405:
         headers.append((b"allow", b"POST"))
     if error.retryable:
-        headers.append((b"retry-after", b"1"))
+        headers.append((b"retry-after", b"%d" % error.retry_after_s))
     elif error.http_status != 502:
         headers.append((b"x-should-retry", b"false"))
     body = error_body(

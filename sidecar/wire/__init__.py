@@ -4,7 +4,7 @@ facts            what a request asks, what a reply says, InvalidRequest
 requests         a request on one of our own routes: strict
 raw              a request on pass-through: best effort
 paths            which paths can spend, in which dialect, on which model
-rewrite          the two changes we make to a body
+rewrite          the changes we make to a body
 meter            one reply: the same bytes out, facts beside them
   whole          a JSON reply of an API we know, read once by type when it has ended
   passing        every other reply, read as it passes
@@ -28,7 +28,7 @@ from sidecar.wire.paths import spends
 from sidecar.wire.raw import read_raw_request
 from sidecar.wire.refusals import error_body, error_event
 from sidecar.wire.requests import read_request
-from sidecar.wire.rewrite import with_include_usage, with_model
+from sidecar.wire.rewrite import with_include_usage, with_model, with_output_cap
 from sidecar.wire.terminal import terminal_events
 
 __all__ = [
@@ -49,4 +49,5 @@ __all__ = [
     "terminal_events",
     "with_include_usage",
     "with_model",
+    "with_output_cap",
 ]

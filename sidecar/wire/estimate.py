@@ -35,6 +35,7 @@ _DECAY: Final = 0.97
 _LEAST: Final = 0.5
 _MOST: Final = 16.0
 """Ratios outside of this are no text: hidden reasoning, media, or a lying provider."""
+_RELIABLE_TOKENS: Final = 1000
 _ENOUGH_BYTES: Final = 32
 """Texts shorter than this say more about framing than about the tokenizer."""
 
@@ -70,6 +71,11 @@ class TokenRatios:
             self._sums.move_to_end(model)
             return learned[0] / learned[1]
         return default_ratio(model)
+
+    def knows(self, model: str) -> bool:
+        """Whether the ratio of ``model`` was learned from enough of its calls to be relied on."""
+        learned = self._sums.get(model)
+        return learned is not None and learned[1] >= _RELIABLE_TOKENS
 
     def estimate(self, model: str, text_bytes: int) -> int:
         """Tokens in ``text_bytes`` of text, at least 1, rounded up."""

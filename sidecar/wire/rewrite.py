@@ -1,4 +1,4 @@
-"""The two changes we make to a request's body: another model, and a wish for usage.
+"""The changes we make to a request's body: another model, a lower cap, and a wish for usage.
 
 Every other value keeps its own bytes. Where the place is plain the body is spliced;
 otherwise its top level is written anew from the values' own bytes.
@@ -49,6 +49,30 @@ def with_model(body: bytes, model: str) -> bytes:
     except (msgspec.DecodeError, RecursionError):
         return body
     fields["model"] = Raw(named)
+    return _encode(fields)
+
+
+_CAPS: Final = {
+    "openai.chat": ("max_completion_tokens", "max_tokens"),
+    "openai.completions": ("max_tokens",),
+    "openai.responses": ("max_output_tokens",),
+    "anthropic.messages": ("max_tokens",),
+}
+"""Where each dialect caps a reply; the first name is added where a request has none."""
+
+
+def with_output_cap(api: str, body: bytes, tokens: int) -> bytes:
+    """``body`` with its reply capped at ``tokens`` for each choice; unchanged where ``api`` has no cap."""
+    names = _CAPS.get(api)
+    if names is None:
+        return body
+    try:
+        fields = _decode_fields(body)
+    except (msgspec.DecodeError, RecursionError):
+        return body
+    found = [name for name in names if name in fields and bytes(fields[name]) != b"null"]
+    for name in found or names[:1]:
+        fields[name] = Raw(b"%d" % tokens)
     return _encode(fields)
 
 

@@ -327,6 +327,10 @@ class State:
         """How every counter stands that is known here."""
         return tuple(slot.standing for slot in self._slots.values())
 
+    def slots(self) -> tuple[Slot, ...]:
+        """Every counter that is known here."""
+        return tuple(self._slots.values())
+
     def slots_of(self, ask: Ask, now_us: int) -> tuple[Slot, ...]:
         """The counters that a call would touch."""
         return self.plan(ask, now_us).slots

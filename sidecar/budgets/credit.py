@@ -1,0 +1,504 @@
+"""Credit control of one sidecar: asks the policy, holds in the store, watches streams, settles.
+
+What may be spent is decided by :mod:`collector.domain.policy`, which knows no clock and no store; this
+is where its decisions meet both. The store answers at once where it can, so that an ordinary call
+waits for nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any
+
+from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
+from collector.domain.money import PICO_PER_NANO, usd_text
+from collector.domain.policy import (
+    Action,
+    Allow,
+    Ask,
+    Crossed,
+    Directive,
+    DirectiveKind,
+    Downgrade,
+    Extension,
+    Lease,
+    Policy,
+    Refuse,
+    Slot,
+    State,
+    Throttled,
+    decide,
+    store_lost,
+)
+from collector.domain.policy.wording import time_text
+from collector.domain.record import Event, EventKind
+from collector.domain.usage import Usage
+from collector.export.prometheus import CallMetrics
+from collector.journal import JournalWriter
+from sidecar.books import Books
+from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, most_output_tokens
+from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
+from sidecar.budgets.needs import needs_of
+from sidecar.budgets.store import CreditStore
+from sidecar.call import Call, Caller
+from sidecar.errors import NoRoute, OutOfBudget, SlowedDown
+from sidecar.routing import Routing, Target
+from sidecar.wire import with_output_cap
+
+_MOST_TRIES = 4
+FOREVER = 2**63
+"""How often a call is decided anew because the store knew better than we did."""
+_LEASE_SLACK_S = 30.0
+_CACHE_MARK = b'"cache_control"'
+
+
+def now_us() -> int:
+    """Microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+class Hold:
+    """What one running call holds, from its admission to its record."""
+
+    __slots__ = (
+        "_asking", "_call", "_control", "_look_at", "allow", "ask", "continues", "lease", "room_nano",
+    )  # fmt: skip
+
+    def __init__(
+        self, control: "CreditControl", call: Call, ask: Ask, allow: Allow, granted: Granted
+    ) -> None:
+        self._control = control
+        self._call = call
+        self.ask = ask
+        self.allow = allow
+        self.lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
+        self._asking: asyncio.Task[None] | None = None
+        self.room_nano = min(
+            (
+                room
+                for claim, room in zip(allow.claims, granted.rooms, strict=True)
+                if claim.counter.unit is Unit.USD
+            ),
+            default=None,
+        )
+        """What the tightest budget in money has left, in nano-USD; None when none is in money."""
+        self._look_at = self._bytes_of(self.lease.extend_at)
+
+    # -- while a stream runs
+
+    def look(self) -> bool:
+        """Whether what has been read of the stream may be forwarded (:meth:`sidecar.relay.Relay.run`)."""
+        meter = self._call.meter
+        if meter is None or meter.output_text_bytes < self._look_at:
+            return True
+        if self._asking is not None:
+            return not self.lease.must_end(self._produced())
+        more = self.lease.extension(self._produced())
+        if more is None:
+            self._look_at = self._bytes_of(self.lease.extend_at)
+            return True
+        answer = self._control.store.extend(self._call.call_id, more.claims, self._control.ttl_s)
+        if not isinstance(answer, Granted | Refused):
+            self._asking = asyncio.ensure_future(self._wait_for(more, answer))
+            return not self.lease.must_end(self._produced())
+        return self._answered(more, answer)
+
+    async def _wait_for(self, more: Extension, asked: Awaitable[Answer]) -> None:
+        answer = await asked
+        self._asking = None
+        if self._call.recorded:
+            return
+        if self._answered(more, answer) and self._call.go_on is not None:
+            self._call.go_on()
+
+    def _answered(self, more: Extension, answer: Answer) -> bool:
+        if isinstance(answer, Granted):
+            self.lease.extended(more)
+            self._control.state.extended(self.allow, more)
+            cost = self.ask.input_pico + more.output_tokens * self.ask.output_pico
+            self._control.books.hold_more(self._call, more.output_tokens, cost)
+            self._look_at = self._bytes_of(self.lease.extend_at)
+            return True
+        if self.lease.must_end(self._produced()):
+            self._control.cut(self._call, answer.counter.budget, "budget_exceeded")
+            return False
+        # What is held is used up to the last quantum: somebody may settle until then.
+        self._look_at = max(self._bytes_of(self.lease.end_at), self._look_at + 1)
+        return True
+
+    def _produced(self) -> int:
+        """Output tokens so far, by an upper estimate."""
+        meter = self._call.meter
+        return (
+            0
+            if meter is None
+            else int(meter.output_text_bytes / self._control.bytes_per_token(self.ask.model))
+        )
+
+    def _bytes_of(self, tokens: int) -> int:
+        return int(tokens * self._control.bytes_per_token(self.ask.model))
+
+
+class CreditControl:
+    """All budgets of one sidecar."""
+
+    def __init__(
+        self,
+        state: State,
+        store: CreditStore,
+        books: Books,
+        *,
+        catalogue: Catalogue | None = None,
+        longest_call_s: float,
+    ) -> None:
+        self.state = state
+        self.store = store
+        self.books = books
+        self.ttl_s = longest_call_s + _LEASE_SLACK_S
+        self._catalogue = catalogue or Catalogue()
+        self._running: dict[str, Hold] = {}
+        self._directed = False
+
+    @property
+    def _journal(self) -> JournalWriter:
+        return self.books.journal
+
+    @property
+    def _metrics(self) -> CallMetrics:
+        return self.books.metrics
+
+    @property
+    def in_force(self) -> bool:
+        """Whether there is anything to ask the policy about."""
+        policy = self.state.policy
+        return bool(policy.budgets or policy.throttles or policy.caps or self._directed)
+
+    @property
+    def policy(self) -> Policy:
+        """The rules in force."""
+        return self.state.policy
+
+    def bytes_per_token(self, model: str) -> float:
+        """A lower bound of the bytes that a token of output shows."""
+        return self.books.output_ratio(model) / MARGIN
+
+    # -- living
+
+    async def start(self) -> None:
+        """Become ready to decide."""
+        await self.store.start()
+
+    async def close(self) -> None:
+        """Send what the store has still to be told."""
+        await self.store.close()
+
+    # -- before
+
+    async def admit(self, call: Call, routing: Routing) -> None:
+        """Let ``call`` in: hold what it may cost on every budget, perhaps for a cheaper model.
+
+        Raises:
+            OutOfBudget: a budget has no room, or the call is paused.
+            SlowedDown: it may be tried again later.
+            NoRoute: no upstream serves it.
+        """
+        target = routing.target_of(call)
+        facts = call.facts
+        assert facts is not None
+        ask = self.ask_of(call, target, facts.model)
+        now = call.started_at_us
+        for _ in range(_MOST_TRIES):
+            decision = decide(self.state.policy, self.state, ask, now)
+            if isinstance(decision, Allow):
+                answer = await self._reserve(call, decision)
+                if isinstance(answer, Granted):
+                    self._begin(call, ask, target, decision, answer)
+                    return
+                if answer.reason == "store_lost":
+                    raise self._refused(store_lost(answer.counter))
+                self.state.refused(answer.counter, answer.room, now)
+                refused: Answer = answer
+            elif isinstance(decision, Downgrade):
+                found = self._cheaper(call, routing, ask, target, decision)
+                if found is None:
+                    ask.may_downgrade = False
+                else:
+                    ask, target = found
+                    self._act(decision.rule, "downgrade", call, f"{decision.reason}: to {ask.model}")
+            elif isinstance(decision, Throttled):
+                self._act(decision.rule, "throttle", call, decision.reason)
+                raise SlowedDown(
+                    decision.message,
+                    code=decision.reason,
+                    retry_after_s=-(-decision.retry_after_us // 1_000_000),
+                )
+            else:
+                raise self._refused(decision)
+        assert isinstance(refused, Refused)
+        raise OutOfBudget(
+            f"budget {refused.counter.budget!r} has no room for this call", code="budget_exceeded"
+        )
+
+    async def _reserve(self, call: Call, allow: Allow) -> Answer:
+        if not allow.claims:
+            return Granted(())
+        answer = self.store.reserve(call.call_id, allow.claims, self.ttl_s)
+        return answer if isinstance(answer, Granted | Refused) else await answer
+
+    def _begin(self, call: Call, ask: Ask, target: Target, allow: Allow, granted: Granted) -> None:
+        facts = call.facts
+        assert facts is not None
+        self.state.claimed(allow, call.started_at_us)
+        hold = Hold(self, call, ask, allow, granted)
+        self._running[call.call_id] = hold
+        call.target = target
+        call.room_nano = hold.room_nano
+        call.hold = (
+            ask.input_tokens,
+            allow.output_tokens,
+            ask.input_pico + allow.output_tokens * ask.output_pico,
+        )
+        if allow.growing and facts.stream:
+            call.watch = hold.look
+        if ask.model != facts.model:
+            call.downgraded_from, facts.model = facts.model, ask.model
+        if allow.max_tokens is not None:
+            call.request.body = with_output_cap(call.api, call.request.body, allow.max_tokens)
+            facts.max_output_tokens = allow.max_tokens
+        call.settle_credit = self.settle
+
+    def ask_of(self, call: Call, target: Target, model: str) -> Ask:
+        """What the policy must know of ``call`` if ``model`` served it at ``target``."""
+        caller, facts, books = call.caller, call.facts, self.books
+        assert facts is not None
+        quote = books.prices.quote(target.upstream.provider, target.model, call.started_at_us)
+        estimated, learned = books.input_tokens(target.model, facts.text_bytes)
+        body = call.request.body
+        tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
+        price = quote.price
+        rates = dearest_rates(
+            price,
+            tokens,
+            str(facts.attributes.get("service_tier", "")),
+            writes_cache=price.cache_write_1h > price.input and body.find(_CACHE_MARK) >= 0,
+            media=facts.has_images,
+        )
+        return Ask(
+            call_id=call.call_id,
+            model=model,
+            api=call.api,
+            upstream=target.upstream.name,
+            tenant=caller.tenant,
+            team=caller.team,
+            user=caller.user,
+            agent=caller.agent,
+            conversation=caller.conversation,
+            task=caller.task,
+            key=caller.key_id,
+            tags=caller.tags,
+            stream=facts.stream,
+            continues=len(facts.message_hashes) > 2,
+            input_tokens=tokens,
+            input_pico=tokens * rates.input + rates.per_request,
+            output_cap=most_output_tokens(facts, quote),
+            output_pico=rates.output,
+            choices=max(1, facts.choice_count),
+            priced=quote.grade != "prior",
+            may_downgrade=call.route.api != "raw",
+        )
+
+    def _cheaper(
+        self, call: Call, routing: Routing, ask: Ask, target: Target, wish: Downgrade
+    ) -> tuple[Ask, Target] | None:
+        """The first model of a ladder that can do what the call asks, and costs less for this very call."""
+        facts, books = call.facts, self.books
+        assert facts is not None
+        expected = self.state.experience.expected(ask.model, ask.agent, ask.api, ask.continues)
+        estimated, _ = books.input_tokens(target.model, facts.text_bytes)
+        output = expected.output_typical or min(ask.output_cap, 1024)
+        cached = estimated * 9 // 10 if ask.continues else 0
+        usage = Usage(input_tokens=estimated, output_tokens=output, cache_read_input_tokens=cached)
+        needs = needs_of(
+            facts, call.request.body, input_tokens=ask.input_tokens, expected_output_tokens=output
+        )
+        staying = books.prices.quote(target.upstream.provider, target.model, call.started_at_us)
+        source = served(target)
+        for model in wish.to:
+            try:
+                there = routing.target_of(call, model)
+            except NoRoute:
+                continue
+            if loses(needs, source, served(there), self._catalogue) is not None:
+                continue
+            going = books.prices.quote(there.upstream.provider, there.model, call.started_at_us)
+            if saved(staying.price, going.price, usage) <= 0:
+                continue
+            asked = self.ask_of(call, there, model)
+            asked.may_downgrade = False
+            return asked, there
+        return None
+
+    def _refused(self, decision: Refuse) -> OutOfBudget:
+        self._act(decision.rule, "refuse", None, decision.reason)
+        return OutOfBudget(decision.message, code=decision.reason)
+
+    # -- after
+
+    def settle(self, call: Call, sequence: int) -> None:
+        """The call has ended, and its record has this sequence in the journal; 0 when it left none."""
+        hold = self._running.pop(call.call_id, None)
+        if hold is None:
+            return
+        cost = tokens = 0
+        sent = False
+        for attempt in call.attempts:
+            cost += attempt.cost_pico
+            tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
+            sent = sent or attempt.sent_ns > 0
+        charges = hold.lease.settlement(cost, tokens, int(sent))
+        if hold.allow.claims:
+            if sequence:
+                claims = hold.lease.claims
+                actuals = [
+                    Claim(claim.counter, charge) for claim, charge in zip(claims, charges, strict=True)
+                ]
+                self.store.settle(call.call_id, actuals, sequence)
+            else:
+                self.store.release(call.call_id)
+        crossed = self.state.settled(hold.allow, hold.lease.amounts, charges, -(-cost // 1000), now_us())
+        if crossed:
+            self._crossed(crossed)
+        self._learn(call, hold)
+
+    def _learn(self, call: Call, hold: Hold) -> None:
+        last = call.attempts[-1] if call.attempts else None
+        if last is None or last.grade != "reported" or call.outcome != "served":
+            return
+        ask, usage = hold.ask, last.usage
+        permille = None
+        if ask.input_pico:
+            output = usage.output_tokens * last.quote.price.output
+            permille = max(0, last.cost_pico - output) * 1000 // ask.input_pico
+        self.state.experience.learn(
+            ask.model, ask.agent, ask.api, ask.continues, usage.output_tokens, permille
+        )
+
+    def _crossed(self, crossed: Iterable[Crossed]) -> None:
+        for one in crossed:
+            action = one.threshold.action
+            self._metrics.add(
+                "bursar_budget_actions_total", {"budget": one.counter.budget, "action": action.value}
+            )
+            self._event(
+                one.counter.tenant,
+                "",
+                budget=one.counter.budget,
+                counter=f"{one.counter.subject} {one.counter.window}".strip(),
+                action=action.value,
+                limit_nano=one.limit,
+                spent_nano=one.spent,
+                detail=f"{one.threshold.share / 100:g}% reached",
+            )
+            if action is Action.CUT:
+                for hold in list(self._running.values()):
+                    if any(claim.counter.key == one.counter.key for claim in hold.lease.claims):
+                        self.cut(hold._call, one.counter.budget, "budget_exceeded")
+
+    # -- while calls run
+
+    def cut(self, call: Call, rule: str, reason: str) -> None:
+        """End a running stream, in its dialect."""
+        if call.cut is not None and not call.recorded:
+            self._act(rule, "cut", call, reason)
+            call.cut(f"{reason}: {rule}")
+
+    def direct(self, directive: Directive) -> None:
+        """Take up a directive; one that cuts ends what runs already."""
+        self.state.direct(directive)
+        self._directed = True
+        if directive.kind is DirectiveKind.CUT:
+            for hold in list(self._running.values()):
+                if directive.match.accepts(hold.ask):
+                    self.cut(hold._call, directive.id, "directive")
+
+    def withdraw(self, directive_id: str) -> bool:
+        """Drop a directive before it expires; whether there was one."""
+        found = self.state.withdraw(directive_id)
+        self._directed = bool(self.state.directives(now_us()))
+        return found
+
+    # -- for people
+
+    async def standings_for(self, caller: Caller) -> list[dict[str, Any]]:
+        """The budgets that every call of ``caller`` touches, as they are shown to an agent."""
+        ask = Ask(
+            call_id="",
+            model="",
+            tenant=caller.tenant,
+            team=caller.team,
+            user=caller.user,
+            agent=caller.agent,
+            conversation=caller.conversation,
+            task=caller.task,
+            key=caller.key_id,
+            tags=caller.tags,
+        )
+        return await self._standings(self.state.slots_of(ask, now_us()))
+
+    async def all_standings(self) -> list[dict[str, Any]]:
+        """Every counter that this process knows."""
+        return await self._standings(self.state.slots())
+
+    async def _standings(self, slots: Sequence[Slot]) -> list[dict[str, Any]]:
+        asked = self.store.standings([slot.counter for slot in slots])
+        found = asked if isinstance(asked, list) else await asked
+        return [plain_standing(one, slot.full) for one, slot in zip(found, slots, strict=True)]
+
+    def gauge(self) -> None:
+        """Set the gauges of every budget; what ``each`` tells apart is added up."""
+        sums: dict[str, list[int]] = {}
+        for slot in self.state.slots():
+            if slot.counter.unit is Unit.USD and (slot.counter.ends_us or FOREVER) > now_us():
+                found = sums.setdefault(slot.budget.name, [0, 0, 0])
+                for place, amount in enumerate((slot.full, slot.spent, slot.held)):
+                    found[place] += amount
+        for name, figures in sums.items():
+            for what, amount in zip(("limit", "spent", "held"), figures, strict=True):
+                self._metrics.set_gauge(f"bursar_budget_{what}_usd", {"budget": name}, amount / 1e9)
+
+    def _act(self, rule: str, action: str, call: Call | None, detail: str) -> None:
+        name = rule if rule in self.policy.by_name else "directive"
+        self._metrics.add("bursar_budget_actions_total", {"budget": name, "action": action})
+        if action != "throttle":
+            tenant = call.caller.tenant if call is not None else ""
+            self._event(tenant, call.call_id if call else "", budget=rule, action=action, detail=detail)
+
+    def _event(self, tenant: str, call_id: str, **fields: object) -> None:
+        self._journal.event(Event(EventKind.BUDGET, now_us(), tenant, call_id, fields))
+
+
+def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:
+    """A counter as people and agents are shown it; amounts of money as exact decimal text in USD."""
+    counter = standing.counter
+    remaining = max(0, limit - standing.spent - standing.held)
+    amounts = {"limit": limit, "spent": standing.spent, "held": standing.held, "remaining": remaining}
+    shown: dict[str, Any] = {
+        name: usd_text(amount * PICO_PER_NANO) if counter.unit is Unit.USD else amount
+        for name, amount in amounts.items()
+    }
+    ends = counter.ends_us
+    return {
+        "name": counter.budget,
+        "subject": counter.subject,
+        "window": counter.window,
+        "unit": counter.unit.value,
+        **shown,
+        "resets_at": time_text(ends) if ends is not None else None,
+        "exact": standing.exact,
+    }
+
+
+def served(target: Target) -> Served:
+    """A target as capabilities are looked up for it."""
+    upstream = target.upstream
+    return Served(target.model, upstream.name, upstream.provider, upstream.kind)

@@ -1,0 +1,175 @@
+"""What operators, alerts and tools ask of a sidecar: directives, raises, and how every budget stands.
+
+    GET    /bursar/v1/directives            those in force
+    POST   /bursar/v1/directives            {action, match, expires_in_s, reason, source, ...} -> {id}
+    DELETE /bursar/v1/directives/ID
+    GET    /bursar/v1/raises                those in force
+    POST   /bursar/v1/raises                {budget, amount, for_s, subject, reason, source} -> {id}
+    DELETE /bursar/v1/raises/ID
+    GET    /bursar/v1/budgets               every counter that is known
+    POST   /bursar/v1/simulate              {model, agent, ...} -> what would be decided
+
+On the control port, with the control key.
+"""
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from collector.domain.policy import Directive, DirectiveKind, Match, Raise
+from sidecar.budgets.configured import Amount
+from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.http import HeaderList, Request, Responder
+
+DIRECTIVES = "/bursar/v1/directives"
+RAISES = "/bursar/v1/raises"
+BUDGETS = "/bursar/v1/budgets"
+
+MOST_SECONDS = 40 * 86_400
+"""How long a directive or a raise may hold: what is meant to last belongs into the configuration."""
+
+_JSON: HeaderList = [(b"content-type", b"application/json")]
+
+
+class _DirectiveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    action: DirectiveKind
+    match: dict[str, str | list[str]] = {}
+    expires_in_s: float = 3600
+    reason: str = ""
+    source: str = "operator"
+    to: list[str] = []
+    per_minute: str | None = None
+    """Money a minute, such as ``0.50 USD``; for a throttle."""
+    share: float = 1.0
+    """Part of the calls that a downgrade is for."""
+    id: str = ""
+
+
+class _RaiseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    budget: str
+    amount: str
+    """``5 USD``, ``100k tokens``, ``50 calls``: on top of the limit."""
+    for_s: float
+    subject: str = ""
+    reason: str = ""
+    source: str = "operator"
+    id: str = ""
+
+
+class BadRequest(ValueError):
+    """The message says what is wrong, for the one who asked."""
+
+
+class OperatorPages:
+    """Answers the paths above."""
+
+    def __init__(self, control: CreditControl, clock: Callable[[], int] = now_us) -> None:
+        self._control = control
+        self._clock = clock
+
+    def serves(self, path: str) -> bool:
+        """Whether ``path`` is answered here."""
+        return path.startswith("/bursar/v1/")
+
+    async def answer(self, request: Request, responder: Responder) -> None:
+        """Answer one request, of somebody who may ask."""
+        try:
+            status, said = await self._answer(request)
+        except (BadRequest, ValueError, msgspec.MsgspecError) as error:
+            status, said = 400, {"error": str(error)}
+        responder.send(status, _JSON, msgspec.json.encode(said))
+
+    async def _answer(self, request: Request) -> tuple[int, dict[str, Any]]:
+        method, path = request.method, request.path
+        control, now = self._control, self._clock()
+        if path == DIRECTIVES and method == "GET":
+            return 200, {"directives": [one.plain() for one in control.state.directives(now)]}
+        if path == DIRECTIVES and method == "POST":
+            directive = read_directive(request.body, now)
+            await control.add_directive(directive)
+            return 200, {"id": directive.id, "expires_us": directive.expires_us}
+        if path.startswith(DIRECTIVES + "/") and method == "DELETE":
+            return _gone(await control.remove_directive(path.removeprefix(DIRECTIVES + "/")))
+        if path == RAISES and method == "GET":
+            return 200, {"raises": [plain_raise(one) for one in control.state.raises(now)]}
+        if path == RAISES and method == "POST":
+            more = read_raise(request.body, now, control)
+            await control.add_raise(more)
+            return 200, {"id": more.id, "until_us": more.until_us}
+        if path.startswith(RAISES + "/") and method == "DELETE":
+            return _gone(await control.remove_raise(path.removeprefix(RAISES + "/")))
+        if path == BUDGETS and method == "GET":
+            return 200, {"budgets": await control.all_standings()}
+        return 404, {"error": f"nothing is served at {method} {path[:200]}"}
+
+
+def _gone(found: bool) -> tuple[int, dict[str, Any]]:
+    return (200, {"removed": True}) if found else (404, {"error": "there is none with this id"})
+
+
+def read_directive(body: bytes, now: int) -> Directive:
+    """The directive in a JSON body.
+
+    Raises:
+        ValueError, msgspec.MsgspecError: it is none; the message says why.
+    """
+    said = msgspec.json.decode(body, type=_DirectiveBody)
+    per_minute = 0
+    if said.per_minute is not None:
+        per_minute = Amount.parse(said.per_minute).amount
+    return Directive(
+        id=said.id or f"d_{uuid.uuid4().hex[:16]}",
+        kind=said.action,
+        match=Match.of(said.match),
+        expires_us=now + _micros(said.expires_in_s, "expires_in_s"),
+        reason=said.reason[:500],
+        source=said.source[:200],
+        created_us=now,
+        to=tuple(said.to),
+        per_minute=per_minute,
+        share=round(said.share * 10_000),
+    )
+
+
+def read_raise(body: bytes, now: int, control: CreditControl) -> Raise:
+    """The raise in a JSON body.
+
+    Raises:
+        ValueError, msgspec.MsgspecError: it is none; the message says why.
+    """
+    said = msgspec.json.decode(body, type=_RaiseBody)
+    budget = control.policy.by_name.get(said.budget)
+    if budget is None:
+        names = ", ".join(control.policy.by_name) or "none"
+        raise BadRequest(f"budget: {said.budget!r} is not one of those configured: {names}")
+    amount = Amount.parse(said.amount)
+    if amount.unit is not budget.unit:
+        raise BadRequest(
+            f"amount: budget {said.budget!r} counts {budget.unit.value}, not {amount.unit.value}"
+        )
+    return Raise(
+        id=said.id or f"r_{uuid.uuid4().hex[:16]}",
+        budget=said.budget,
+        amount=amount.amount,
+        until_us=now + _micros(said.for_s, "for_s"),
+        subject=said.subject,
+        from_us=now,
+        reason=said.reason[:500],
+        source=said.source[:200],
+    )
+
+
+def plain_raise(more: Raise) -> dict[str, Any]:
+    """A raise as JSON knows it."""
+    return {
+        name: getattr(more, name)
+        for name in ("id", "budget", "amount", "until_us", "subject", "from_us", "reason", "source")
+    }
+
+
+def _micros(seconds: float, name: str) -> int:
+    if not 0 < seconds <= MOST_SECONDS:
+        raise BadRequest(f"{name}: must lie between 0 and {MOST_SECONDS} seconds")
+    return int(seconds * 1_000_000)
