@@ -17,8 +17,11 @@ LOOKBACK_S = 300.0
 Labels = tuple[tuple[str, str], ...]
 """Sorted (name, value) pairs, without the metric's name."""
 
-_LINE = re.compile(r"([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?[ \t]+(\S+)(?:[ \t]+-?\d+)?")
 _LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)",?')
+_LINE = re.compile(
+    r'([A-Za-z_:][A-Za-z0-9_:]*)(?:\{((?:[A-Za-z_][A-Za-z0-9_]*="(?:[^"\\]|\\.)*",?)*)\})?'
+    r"[ \t]+(\S+)(?:[ \t]+-?\d+)?"
+)
 _ESCAPES = {"\\\\": "\\", '\\"': '"', "\\n": "\n"}
 _ESCAPE = re.compile(r"\\[\\\"n]")
 
@@ -126,7 +129,8 @@ def parse_exposition(
     A label of the scrape that has the name of an extra one is kept as ``exported_NAME``, as Prometheus
     does it. Lines that are no samples are passed over.
     """
-    for line in text.splitlines():
+    # Not splitlines(): a label value may hold any of the characters that it takes for line ends.
+    for line in text.split("\n"):
         if not line or line[0] == "#":
             continue
         name_end = len(line)
@@ -135,7 +139,7 @@ def parse_exposition(
             name_end = found if found >= 0 else name_end
         if not wanted(line[:name_end]):
             continue
-        match = _LINE.fullmatch(line.strip())
+        match = _LINE.fullmatch(line.strip(" \t\r"))
         if match is None:
             continue
         labels = {}

@@ -38,7 +38,7 @@ class AlertFolder:
                 raise ValueError(f"not of version {VERSION}")
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, RecursionError, msgspec.DecodeError) as error:
             self._set_aside(path, error)
             return {}
         return found
