@@ -1,9 +1,10 @@
 """How much to hold: amounts for each unit, the first hold of a stream, and when to ask for more.
 
 A stream's hold always contains what is under way: tokens that the provider has made and we have not
-seen, which are owed even if we hang up at once. So more is asked for when less than :data:`LOOK_AHEAD`
-quanta are left, and the stream ends when less than one quantum is left and no more was given. With 200
-streams at once, a look-ahead of one quantum overspent by 141 to 169 chunks in total, one of two by none.
+seen, which are owed even if we hang up at once. While one quantum is under way, the decision to go on is a
+decision to take it, and another will be under way by then: so a stream ends when less than two quanta are
+left beyond what was seen, and asks for more one quantum earlier. With 200 streams at once, a look-ahead of
+one overspent by 141 to 169 chunks in total, one of two by none.
 """
 
 from typing import NamedTuple
@@ -12,9 +13,11 @@ from collector.domain.credit import Claim, Unit
 from collector.domain.policy.asking import Ask
 
 QUANTUM = 256
-"""Tokens that a stream's hold grows by; more when one chunk may bring more."""
+"""Tokens that may be under way, and that a stream's hold grows by; more when one chunk may bring more."""
 LOOK_AHEAD = 2
-"""Quanta that are left when more is asked for."""
+"""Quanta that a stream must hold beyond what was seen of it, to go on."""
+_ASK_AHEAD = 1
+"""Quanta above that at which more is asked for, so that the answer has time to come."""
 _PICO_PER_NANO = 1000
 _USD, _TOKENS = Unit.USD, Unit.TOKENS
 
@@ -39,8 +42,8 @@ def affordable_output(unit: Unit, ask: Ask, room: int) -> int:
 
 
 def least_hold(cap: int, quantum: int = QUANTUM) -> int:
-    """Output tokens that a stream must hold to start: what is under way, and one quantum to go on with."""
-    return min(cap, (LOOK_AHEAD + 1) * quantum)
+    """Output tokens that a stream must hold to start: it need not ask for more at once."""
+    return min(cap, (LOOK_AHEAD + _ASK_AHEAD) * quantum)
 
 
 def initial_hold(cap: int, typical: int, quantum: int = QUANTUM) -> int:
@@ -57,15 +60,15 @@ def extension(produced: int, held: int, cap: int, quantum: int = QUANTUM) -> int
         cap: tokens that the provider may produce at most.
         quantum: at least as many tokens as one chunk may bring.
     """
-    if held >= cap or held - produced >= LOOK_AHEAD * quantum:
+    if held >= cap or held - produced >= (LOOK_AHEAD + _ASK_AHEAD) * quantum:
         return None
-    wanted = produced + (LOOK_AHEAD + 1) * quantum
+    wanted = produced + (LOOK_AHEAD + _ASK_AHEAD) * quantum
     return min(cap, held + -(-(wanted - held) // quantum) * quantum)
 
 
 def must_end(produced: int, held: int, cap: int, quantum: int = QUANTUM) -> bool:
     """Whether a stream that got no extension has to end now, so that what is under way is still held."""
-    return held < cap and held - produced < quantum
+    return held < cap and held - produced < LOOK_AHEAD * quantum
 
 
 class Extension(NamedTuple):
@@ -117,10 +120,11 @@ class Lease:
         self._look()
 
     def _look(self) -> None:
+        ahead = self.output_tokens - LOOK_AHEAD * self.quantum + 1
         endless = not self.growing or self.output_tokens >= self.cap
-        self.extend_at = self.cap + 1 if endless else self.output_tokens - LOOK_AHEAD * self.quantum + 1
+        self.extend_at = self.cap + 1 if endless else ahead - _ASK_AHEAD * self.quantum
         """Once so many tokens were produced, ask :meth:`extension`: one comparison for each chunk."""
-        self.end_at = self.cap + 1 if endless else self.output_tokens - self.quantum + 1
+        self.end_at = self.cap + 1 if endless else ahead
         """Once so many tokens were produced and no extension was granted, the stream has to end."""
 
     def extension(self, produced: int, chunk: int = 0) -> Extension | None:
