@@ -13,6 +13,7 @@ as matrix profiles do, loses two thirds of the incidents of operational series.
 Needs numpy (extra ``alerts``), imported when a detector is made.
 """
 
+import math
 from typing import TYPE_CHECKING, Any, Self
 
 from alerts.detectors.finding import State
@@ -84,8 +85,8 @@ class NearestWindows:
         last = size - length
         if last < length - 1:
             return None
-        nearest = float(gaps[length - 1 : last + 1].min())
-        return (max(nearest, 0.0) / length) ** 0.5
+        nearest = max(float(self._np.min(gaps[length - 1 : last + 1])), 0.0)
+        return math.sqrt(nearest / length)
 
     def _forget_oldest(self) -> None:
         keep = self._keep
