@@ -219,6 +219,11 @@ class History:
             return ceil(Fraction(ask.input_pico + output * ask.output_pico, 1000))
         return ask.input_tokens + output if budget.unit is Unit.TOKENS else 1
 
+    def unknown(self, budget: Budget, ask: Ask) -> int:
+        """Output that a call holds which does not grow, while nothing is known of its like."""
+        careless = budget.finishes and budget.size is HoldSize.LEARNED
+        return min(ask.output_cap, 4096) if careless else ask.output_cap
+
     # -- calls
 
     def begin(self) -> None:
@@ -244,9 +249,7 @@ class History:
             grows = ask.stream and budget.grows
             check((index in allow.growing) == grows, f"{budget.name}: growing is {index in allow.growing}")
             room = self.limit(budget, key[1], budget.entry_share) - entry.spent - entry.held
-            output = allow.output_tokens if grows else ask.output_cap
-            if budget.size is HoldSize.LEARNED and not grows and budget.finishes:
-                output = min(ask.output_cap, 4096)
+            output = allow.output_tokens if grows else self.unknown(budget, ask)
             need = self.need(budget, ask, output)
             if budget.enforced:
                 check(room > 0 or need <= room, f"{budget.name}: let in with room {room}")
@@ -280,9 +283,9 @@ class History:
         for budget, key in concerned:
             entry = self.books.get(key, Entry())
             room = self.limit(budget, key[1], budget.entry_share) - entry.spent - entry.held
-            output = ask.output_cap
+            output = self.unknown(budget, ask)
             if ask.stream and budget.grows:
-                output = min(output, 3 * QUANTUM)
+                output = min(ask.output_cap, 3 * QUANTUM)
             need = self.need(budget, ask, output)
             if budget.enforced and need > room and not (budget.finishes and room > 0):
                 short.append((room * 10_000 // need, budget.name))
