@@ -41,7 +41,7 @@ class _Body(msgspec.Struct, gc=False):
     """The fields that request facts leave out."""
 
     messages: list[_Role] = []
-    tools: list[_Tool] = []
+    tools: list[_Tool] | None = None
     thinking: _Thinking | None = None
     max_tokens: int | None = None
     logprobs: bool | int | None = None
@@ -118,7 +118,7 @@ def needs_of(
 def _named_in(body: _Body, api: str) -> set[str]:
     found: set[str] = set()
     own = _OWN_TOOLS.get(api, frozenset())
-    if any(tool.type not in own for tool in body.tools):
+    if any(tool.type not in own for tool in body.tools or ()):
         found.add("hosted_tools")
     if body.thinking is not None and body.thinking.type != "disabled":
         found |= {"reasoning", f"{'adaptive' if body.thinking.type == 'adaptive' else 'budget'}_thinking"}
