@@ -108,6 +108,7 @@ class Sidecar:
         )
         self.control = Control(self)
         self._running: set[Call] = set()
+        self.credit.calls = lambda: self._running
         self._prices_due = 0.0
         self._prices_seen = b""
         self._ticker: asyncio.Task[None] | None = None

@@ -12,6 +12,7 @@ from collector.settings import Address
 from sidecar.config import BursarConfig
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import PREFIX
+from sidecar.operators import OperatorPages
 from sidecar.stages.identify import credentials_of
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def leave_state(sidecar: "Sidecar") -> None:
 
 
 class Control:
-    """Serves ``/metrics``, ``/healthz`` and ``/readyz`` of one sidecar."""
+    """Serves ``/metrics``, ``/healthz``, ``/readyz`` and :mod:`sidecar.operators` of one sidecar."""
 
     def __init__(self, sidecar: "Sidecar") -> None:
         self._sidecar = sidecar
+        self._pages = OperatorPages(sidecar.credit)
         self._server: Server | None = None
 
     async def start(self, address: Address) -> None:
@@ -93,6 +95,8 @@ class Control:
             responder.send(refused[0], _TEXT, refused[1])
         elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
             responder.send(200, _METRICS, self._sidecar.metrics.render())
+        elif self._pages.serves(request.path):
+            await self._pages.answer(request, responder)
         else:
             responder.send(404, _TEXT, b"not found\n")
 

@@ -7,7 +7,7 @@ waits for nothing.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
@@ -23,6 +23,7 @@ from collector.domain.policy import (
     Extension,
     Lease,
     Policy,
+    Raise,
     Refuse,
     Slot,
     State,
@@ -30,7 +31,7 @@ from collector.domain.policy import (
     decide,
     store_lost,
 )
-from collector.domain.policy.wording import time_text
+from collector.domain.policy.wording import amount_text, time_text
 from collector.domain.record import Event, EventKind
 from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
@@ -158,6 +159,8 @@ class CreditControl:
         self._catalogue = catalogue or Catalogue()
         self._running: dict[str, Hold] = {}
         self._directed = False
+        self.calls: Callable[[], Iterable[Call]] = tuple
+        """The calls that run."""
 
     @property
     def _journal(self) -> JournalWriter:
@@ -417,9 +420,42 @@ class CreditControl:
         self.state.direct(directive)
         self._directed = True
         if directive.kind is DirectiveKind.CUT:
-            for hold in list(self._running.values()):
-                if directive.match.accepts(hold.ask):
-                    self.cut(hold._call, directive.id, "directive")
+            # Also calls that hold nothing, because no budget is for them.
+            for call in list(self.calls()):
+                if call.facts is not None and directive.match.accepts(ask_by(call)):
+                    self.cut(call, directive.id, "directive")
+
+    async def add_directive(self, directive: Directive) -> None:
+        """Put a directive in force, here at once and wherever else budgets are shared."""
+        self.direct(directive)
+        until = time_text(directive.expires_us)
+        self._said(
+            directive.id, directive.kind.value, f"until {until}, by {directive.source}: {directive.reason}"
+        )
+
+    async def remove_directive(self, directive_id: str) -> bool:
+        """Take a directive back; whether there was one."""
+        found = self.withdraw(directive_id)
+        if found:
+            self._said(directive_id, "withdrawn", "")
+        return found
+
+    async def add_raise(self, more: Raise) -> None:
+        """Give a budget more room for a while."""
+        self.state.raise_limit(more)
+        amount = amount_text(self.policy.by_name[more.budget].unit, more.amount)
+        said = f"{amount} more until {time_text(more.until_us)}, by {more.source}: {more.reason}"
+        self._said(more.budget, "raise", said)
+
+    async def remove_raise(self, raise_id: str) -> bool:
+        """Take a raise back; whether there was one."""
+        found = self.state.lower_limit(raise_id)
+        if found:
+            self._said(raise_id, "raise withdrawn", "")
+        return found
+
+    def _said(self, rule: str, action: str, detail: str) -> None:
+        self._event("", "", budget=rule, action=action, detail=detail)
 
     def withdraw(self, directive_id: str) -> bool:
         """Drop a directive before it expires; whether there was one."""
@@ -475,6 +511,25 @@ class CreditControl:
 
     def _event(self, tenant: str, call_id: str, **fields: object) -> None:
         self._journal.event(Event(EventKind.BUDGET, now_us(), tenant, call_id, fields))
+
+
+def ask_by(call: Call) -> Ask:
+    """What is known of a running call, without what it may cost."""
+    caller, facts = call.caller, call.facts
+    return Ask(
+        call_id=call.call_id,
+        model=facts.model if facts is not None else "",
+        api=call.api,
+        upstream=call.attempts[-1].upstream if call.attempts else call.route.upstream,
+        tenant=caller.tenant,
+        team=caller.team,
+        user=caller.user,
+        agent=caller.agent,
+        conversation=caller.conversation,
+        task=caller.task,
+        key=caller.key_id,
+        tags=caller.tags,
+    )
 
 
 def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:

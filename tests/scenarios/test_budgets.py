@@ -1,6 +1,8 @@
 """Budgets over real sockets: what is refused, cut, held and settled, and what agents are told."""
 
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -119,8 +121,68 @@ def test_an_agent_sees_its_budgets(upstream: ScriptedUpstream, stack_for: StackM
 
 
 def read(stack: Stack, path: str, *, agent: str = "") -> Any:
-    import urllib.request
 
     request = urllib.request.Request(stack.url + path, headers={"x-bursar-agent": agent})
     with urllib.request.urlopen(request, timeout=10) as reply:
         return json.load(reply)
+
+
+def operate(stack: Stack, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """One request of an operator, on the control port."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(stack.control_url + path, data=data, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_raise_gives_more_room_until_it_is_taken_back(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    budgets = [{"name": "all", "limit": "0.003 USD", "window": "day"}]
+    stack = stack_for(upstream, settings={"budgets": budgets, "prices": PRICES})
+    ask = {**ASK, "max_tokens": 100}
+    assert [post(stack, ask)[0] for _ in range(3)] == [200, 402, 402]
+    said = {"budget": "all", "amount": "1 USD", "for_s": 60, "reason": "month end"}
+    status, made = operate(stack, "POST", "/bursar/v1/raises", said)
+    assert status == 200
+    assert post(stack, ask)[0] == 200
+    [shown] = operate(stack, "GET", "/bursar/v1/budgets")[1]["budgets"]
+    assert shown["limit"] == "1.003000000000"
+    assert operate(stack, "DELETE", f"/bursar/v1/raises/{made['id']}")[0] == 200
+    assert post(stack, ask)[0] == 402
+    status, wrong = operate(stack, "POST", "/bursar/v1/raises", {**said, "budget": "none"})
+    assert (status, "'none'" in wrong["error"]) == (400, True)
+
+
+def test_directives_pause_and_cut_at_once_and_end(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    words = [event("word ") for _ in range(1000)]
+    upstream.script = lambda seen: (
+        Answer(headers=SSE, pieces=words, gap_s=0.02, chunked=True)
+        if b'"stream"' in seen.body
+        else Answer(pieces=[whole()])
+    )
+    stack = stack_for(upstream, settings={"prices": PRICES})
+    pause = {"action": "pause", "match": {"agent": "loop"}, "expires_in_s": 60, "reason": "it loops"}
+    made = operate(stack, "POST", "/bursar/v1/directives", pause)[1]
+    assert post(stack, ASK, x_bursar_agent="other")[0] == 200
+    status, _, body = post(stack, ASK, x_bursar_agent="loop")
+    assert status == 402
+    assert "it loops" in json.loads(body)["error"]["message"]
+    assert operate(stack, "DELETE", f"/bursar/v1/directives/{made['id']}")[0] == 200
+    assert post(stack, ASK, x_bursar_agent="loop")[0] == 200
+    client = openai.OpenAI(api_key="x", base_url=f"{stack.url}/v1", max_retries=0)
+    stream = client.chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": "go"}], stream=True
+    )
+    reasons = []
+    for number, chunk in enumerate(stream):
+        reasons.append(chunk.choices[0].finish_reason)
+        if number == 3:
+            cut = {"action": "cut", "match": {"model": "gpt-4o-mini"}, "expires_in_s": 1}
+            assert operate(stack, "POST", "/bursar/v1/directives", cut)[0] == 200
+    assert reasons[-1] == "length"
+    assert len(reasons) < 500
