@@ -18,7 +18,18 @@ from typing import Any
 
 import msgspec
 
-from collector.domain.policy import Directive, DirectiveKind, Match, Raise
+from collector.domain.money import usd_text
+from collector.domain.policy import (
+    Allow,
+    Ask,
+    Directive,
+    DirectiveKind,
+    Downgrade,
+    Match,
+    Raise,
+    decide,
+)
+from collector.domain.policy.wording import amount_text
 from sidecar.budgets.configured import Amount
 from sidecar.budgets.credit import CreditControl, now_us
 from sidecar.http import HeaderList, Request, Responder
@@ -26,6 +37,7 @@ from sidecar.http import HeaderList, Request, Responder
 DIRECTIVES = "/bursar/v1/directives"
 RAISES = "/bursar/v1/raises"
 BUDGETS = "/bursar/v1/budgets"
+SIMULATE = "/bursar/v1/simulate"
 
 MOST_SECONDS = 40 * 86_400
 """How long a directive or a raise may hold: what is meant to last belongs into the configuration."""
@@ -56,6 +68,27 @@ class _RaiseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     reason: str = ""
     source: str = "operator"
     id: str = ""
+
+
+class SimulatedCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A call that nobody makes: what would be decided of it?"""
+
+    model: str
+    provider: str = ""
+    """As in the price book; empty for the one that the model's name suggests."""
+    api: str = "openai.chat"
+    upstream: str = ""
+    tenant: str = ""
+    team: str = ""
+    user: str = ""
+    agent: str = ""
+    conversation: str = ""
+    task: str = ""
+    key: str = ""
+    tags: dict[str, str] = {}
+    stream: bool = False
+    input_tokens: int = 1000
+    max_tokens: int = 1000
 
 
 class BadRequest(ValueError):
@@ -102,6 +135,9 @@ class OperatorPages:
             return _gone(await control.remove_raise(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             return 200, {"budgets": await control.all_standings()}
+        if path == SIMULATE and method == "POST":
+            said = msgspec.json.decode(request.body, type=SimulatedCall)
+            return 200, simulate(control, said, now)
         return 404, {"error": f"nothing is served at {method} {path[:200]}"}
 
 
@@ -159,6 +195,54 @@ def read_raise(body: bytes, now: int, control: CreditControl) -> Raise:
         reason=said.reason[:500],
         source=said.source[:200],
     )
+
+
+def simulate(control: CreditControl, said: SimulatedCall, now: int) -> dict[str, Any]:
+    """What would be decided of a call now; nothing is held."""
+    quote = control.books.prices.quote(said.provider, said.model, now)
+    price = quote.price
+    ask = Ask(
+        call_id="",
+        model=said.model,
+        api=said.api,
+        upstream=said.upstream,
+        tenant=said.tenant,
+        team=said.team,
+        user=said.user,
+        agent=said.agent,
+        conversation=said.conversation,
+        task=said.task,
+        key=said.key,
+        tags=said.tags,
+        stream=said.stream,
+        input_tokens=said.input_tokens,
+        input_pico=said.input_tokens * price.input + price.per_request,
+        output_cap=said.max_tokens,
+        output_pico=price.output,
+        priced=quote.grade != "prior",
+    )
+    decision = decide(control.policy, control.state, ask, now)
+    shown: dict[str, Any] = {
+        "decision": type(decision).__name__.lower(),
+        "most_usd": usd_text(ask.input_pico + ask.output_cap * ask.output_pico),
+        "price": {"model": quote.model, "grade": str(quote.grade), "source": quote.source},
+    }
+    if isinstance(decision, Allow):
+        shown["holds"] = [
+            {
+                "budget": claim.counter.budget,
+                "subject": claim.counter.subject,
+                "amount": amount_text(claim.counter.unit, claim.amount),
+                "room": amount_text(claim.counter.unit, max(0, slot.room)),
+            }
+            for claim, slot in zip(decision.claims, decision.slots, strict=True)
+        ]
+        shown["max_tokens"] = decision.max_tokens
+    elif isinstance(decision, Downgrade):
+        shown |= {"to": list(decision.to), "reason": decision.reason, "rule": decision.rule}
+    else:
+        shown |= {"reason": decision.reason, "rule": decision.rule, "message": decision.message}
+    return shown
 
 
 def plain_raise(more: Raise) -> dict[str, Any]:

@@ -488,15 +488,19 @@ class CreditControl:
     async def _standings(self, slots: Sequence[Slot]) -> list[dict[str, Any]]:
         asked = self.store.standings([slot.counter for slot in slots])
         found = asked if isinstance(asked, list) else await asked
-        return [plain_standing(one, slot.full) for one, slot in zip(found, slots, strict=True)]
+        now = now_us()
+        return [
+            plain_standing(one, self.state.full_at(slot, now)) for one, slot in zip(found, slots, strict=True)
+        ]
 
     def gauge(self) -> None:
         """Set the gauges of every budget; what ``each`` tells apart is added up."""
         sums: dict[str, list[int]] = {}
+        now = now_us()
         for slot in self.state.slots():
-            if slot.counter.unit is Unit.USD and (slot.counter.ends_us or FOREVER) > now_us():
+            if slot.counter.unit is Unit.USD and (slot.counter.ends_us or FOREVER) > now:
                 found = sums.setdefault(slot.budget.name, [0, 0, 0])
-                for place, amount in enumerate((slot.full, slot.spent, slot.held)):
+                for place, amount in enumerate((self.state.full_at(slot, now), slot.spent, slot.held)):
                     found[place] += amount
         for name, figures in sums.items():
             for what, amount in zip(("limit", "spent", "held"), figures, strict=True):
@@ -548,6 +552,7 @@ def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:
         "window": counter.window,
         "unit": counter.unit.value,
         **shown,
+        "starts_at": time_text(counter.starts_us) if counter.starts_us else None,
         "resets_at": time_text(ends) if ends is not None else None,
         "exact": standing.exact,
     }

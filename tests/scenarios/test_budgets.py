@@ -1,6 +1,9 @@
 """Budgets over real sockets: what is refused, cut, held and settled, and what agents are told."""
 
 import json
+import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -10,7 +13,7 @@ import anthropic
 import openai
 import pytest
 from support.agent import ASK, post
-from support.stack import Stack
+from support.stack import ROOT, Stack
 from support.upstream import Answer, ScriptedUpstream, Seen
 
 StackMaker = Callable[..., Stack]
@@ -186,3 +189,36 @@ def test_directives_pause_and_cut_at_once_and_end(upstream: ScriptedUpstream, st
             assert operate(stack, "POST", "/bursar/v1/directives", cut)[0] == 200
     assert reasons[-1] == "length"
     assert len(reasons) < 500
+
+
+def bursar(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
+    """One command of ``bursar budgets``."""
+    command = [sys.executable, "-m", "sidecar.cli", "budgets", "--config", str(stack.config_file), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+
+
+def test_the_command_lists_shows_raises_and_simulates(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    budgets = [{"name": "search", "match": {"team": "search"}, "limit": "1 USD", "window": "day"}]
+    stack = stack_for(upstream, settings={"budgets": budgets, "prices": PRICES})
+    assert post(stack, ASK, x_bursar_team="search", x_bursar_agent="planner")[0] == 200
+    stack.calls(1)
+    listed = json.loads(bursar(stack, "list", "--format", "json").stdout)
+    assert [(row["name"], row["spent"]) for row in listed] == [("search", "0.002000000000")]
+    shown = bursar(stack, "show", "search").stdout
+    assert "planner gpt-4o-mini" in shown
+    assert "resets" in shown
+    said = bursar(stack, "raise", "search", "2USD", "--for", "1h", "--reason", "a test")
+    assert said.returncode == 0, said.stderr
+    assert "3.000000000000" in bursar(stack, "list").stdout
+    allowed = bursar(stack, "simulate", "--model", "gpt-4o-mini", "--team", "search")
+    assert (allowed.returncode, allowed.stdout.startswith("allow")) == (0, True)
+    refused = bursar(
+        stack, "simulate", "--model", "gpt-4o-mini", "--team", "search", "--max-tokens", "1000000"
+    )
+    assert (refused.returncode, "no room" in refused.stdout) == (1, True)
+    wrong = bursar(stack, "raise", "nothing", "2USD", "--for", "1h")
+    assert (wrong.returncode, "'nothing'" in wrong.stderr) == (1, True)

@@ -80,22 +80,23 @@ class State:
         self._full_us: OrderedDict[Hashable, int] = OrderedDict()
         self._running: dict[Hashable, int] = {}
         self._untold: list[Crossed] = []
-        """Thresholds that were reached because a raise ended, until somebody asks."""
+        """Thresholds that were reached because a raise ended or a limit fell, until somebody asks."""
         self._forget_plans()
 
     # -- rules
 
     def follow(self, policy: Policy) -> None:
-        """Take up a new configuration; what was spent stays known."""
+        """Take up a new configuration; what was spent stays known, and what running calls hold."""
         self.policy = policy
-        kept = self._slots
-        self._slots = OrderedDict()
-        for key, slot in kept.items():
+        for key, slot in list(self._slots.items()):
             budget = policy.by_name.get(slot.budget.name)
-            if budget is not None and budget.unit is slot.budget.unit:
-                moved = self._slots[key] = Slot(budget, slot.counter)
-                moved.spent, moved.held, moved.exact_until_us = slot.spent, slot.held, slot.exact_until_us
-                self._look(moved)  # what was reached before was told before
+            if budget is None or budget.unit is not slot.budget.unit:
+                del self._slots[key]
+                continue
+            # The same object, since running calls will settle on it.
+            slot.follow(budget, slot.counter._replace(hard=budget.hard))
+            slot.level = min(slot.level, len(budget.at))
+            self._untold += self._look(slot)
         self._forget_plans()
 
     def direct(self, directive: Directive) -> None:
@@ -119,6 +120,8 @@ class State:
     def raise_limit(self, more: Raise) -> None:
         """Give a budget more room until the raise ends."""
         self._raises[more.id] = more
+        if len(self._raises) > self._capacity:
+            del self._raises[min(self._raises.values(), key=lambda one: one.until_us).id]
         self._forget_plans()
 
     def lower_limit(self, raise_id: str) -> bool:
@@ -330,6 +333,17 @@ class State:
     def slots(self) -> tuple[Slot, ...]:
         """Every counter that is known here."""
         return tuple(self._slots.values())
+
+    def full_at(self, slot: Slot, now_us: int) -> int:
+        """The limit of a counter with the raises that hold, as the next call will meet it."""
+        counter = slot.counter
+        return slot.budget.limit + sum(
+            one.amount
+            for one in self._raises.values()
+            if one.budget == counter.budget
+            and one.subject in ("", counter.subject)
+            and one.from_us <= now_us < one.until_us
+        )
 
     def slots_of(self, ask: Ask, now_us: int) -> tuple[Slot, ...]:
         """The counters that a call would touch."""
