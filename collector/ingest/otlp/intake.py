@@ -20,7 +20,6 @@ from collector.ingest.otlp.normalise import Spans
 from collector.store.duckdb import StoreError
 
 _log = logs.get("collector.otlp")
-_RETRY_S = 2.0
 
 
 class SpanSink(Protocol):
@@ -50,6 +49,8 @@ class IntakeLimits:
     commit_spans: int = 8_000
     """Committed together at once; fewer wait for `commit_interval_s`."""
     commit_interval_s: float = 1.0
+    retry_s: float = 2.0
+    """Before a ledger that did not take spans is asked again."""
     remembered: int = 65_536
     """Span ids that are known without a look into the ledger: twice as many at most."""
 
@@ -222,7 +223,7 @@ class Intake:
                     _log.warning("spans were lost: the ledger did not take them", count=count)
                     return False
                 with self._lock:
-                    self._work.wait(_RETRY_S)
+                    self._work.wait(self._limits.retry_s)
                 continue
             break
         self._health.enter("open")

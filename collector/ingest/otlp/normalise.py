@@ -11,7 +11,6 @@ import msgspec
 from collector.domain.names import OTHER_ERROR
 from collector.ingest.otlp.vocabulary import (
     COLUMNS,
-    CONTENT,
     DETAIL_SPAN,
     ENTITY,
     ENTITY_COLUMN,
@@ -165,9 +164,8 @@ for _key in (*KEPT, ENTITY, "service.name", "error.type", "exception.type"):
 
 
 def plan_of(key: str) -> Plan | None:
-    """What is done with the attribute ``key``; None when nobody wants it, or when it may be content."""
-    plan = _PLANS.get(key)
-    return None if plan is None or CONTENT.match(key) else plan
+    """What is done with the attribute ``key``; None when nobody wants it."""
+    return _PLANS.get(key)
 
 
 def fact_of(plan: Plan, value: Any) -> Fact:

@@ -12,7 +12,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.ingest.otlp.batch import SpanBatch
+from collector.ingest.otlp.batch import SCHEMA, SpanBatch
 from collector.ingest.otlp.vocabulary import COLUMNS, Kind
 from collector.store.duckdb import Connection, Database, DatabaseError, DatabaseUnavailable, told_apart
 
@@ -108,12 +108,11 @@ class LedgerSink:
         Raises:
             StoreError: none of them were; they can be offered again.
         """
-        staged = pa.Table.from_batches([batch.columns for batch in batches])
-        starts = staged.column("started_at_us")
-        bounds = pc.min_max(starts).as_py()
         database = self._database()
         if database is None:
             raise DatabaseUnavailable("the ledger is not open")
+        staged = pa.Table.from_batches([batch.columns for batch in batches], SCHEMA)
+        bounds = pc.min_max(staged.column("started_at_us")).as_py()
         with database.turn:
             try:
                 with database.transaction() as connection:

@@ -13,10 +13,9 @@ from the libraries' source or from spans that they produced (`tests/collector/in
     vLLM            the server's own `llm_request` spans: `gen_ai.latency.*`
     Langfuse        `langfuse.*`, as its SDK and others write for it
 
-What people wrote and what models answered is dropped unread, whatever it is called.
+What no column lists and `KEPT` does not name is dropped unread: it may be what people wrote.
 """
 
-import re
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -340,16 +339,4 @@ KEPT: Final = frozenset(
         *("langfuse.trace.name", "langfuse.prompt.name", "langfuse.prompt.version"),
     }
 )
-"""Kept beside the columns, as they came. All else is let go of: it may hold what people wrote."""
-
-CONTENT: Final = re.compile(
-    r"""gen_ai\.(input|output)\.messages | gen_ai\.system_instructions | gen_ai\.tool\.definitions
-      | gen_ai\.tool\.call\.(arguments|result) | gen_ai\.(prompt|completion)(\.\d+\..*)?$
-      | llm\.(input|output)_messages\. | (input|output)\.(value|mime_type)
-      | traceloop\.entity\.(input|output) | ai\.(prompt|response\.(text|object|toolCalls|reasoning))
-      | ai\.toolCall\.(args|result) | metadata\. | hidden_params | llm\.(openai|anthropic)\.(?!id$)
-      | retrieval\.documents | embedding\.embeddings | .*(password|secret|api_key|authorization)
-    """,
-    re.VERBOSE,
-)
-"""Names that hold content, or may: never decoded, never kept."""
+"""Kept beside the columns, as they came."""

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -132,10 +133,8 @@ def openai_calls(base: str) -> None:
     ):
         pass
     client.embeddings.create(model="text-embedding-3-small", input="Ghent")
-    try:
+    with suppress(openai.RateLimitError):
         client.chat.completions.create(model="gpt-5-mini", messages=CHAT, user="fail")
-    except openai.RateLimitError:
-        pass
 
 
 def anthropic_calls(base: str) -> None:
@@ -173,8 +172,13 @@ def traceloop(base: str):
     from traceloop.sdk.decorators import agent, tool, workflow
 
     kept = InMemorySpanExporter()
-    Traceloop.init(app_name="weather-agent", processor=SimpleSpanProcessor(kept), disable_batch=True,
-                   resource_attributes={"service.name": "weather-agent"}, telemetry_enabled=False)  # fmt: skip
+    Traceloop.init(
+        app_name="weather-agent",
+        processor=SimpleSpanProcessor(kept),
+        disable_batch=True,
+        resource_attributes={"service.name": "weather-agent"},
+        telemetry_enabled=False,
+    )
     Traceloop.set_association_properties({"session_id": "talk-1", "user_id": "ann"})
 
     @tool(name="lookup")
@@ -197,7 +201,7 @@ def traceloop(base: str):
 def openlit(base: str):
     import openlit as library
 
-    provider, kept = tracing()
+    kept = tracing()[1]
     library.init(disable_metrics=True, application_name="weather-agent")
     openai_calls(base)
     anthropic_calls(base)
