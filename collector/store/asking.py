@@ -12,10 +12,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from collector.store import questions, rollups
-from collector.store.questions import BUCKETS, DIMENSIONS, MOST_ROWS, Question
+from collector.store import questions
+from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, Question
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 
+SUMMED_TAGS = "CAST(CAST(tags AS JSON) AS MAP(VARCHAR, VARCHAR))"
+"""The sums hold a call's tags as JSON, which they can be grouped by."""
 ORDERS = ("newest", "oldest", "dearest", "slowest")
 MOST_BUCKETS = 20_000
 MOST_VALUES = 100
@@ -38,8 +40,14 @@ class By(NamedTuple):
     """Column of the answer."""
     expression: str
     """SQL over a row of the calls."""
-    summed: bool
-    """Whether the sums by minute, hour and day know it."""
+    dimension: str
+    """Which dimension that is; ``tag`` for any tag."""
+    summed: str = ""
+    """SQL over a row of the sums, where it is another."""
+
+    def over(self, table: str) -> str:
+        """SQL over a row of ``table``."""
+        return self.summed if self.summed and table != "calls" else self.expression
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,13 +62,15 @@ class Asked:
     by: tuple[By, ...] = ()
     bucket: str = "auto"
     order: str = "newest"
+    extras: tuple[str, ...] = ()
+    """Columns of `EXTRAS` that were asked for."""
     values: dict[str, Any] = field(default_factory=dict)
     """Bound to the statement."""
 
     @property
-    def summed(self) -> bool:
-        """Whether the sums can answer it, or every call must be looked at."""
-        return all(by.summed for by in self.by) and all(name in rollups.DIMENSIONS for name in self.filters)
+    def dimensions(self) -> frozenset[str]:
+        """What the calls must be told apart by to answer it."""
+        return frozenset((*self.filters, *(by.dimension for by in self.by)))
 
 
 def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -> Asked:
@@ -92,6 +102,9 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
             asked.filters[name] = _filter(name, given[name])
     if "by" in known:
         asked.by = _dimensions(asked, one.get("by", ""), required=question is questions.SPEND_BY)
+    if "with" in known:
+        names = (name.strip() for name in one.get("with", "").split(","))
+        asked.extras = tuple(_choice("with", name, EXTRAS) for name in names if name)
     if "bucket" in known:
         asked.bucket = _bucket(asked, one.get("bucket") or "auto")
     if "limit" in known:
@@ -173,9 +186,10 @@ def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
         if name.startswith("tag:") and len(name) > 4:
             column = "tag" if not any(by.name == "tag" for by in found) else f"tag_{position + 1}"
             asked.values[f"by_{column}"] = name[4:][:256]
-            found.append(By(column, f"coalesce(map_extract(tags, $by_{column})[1], '')", False))
+            told = tag_of("tags", f"$by_{column}"), tag_of(SUMMED_TAGS, f"$by_{column}")
+            found.append(By(column, f"coalesce({told[0]}, '')", "tag", f"coalesce({told[1]}, '')"))
         elif name in DIMENSIONS and name != "tag":
-            found.append(By(name, name, name in rollups.DIMENSIONS))
+            found.append(By(name, name, name))
         else:
             raise BadParameter(
                 "by",
@@ -187,9 +201,14 @@ def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
 
 def _value_of(name: str) -> By:
     if name == "tag":
-        pairs = "list_transform(map_entries(tags), lambda pair: pair.key || '=' || pair.value)"
-        return By("value", f"unnest({pairs})", False)
-    return By("value", name, name in rollups.DIMENSIONS)
+        pairs = "unnest(list_transform(map_entries({tags}), lambda pair: pair.key || '=' || pair.value))"
+        return By("value", pairs.format(tags="tags"), "tag", pairs.format(tags=SUMMED_TAGS))
+    return By("value", name, name)
+
+
+def tag_of(tags: str, key: str) -> str:
+    """SQL for one tag of a map; NULL where there is none."""
+    return f"map_extract({tags}, {key})[1]"
 
 
 def _bucket(asked: Asked, text: str) -> str:

@@ -6,8 +6,8 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
     {books}     stands for the calls asked about: whole days, hours and minutes where sums
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
-    {conversations}  for the conversations that the same calls belong to
     {latency}   for the same calls counted by how long they took
+    {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
     {bucket}    for the start of the bucket that a row of {books} belongs to
 
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
 
+EXTRAS = ("conversations",)
+"""Columns that cost so much that they come only when asked for."""
 DIMENSIONS = (*SUMMED_DIMENSIONS, "user_id", "conversation_id", "task_id", "tag")
 """What calls can be filtered by, and told apart by (a tag as ``tag:KEY``)."""
 
@@ -77,6 +79,7 @@ PARAMETERS = {
     "order": "newest (default) or oldest or dearest or slowest",
     "call_id": "which call",
     "dimension": "which dimension",
+    "with": f"further columns, separated by commas: {', '.join(EXTRAS)} (takes longer)",
 }
 
 TOTALS = Question(
@@ -103,7 +106,7 @@ SPEND_OVER_TIME = Question(
 SPEND_BY = Question(
     name="spend_by",
     help="Who or what the money went on, dearest first, with how long calls took.",
-    parameters=(*PERIOD, "by", "limit"),
+    parameters=(*PERIOD, "by", "limit", "with"),
     sql=f"""
         WITH spent AS MATERIALIZED (
             SELECT {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
@@ -122,13 +125,9 @@ SPEND_BY = Question(
                 {{quantile_50}} AS p50_ms,
                 {{quantile_95}} AS p95_ms
             FROM ranked GROUP BY ALL
-        ),
-        talked AS (
-            SELECT {{by}} count(*) AS conversations
-            FROM (SELECT DISTINCT {{by}} conversation FROM {{conversations}}) GROUP BY ALL
         )
-        SELECT spent.*, p50_ms, p95_ms, coalesce(conversations, 0) AS conversations
-        FROM spent LEFT JOIN took USING ({{by_key}}) LEFT JOIN talked USING ({{by_key}})
+        SELECT spent.*, p50_ms, p95_ms{{talked_column}}
+        FROM spent LEFT JOIN took USING ({{by_key}}) {{talked}}
         ORDER BY effective_cost_usd DESC, {{by_key}}""",
 )
 

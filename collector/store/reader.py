@@ -15,7 +15,7 @@ from collector.store import rollups
 from collector.store.asking import Asked, BadParameter
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
 from collector.store.questions import BUCKETS, MOST_STEPS, SPEND_OVER_TIME
-from collector.store.statements import cursor_statement, statement
+from collector.store.statements import cursor_statement, floor_statement, statement
 
 
 class QuestionFailed(Exception):
@@ -100,13 +100,18 @@ class LedgerReader:
 
     @staticmethod
     def _find_cursor(connection: Connection, asked: Asked) -> None:
-        """Where the page before ended, for the next one."""
+        """Where the page before ended, and how far down this one can reach."""
         sought = cursor_statement(asked)
         if sought is not None:
-            row = connection.execute(sought.sql, sought.values).fetchone()
-            if row is None:
+            rows = connection.execute(sought.sql, sought.values).fetchall()
+            if not rows:
                 raise BadParameter("before", "there is no such call")
-            asked.values["before_at"] = row[0]
+            asked.values["before_at"] = rows[0][0]
+        sought = floor_statement(asked)
+        if sought is not None:
+            ((floor,),) = connection.execute(sought.sql, sought.values).fetchall()
+            if floor is not None:
+                asked.values["floor"] = floor
 
 
 def one_row(table: pa.Table) -> dict[str, Any]:

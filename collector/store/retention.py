@@ -9,7 +9,7 @@ shrink and does not grow either. The sums by hour and day stay ten times as long
 from typing import Any
 
 from collector.store.duckdb import Database, DatabaseError, told_apart
-from collector.store.rollups import DAY_US, load_marks
+from collector.store.rollups import ALL_LEVELS, DAY_US, MINUTE, load_marks
 
 SINGLE = {
     "calls": "started_at",
@@ -22,14 +22,13 @@ SINGLE = {
 }
 """Kept for the retention."""
 SUMMED = {
-    "calls_by_hour": "bucket",
-    "calls_by_day": "bucket",
+    **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
     "conversations_by_hour": "bucket",
     "outcomes": "reported_at",
     "anomalies": "detected_at",
     "quarantined": "noted_at",
 }
-"""Kept ten times as long."""
+"""Kept ten times as long; minutes are forgotten by the sums themselves."""
 SUMMED_FACTOR = 10
 
 

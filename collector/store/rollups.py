@@ -9,9 +9,17 @@ is the sum over the calls, to the last digit.
 
 A busy minute costs one GROUP BY after it is over, and no row of a batch touches a level
 unless it is late.
+
+Levels differ in width and in what they tell apart. Those of one *chain* answer the same
+questions, the coarsest first:
+
+    plain    day, hour, minute               the thirteen dimensions
+    user     users_day, user_day, user_hour  of users alone, and beside the thirteen
+    tags     tags_day, tags_hour             a call's whole set of tags beside the thirteen
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,7 +38,7 @@ DIMENSIONS = (
     "usage_grade",
     "price_grade",
 )
-"""What the levels tell apart. Anything finer is read from the calls themselves."""
+"""What every level tells apart, but for one. Conversations and tasks are read from the calls themselves."""
 
 SUMS = (
     "input_tokens",
@@ -66,21 +74,54 @@ class Level(NamedTuple):
 
     name: str
     width_us: int
+    table: str
+    """Where its rows are."""
     finer: str
     """The table that it is summed from."""
+    dimensions: tuple[str, ...] = DIMENSIONS
 
     @property
-    def table(self) -> str:
-        """Where its rows are."""
-        return f"calls_by_{self.name}"
+    def unit(self) -> str:
+        """The name of its width."""
+        return {DAY_US: "day", HOUR_US: "hour", MINUTE_US: "minute"}[self.width_us]
 
 
-LEVELS = (
-    Level("day", DAY_US, "calls_by_hour"),
-    Level("hour", HOUR_US, "calls_by_minute"),
-    Level("minute", MINUTE_US, "calls"),
-)
-"""Coarse to fine."""
+_BY_USER, _BY_TAGS = (*DIMENSIONS, "user_id"), (*DIMENSIONS, "tags")
+_USERS = ("user_id", "outcome", "usage_grade", "price_grade")
+
+DAY = Level("day", DAY_US, "calls_by_day", "calls_by_hour")
+HOUR = Level("hour", HOUR_US, "calls_by_hour", "calls_by_minute")
+MINUTE = Level("minute", MINUTE_US, "calls_by_minute", "calls")
+USERS_DAY = Level("users_day", DAY_US, "users_by_day", "calls_by_user_day", _USERS)
+USER_DAY = Level("user_day", DAY_US, "calls_by_user_day", "calls_by_user_hour", _BY_USER)
+USER_HOUR = Level("user_hour", HOUR_US, "calls_by_user_hour", "calls", _BY_USER)
+TAGS_DAY = Level("tags_day", DAY_US, "calls_by_tags_day", "calls_by_tags_hour", _BY_TAGS)
+TAGS_HOUR = Level("tags_hour", HOUR_US, "calls_by_tags_hour", "calls", _BY_TAGS)
+
+LEVELS = (DAY, HOUR, MINUTE)
+"""Coarse to fine; what most questions are answered from."""
+ALL_LEVELS = (USERS_DAY, USER_DAY, USER_HOUR, TAGS_DAY, TAGS_HOUR, *LEVELS)
+"""Each before the one that it is summed from."""
+
+_IN_CALLS = {"tags": "CAST(coalesce(to_json(tags), '{}') AS VARCHAR)"}
+"""Dimensions that are no plain column of the calls."""
+
+
+def chain(wanted: AbstractSet[str]) -> tuple[Level, ...] | None:
+    """The levels that tell ``wanted`` apart, coarse to fine; None where the calls must be looked at.
+
+    Args:
+        wanted: names of dimensions, ``tag`` for any tag.
+    """
+    if wanted <= set(DIMENSIONS):
+        return LEVELS
+    if wanted <= set(_USERS):
+        return USERS_DAY, USER_HOUR
+    if wanted <= set(_BY_USER):
+        return USER_DAY, USER_HOUR
+    if wanted <= {*DIMENSIONS, "tag"}:
+        return TAGS_DAY, TAGS_HOUR
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +176,10 @@ def load_marks(connection: Any) -> dict[str, Mark]:
 
 def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = False) -> str:
     """The statement that adds (or takes out) the calls of ``source``, rows shaped like table ``calls``."""
-    names = ", ".join(DIMENSIONS)
+    names = ", ".join(level.dimensions)
+    told = ", ".join(
+        f"{_IN_CALLS[name]} AS {name}" if name in _IN_CALLS else name for name in level.dimensions
+    )
     # A sign, not a factor: DECIMAL(38,12) times an integer would no longer fit a DECIMAL.
     sign = "-" if take_out else ""
     inner = ", ".join(f"sum({column}) AS {column}" for column in SUMS)
@@ -149,7 +193,7 @@ def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = Fal
         INSERT INTO {level.table}
         SELECT bucket, {names}, {outer}, {span}, {latency}
         FROM (
-            SELECT date_trunc('{level.name}', started_at) AS bucket, {names},
+            SELECT date_trunc('{level.unit}', started_at) AS bucket, {told},
                 {LATENCY_BUCKET} AS latency_bucket,
                 count(*) AS n, sum(attempt_count) AS attempts, {inner},
                 min(started_at) AS first_at, max(started_at) AS last_at
@@ -160,13 +204,13 @@ def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = Fal
 
 def add_finer_sql(level: Level) -> str:
     """The statement that sums the finer level's buckets in ``[$1, $2)``."""
-    names = ", ".join(DIMENSIONS)
+    names = ", ".join(level.dimensions)
     columns = ("calls", "attempts", *SUMS)
     sums = ", ".join(f"sum({column})" for column in columns)
     latency = ", ".join(f"sum({column})" for column in LATENCY)
     return f"""
         INSERT INTO {level.table}
-        SELECT date_trunc('{level.name}', bucket) AS start, {names}, {sums}, min(first_at), max(last_at),
+        SELECT date_trunc('{level.unit}', bucket) AS start, {names}, {sums}, min(first_at), max(last_at),
             {latency}
         FROM {level.finer}
         WHERE bucket >= make_timestamp($1) AND bucket < make_timestamp($2)
@@ -191,17 +235,17 @@ def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mar
     Runs in the transaction that inserts them into ``calls``. ``oldest_us`` is the earliest
     start among them: where no level goes that far, nothing is done.
     """
-    for level in LEVELS:
+    for level in ALL_LEVELS:
         mark = marks.get(level.name)
         if mark is not None and oldest_us < mark.upto_us:
             connection.execute(add_calls_sql(level, source, _INSIDE), [mark.since_us, mark.upto_us])
-            if level.name == "hour":
+            if level is HOUR:
                 connection.execute(add_conversations_sql(source, _INSIDE), [mark.since_us, mark.upto_us])
 
 
 def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -> None:
     """Take calls out of every level that holds them; they must still be in ``calls``."""
-    for level in LEVELS:
+    for level in ALL_LEVELS:
         mark = marks.get(level.name)
         if mark is not None:
             where = f"{_INSIDE} AND call_id IN (SELECT unnest($3))"
@@ -225,28 +269,28 @@ def advance(connection: Any, now_us: int) -> bool:
         Whether anything was done; call again until it was not.
     """
     marks = load_marks(connection)
-    if not marks:
-        return _begin(connection, now_us)
-    ceiling = now_us - _LAG_US
-    for level in reversed(LEVELS):
+    missing = [level for level in ALL_LEVELS if level.name not in marks]
+    if missing:
+        return _begin(connection, missing, now_us)
+    upto = {level.table: marks[level.name].upto_us for level in ALL_LEVELS} | {"calls": now_us - _LAG_US}
+    for level in reversed(ALL_LEVELS):
         mark = marks[level.name]
-        last = ceiling // level.width_us * level.width_us
+        last = upto[level.finer] // level.width_us * level.width_us
         if last > mark.upto_us:
             _step(connection, level, mark, last)
             return True
-        ceiling = mark.upto_us
     return _forget_minutes(connection, marks)
 
 
-def _begin(connection: Any, now_us: int) -> bool:
-    """Set every mark to the day of the first call; a level begins empty there."""
+def _begin(connection: Any, levels: Sequence[Level], now_us: int) -> bool:
+    """Set marks to the day of the first call; a level begins empty there."""
     oldest = connection.execute("SELECT epoch_us(min(started_at)) FROM calls").fetchone()[0]
     if oldest is None:
         return False
     start = min(oldest, now_us) // DAY_US * DAY_US
     connection.execute("BEGIN")
     try:
-        for level in LEVELS:
+        for level in levels:
             connection.execute(
                 "INSERT INTO rollup_marks VALUES ($1, make_timestamp($2), make_timestamp($2))",
                 [level.name, start],
@@ -267,7 +311,7 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
             connection.execute(add_calls_sql(level, "calls", _INSIDE), period)
         else:
             connection.execute(add_finer_sql(level), period)
-        if level.name == "hour":
+        if level is HOUR:
             connection.execute(add_conversations_sql("calls", _INSIDE), period)
         connection.execute(
             "UPDATE rollup_marks SET upto_at = make_timestamp($2) WHERE level = $1", [level.name, target_us]
@@ -279,12 +323,15 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
 
 
 def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> int:
-    """How far one step goes: an idle month at once, a busy quarter of an hour by itself."""
+    """How far one step goes: an idle month at once, a busy quarter of an hour by itself.
+
+    A level summed from the calls may stop inside one of its buckets: what is added later is a
+    row more. One summed from a finer level goes by whole buckets, for those may be incomplete.
+    """
     target_us = last_us
     for length_us in _STEPS_US:
-        target_us = min(
-            last_us, (from_us + max(length_us, level.width_us)) // level.width_us * level.width_us
-        )
+        grain_us = min(level.width_us, length_us) if level.finer == "calls" else level.width_us
+        target_us = min(last_us, (from_us + max(length_us, grain_us)) // grain_us * grain_us)
         calls = connection.execute(f"SELECT count(*) FROM calls WHERE {_INSIDE}", [from_us, target_us])  # noqa: S608
         if calls.fetchone()[0] <= _CALLS_A_STEP:
             break

@@ -2,13 +2,14 @@
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from collector.store import rollups
-from collector.store.asking import EPOCH, Asked
-from collector.store.rollups import DAY_US, HOUR_US, LEVELS, Level, Mark, Piece
+from collector.store.asking import EPOCH, SUMMED_TAGS, Asked, tag_of
+from collector.store.questions import CALLS_LISTED
+from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
 
 _QUARTER_US = HOUR_US // 4
 _ORDERS = {
@@ -18,6 +19,7 @@ _ORDERS = {
     "slowest": ("duration_ms DESC, call_id DESC", "duration_ms", "<"),
 }
 """Order, the column it begins with, and how what comes after a row compares to it."""
+_FLOORED = ("dearest", "slowest")
 
 
 class Statement(NamedTuple):
@@ -35,7 +37,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
         marks: how far the sums go.
     """
     values = dict(asked.values)
-    where = _conditions(asked.filters, values)
+    where = _Conditions(asked.filters, values)
     fields = {
         "by": "".join(f'"{by.name}", ' for by in asked.by),
         "by_key": ", ".join(f'"{by.name}"' for by in asked.by),
@@ -49,8 +51,11 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     if "{latency}" in sql:
         fields["latency"] = _latency(asked, marks, where, values)
         fields["quantile_50"], fields["quantile_95"] = _quantile(0.5), _quantile(0.95)
-    if "{conversations}" in sql:
-        fields["conversations"] = _conversations(asked, marks, where, values)
+    if "{talked}" in sql:
+        fields["talked"] = fields["talked_column"] = ""
+        if "conversations" in asked.extras:
+            fields["talked"] = _talked(asked, marks, where, values)
+            fields["talked_column"] = ", coalesce(conversations, 0) AS conversations"
     if "{calls}" in sql:
         fields["calls"] = _calls(asked, where, values)
     if "{page}" in sql:
@@ -61,35 +66,48 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
 # ---- the parts of a statement -------------------------------------------------------------
 
 
-def _conditions(filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> str:
-    conditions = []
-    for name, wanted in filters.items():
-        alternatives = []
-        for position, value in enumerate(wanted):
-            key = f"is_{name}_{position}"
+class _Conditions:
+    """What the filters ask of a row, as SQL that begins with AND."""
+
+    def __init__(self, filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> None:
+        self._calls = self._written(filters, values, "tags")
+        self._sums = self._written(filters, values, SUMMED_TAGS)
+
+    def of(self, table: str) -> str:
+        """Of a row of ``table``."""
+        return self._calls if table == "calls" else self._sums
+
+    @staticmethod
+    def _written(filters: Mapping[str, tuple[str, ...]], values: dict[str, Any], tags: str) -> str:
+        conditions = []
+        for name, wanted in filters.items():
+            alternatives = []
+            for position, value in enumerate(wanted):
+                key = f"is_{name}_{position}"
+                if name == "tag":
+                    tag, _, value = value.partition("=")
+                    values[f"{key}_key"] = tag
+                    alternatives.append(f"coalesce({tag_of(tags, f'${key}_key')} = ${key}, false)")
+                else:
+                    alternatives.append(f"${key}")
+                values[key] = value
             if name == "tag":
-                tag, _, value = value.partition("=")
-                values[f"{key}_key"] = tag
-                alternatives.append(f"list_contains(map_extract(tags, ${key}_key), ${key})")
+                conditions.append(f" AND ({' OR '.join(alternatives)})")
             else:
-                alternatives.append(f"${key}")
-            values[key] = value
-        if name == "tag":
-            conditions.append(f" AND ({' OR '.join(alternatives)})")
-        else:
-            conditions.append(f" AND {name} IN ({', '.join(alternatives)})")
-    return "".join(conditions)
+                conditions.append(f" AND {name} IN ({', '.join(alternatives)})")
+        return "".join(conditions)
 
 
-def _pieces(asked: Asked, marks: dict[str, Mark], levels: Sequence[Level] = LEVELS) -> list[Piece]:
-    if not asked.summed:
-        return [Piece("calls", asked.since_us, max(asked.since_us, asked.until_us))]
+def _pieces(asked: Asked, marks: dict[str, Mark], only: Level | None = None) -> list[Piece]:
+    levels = rollups.chain(asked.dimensions) or ()
+    widest = DAY_US
     if asked.bucket == "minute":
-        levels = LEVELS[2:]
+        widest = MINUTE_US
     elif asked.bucket == "hour":
-        levels = LEVELS[1:]
+        widest = HOUR_US
     elif asked.bucket == "day" and asked.zone is not UTC:
-        levels = LEVELS[1:] if _step_us(asked) == HOUR_US else LEVELS[2:]
+        widest = HOUR_US if _step_us(asked) == HOUR_US else MINUTE_US
+    levels = tuple(level for level in levels if level.width_us <= widest and only in (None, level))
     found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
     return found or [Piece("calls", asked.since_us, asked.since_us)]
 
@@ -99,63 +117,74 @@ def _span(piece: Piece, column: str, name: str, values: dict[str, Any]) -> str:
     return f"{column} >= make_timestamp($from_{name}) AND {column} < make_timestamp($to_{name})"
 
 
-def _books(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
-    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
     sums = ", ".join(rollups.SUMS)
     own = {by.name for by in asked.by}
     grades = "".join(f"{name}, " for name in ("outcome", "price_grade", "usage_grade") if name not in own)
     parts = []
     for position, piece in enumerate(_pieces(asked, marks)):
+        by, kept = _by(asked, piece.table), where.of(piece.table)
         if piece.table == "calls":
             parts.append(
                 f"SELECT started_at AS instant, {by}{grades}1 AS calls, attempt_count AS attempts, {sums},"
                 f" started_at AS first_at, started_at AS last_at FROM calls"
-                f" WHERE {_span(piece, 'started_at', str(position), values)}{where}"
+                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}"
             )
         else:
             parts.append(
                 f"SELECT bucket AS instant, {by}{grades}calls, attempts, {sums}, first_at, last_at"
-                f" FROM {piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{where}"
+                f" FROM {piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{kept}"
             )
     return f"({' UNION ALL '.join(parts)})"
 
 
-def _latency(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
-    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+def _by(asked: Asked, table: str) -> str:
+    return "".join(f'{by.over(table)} AS "{by.name}", ' for by in asked.by)
+
+
+def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
     names = "".join(f'"{by.name}", ' for by in asked.by)
     counts = ", ".join(f"sum({column})" for column in rollups.LATENCY)
     parts = []
     for position, piece in enumerate(_pieces(asked, marks)):
+        by, kept = _by(asked, piece.table), where.of(piece.table)
         if piece.table == "calls":
             parts.append(
                 f"SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket, count(*) AS n FROM calls"
-                f" WHERE {_span(piece, 'started_at', str(position), values)}{where} GROUP BY ALL"
+                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept} GROUP BY ALL"
             )
         else:
             parts.append(
                 f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
                 " unnest(counts) AS n"
                 f" FROM (SELECT {by}[{counts}] AS counts FROM {piece.table}"
-                f" WHERE {_span(piece, 'bucket', str(position), values)}{where} GROUP BY ALL)"
+                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept} GROUP BY ALL)"
             )
     return f"({' UNION ALL '.join(parts)})"
 
 
-def _conversations(asked: Asked, marks: dict[str, Mark], where: str, values: dict[str, Any]) -> str:
-    by = "".join(f'{by.expression} AS "{by.name}", ' for by in asked.by)
+def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
+    """A join with the number of conversations of each group."""
+    key = ", ".join(f'"{by.name}"' for by in asked.by)
     parts = []
-    for position, piece in enumerate(_pieces(asked, marks, LEVELS[1:2])):
-        prefix = f"talk_{position}"
+    for position, piece in enumerate(_pieces(asked, marks, only=rollups.HOUR)):
+        prefix, by = f"talk_{position}", _by(asked, piece.table)
         if piece.table == "calls":
             span = _span(piece, "started_at", prefix, values)
             parts.append(
-                f"SELECT {by}{rollups.CONVERSATION} AS conversation FROM calls"
-                f" WHERE {span}{where} AND conversation_id <> ''"
+                f"SELECT DISTINCT {by}{rollups.CONVERSATION} AS conversation FROM calls"
+                f" WHERE {span}{where.of('calls')} AND conversation_id <> ''"
             )
         else:
             span = _span(piece, "bucket", prefix, values)
-            parts.append(f"SELECT {by}conversation FROM {rollups.CONVERSATIONS} WHERE {span}{where}")
-    return f"({' UNION ALL '.join(parts)})"
+            parts.append(
+                f"SELECT DISTINCT {by}conversation FROM {rollups.CONVERSATIONS}"
+                f" WHERE {span}{where.of(piece.table)}"
+            )
+    return (
+        f"LEFT JOIN (SELECT {key}, count(*) AS conversations FROM ({' UNION '.join(parts)}) GROUP BY ALL)"
+        f" USING ({key})"
+    )
 
 
 def _quantile(share: float) -> str:
@@ -166,12 +195,12 @@ def _quantile(share: float) -> str:
     return f"min(CASE WHEN {holds} THEN {lower} + ({upper} - {lower}) * {inside} END)"
 
 
-def _calls(asked: Asked, where: str, values: dict[str, Any]) -> str:
+def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
     return (
         f"(SELECT *{extra} FROM calls WHERE started_at >= make_timestamp($from_calls)"
-        f" AND started_at < make_timestamp($to_calls){where})"
+        f" AND started_at < make_timestamp($to_calls){where.of('calls')})"
     )
 
 
@@ -185,14 +214,35 @@ def cursor_statement(asked: Asked) -> Statement | None:
     return Statement(sql, {"call_id": call_id})
 
 
+def floor_statement(asked: Asked) -> Statement | None:
+    """The statement that finds what the last of the dearest or slowest calls has; None for other orders.
+
+    Only the column that is ordered by is read for it. With the answer as a bound, hardly any
+    block of the other eighty columns is touched.
+    """
+    if asked.question is not CALLS_LISTED or asked.order not in _FLOORED:
+        return None
+    values = dict(asked.values)
+    calls = _calls(asked, _Conditions(asked.filters, values), values)
+    column = _ORDERS[asked.order][1]
+    sql = (
+        f"SELECT min(of_last) FROM (SELECT {column} AS of_last FROM {calls} {_page(asked)[1]}"
+        f" ORDER BY of_last DESC LIMIT $limit)"
+    )
+    return Statement(sql, values)
+
+
 def _page(asked: Asked) -> tuple[str, str]:
     order, column, after = _ORDERS[asked.order]
-    if "before" not in asked.values:
-        return order, ""
-    # Two plain comparisons, so that blocks which cannot hold the page are never read.
-    return order, (
-        f"WHERE {column} {after}= $before_at AND ({column} {after} $before_at OR call_id {after} $before)"
-    )
+    conditions = []
+    if "before" in asked.values:
+        # Two plain comparisons, so that blocks which cannot hold the page are never read.
+        conditions.append(
+            f"{column} {after}= $before_at AND ({column} {after} $before_at OR call_id {after} $before)"
+        )
+    if "floor" in asked.values:
+        conditions.append(f"{column} >= $floor")
+    return order, f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
 _UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

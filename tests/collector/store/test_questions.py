@@ -178,7 +178,7 @@ def test_days_are_those_of_the_zone_asked_for(ask, ledger, zone):
 
 @pytest.mark.parametrize("by", ["agent", "request_model", "team,agent", "user_id", "tag:env"])
 def test_spend_by_sums_each_value_and_counts_its_conversations(ask, ledger, by):
-    rows = ask("spend_by", since="30d", by=by)
+    rows = ask("spend_by", since="30d", by=by, **{"with": "conversations"})
 
     def key(record):
         return tuple(
