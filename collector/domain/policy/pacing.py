@@ -1,9 +1,9 @@
 """Spending that lasts until the window's end, by downgrading a share of the calls.
 
 A budget runs ahead when a larger part of it is spent than of its window has passed. The share of
-calls downgraded is that lead, measured against what is left of the window and :data:`_BAND`; where
-it settles, ``left budget = left time * (1 - band * share)``, so something is left at every
-instant before the end, and the share rises no further than it must.
+calls downgraded is that lead, measured against what is left of the window; where it settles, the part of
+the budget that is left is the part of the window that is left, less a share of that. So something is left at
+every instant before the end, and no more calls are downgraded than must be.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from collector.domain.policy.budget import WHOLE
 _BAND = 2_000
 """Lead at which every call is downgraded: a fifth of what is left of the window."""
 _FREE = 200
-"""A lead of two percent of the limit is no lead: every window begins with one."""
+"""A lead of two percent of what is left is no lead: every window begins with one."""
 
 
 def pace_share(spent: int, limit: int, now_us: int, starts_us: int, ends_us: int) -> int:
@@ -23,10 +23,10 @@ def pace_share(spent: int, limit: int, now_us: int, starts_us: int, ends_us: int
         return WHOLE
     length = ends_us - starts_us
     passed = min(max(now_us - starts_us, 0), length)
-    lead = spent * WHOLE // limit - passed * WHOLE // length - _FREE
+    left = (length - passed) * WHOLE // length
+    lead = spent * WHOLE // limit - (WHOLE - left) - _FREE * left // WHOLE
     if lead <= 0:
         return 0
-    left = (length - passed) * WHOLE // length
     return min(WHOLE, lead * WHOLE * WHOLE // max(1, _BAND * left))
 
 

@@ -94,6 +94,18 @@ class Slot:
     )
 
     def __init__(self, budget: Budget, counter: Counter) -> None:
+        self.spent = 0
+        self.held = 0
+        self.level = 0
+        """Thresholds reached."""
+        self.active = 0
+        """What the reached thresholds ask for: ``DOWNGRADING``, ``THROTTLING``."""
+        self.exact_until_us = FOREVER
+        """Until when what is known here may refuse a call; later the store must be asked."""
+        self.follow(budget, counter)
+
+    def follow(self, budget: Budget, counter: Counter) -> None:
+        """Take up the rules of a budget, at its own limit."""
         self.budget = budget
         self.grows = budget.grows
         self.finishes = budget.finishes
@@ -104,14 +116,6 @@ class Slot:
         self.stream_size = self.whole_size
         if budget.grows:
             self.stream_size = FIRST_LIKELY if self.whole_size == FINISHING else FIRST
-        self.spent = 0
-        self.held = 0
-        self.level = 0
-        """Thresholds reached."""
-        self.active = 0
-        """What the reached thresholds ask for: ``DOWNGRADING``, ``THROTTLING``."""
-        self.exact_until_us = FOREVER
-        """Until when what is known here may refuse a call; later the store must be asked."""
         self.limit_to(counter, budget.limit)
 
     def limit_to(self, counter: Counter, full: int) -> None:
