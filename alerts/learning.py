@@ -54,7 +54,7 @@ class Watch(Protocol):
 
 
 class Single:
-    """One detector as a watch."""
+    """One detector of one subject as a watch."""
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
@@ -130,6 +130,7 @@ class Learning:
                 if now - self._saved_at >= SAVE_EVERY_S:
                     self._saved_at = now
                     await asyncio.to_thread(self.save)
+                    self._read_tuning(now)  # somebody may have tuned by hand
         return self._open()
 
     def _open(self) -> list[Finding]:

@@ -15,8 +15,11 @@ import httpx
 
 from alerts.alertmanager import Alertmanagers
 from alerts.audit import Audit
+from alerts.backtest import Episode, Tuning
+from alerts.detectors.finding import State, Subject
 from alerts.directives import Controls
 from alerts.engine import Engine, Tracked
+from alerts.learning import Learning, Single
 from alerts.rules import InvalidRule, Rule, load_rules, needed
 from alerts.samples import Samples
 from alerts.scraping import Scraper, targets_of
@@ -161,12 +164,54 @@ async def _serve(
             ),
             controls=Controls(config.sidecars or (around.control_url,), own),
             audit=Audit(around.collector_url, own),
-            learned=learned,
+            learned=learned or (learning(config, around, own, folder) if config.detectors else None),
         )
         watcher = Watcher(config, parts, config.dashboard or around.dashboard_url)
         watcher.restore(folder.load("state"), clock())
         _log.info("watching", interval_s=float(config.interval), count=len(rules))
         await _watch(watcher, folder, stop, clock, float(config.interval))
+
+
+def learning(
+    config: AlertsConfig, around: Surroundings, client: httpx.AsyncClient, folder: AlertFolder
+) -> Learning:
+    """The detectors of every subject of the ledger."""
+    # Not at the top: a configuration without detectors needs none of it.
+    from alerts.detectors.signals import Sensitivity
+    from alerts.detectors.watch import SubjectWatch
+    from alerts.explaining import Explainer
+    from alerts.ledger import Collector, LedgerMinutes
+
+    collector = Collector(around.collector_url, client)
+    sensitivity = Sensitivity(min_usd_per_hour=config.min_usd_per_hour)
+
+    def make(subject: Subject) -> Single:
+        return Single(SubjectWatch(subject, sensitivity))
+
+    def remake(subject: Subject, state: State) -> Single:
+        return Single(SubjectWatch.from_dict(state, sensitivity))
+
+    return Learning(LedgerMinutes(collector), make, remake, Explainer(collector), folder, config)
+
+
+async def back_test(
+    config: AlertsConfig, around: Surroundings, *, days: float, pages_per_week: float, now: float
+) -> tuple[Tuning, list[Episode]] | None:
+    """What fresh detectors would have said of the past ``days``; None when the ledger does not answer."""
+    own, theirs, stranger = clients(config, around.control_key)
+    async with own, theirs, stranger:
+        trial = learning(config, around, own, AlertFolder(around.data_dir))
+        tuning = await trial.back_test(now, days, pages_per_week)
+        return None if tuning is None else (tuning, trial.episodes)
+
+
+def adopt(data_dir: Path, tuning: Tuning, now: float) -> None:
+    """Let anomalies page as ``tuning`` allows; a running `bursar alerts` takes it up.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    AlertFolder(data_dir).save("tuned", {**tuning.to_dict(), "made_at": now})
 
 
 async def _watch(

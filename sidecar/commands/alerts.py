@@ -1,6 +1,7 @@
 """``bursar alerts``: watch, warn and act; and look into it."""
 
 import argparse
+import asyncio
 import json
 import sys
 import time
@@ -11,8 +12,12 @@ from sidecar.commands.process import checked_config, started
 from sidecar.config import BursarConfig, load_config
 
 if TYPE_CHECKING:
+    from alerts.backtest import Episode
     from alerts.engine import Tracked
     from alerts.run import Surroundings
+
+MOST_SHOWN = 100
+"""Incidents of the past that are listed; the newest."""
 
 SUMMARIES = {
     "run": "watch, warn and act until told to stop (the default)",
@@ -167,8 +172,48 @@ def print_rules(arguments: argparse.Namespace) -> int:
 
 def backtest(arguments: argparse.Namespace) -> int:
     """What the detectors would have said of this ledger; for ``tune``, what they may page from now on."""
-    sys.stderr.write("no detectors are installed\n")
-    return 1
+    from alerts.run import adopt, back_test
+
+    config = load_config(arguments.config)
+    wanted = getattr(arguments, "pages_per_week", None)
+    budget = config.alerts.pages_per_week if wanted is None else wanted
+    now = time.time()
+    found = asyncio.run(
+        back_test(config.alerts, surroundings(config), days=arguments.days, pages_per_week=budget, now=now)
+    )
+    if found is None:
+        sys.stderr.write(f"the collector on {config.collector.listen} does not answer; run `bursar up`\n")
+        return 1
+    tuning, episodes = found
+    print_episodes(episodes, tuning.threshold)
+    out = sys.stdout.write
+    out(f"{tuning.incidents} incidents; {tuning.reason}\n")
+    if tuning.threshold <= 1:
+        out(f"anomalies of severity {tuning.threshold:.2f} and above may page ({budget:g} pages a week)\n")
+    else:
+        out("anomalies warn and do not page\n")
+    if arguments.action == "tune":
+        adopt(config.data_dir, tuning, now)
+        out("kept; a running `bursar alerts` takes it up within five minutes\n")
+    return 0
+
+
+def print_episodes(episodes: "list[Episode]", threshold: float) -> None:
+    """The incidents of the past, newest last."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("began (UTC)", "lasted", "what", "whose", "severity", "USD/h", "pages")
+    for one in episodes[-MOST_SHOWN:]:
+        began = time.strftime("%m-%d %H:%M", time.gmtime(one.since))
+        whose = ", ".join(f"{name} {value}" for name, value in one.subject)
+        shown = (
+            *(began, f"{(one.ended - one.since) / 60:.0f} min", str(one.kind), whose),
+            *(f"{one.severity:.2f}", f"{one.usd_per_hour:.2f}", "yes" if one.severity >= threshold else ""),
+        )
+        table.add_row(*(Text(text) for text in shown))
+    Console().print(table)
 
 
 # ---- routes ---------------------------------------------------------------------------------
