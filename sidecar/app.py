@@ -21,9 +21,11 @@ from collector.logs import get
 from collector.pricing.book import PriceBook
 from sidecar.agents import AgentPages
 from sidecar.books import Books
+from sidecar.budgets.charges import charges_by
 from sidecar.budgets.configured import policy_of
 from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.memory import MemoryStore
+from sidecar.budgets.replay import Charges
 from sidecar.budgets.store import CreditStore
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
@@ -98,7 +100,7 @@ class Sidecar:
         policy = policy_in(config)
         self.credit = CreditControl(
             State(policy),
-            store_for(config, self.source),
+            store_for(config, self.source, charges_by(lambda: self.credit.policy)),
             self.books,
             longest_call_s=config.deadlines.total,
         )
@@ -259,13 +261,13 @@ def policy_in(config: BursarConfig) -> Policy:
     return policy_of(config.budgets, config.downgrades, config.throttles, config.concurrency)
 
 
-def store_for(config: BursarConfig, source: str) -> CreditStore:
+def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStore:
     """Where budgets are counted: in a shared Redis, or here."""
     if config.redis is not None:
         from sidecar.budgets.redis_store import RedisStore
 
         return RedisStore(config.redis, source)
-    return MemoryStore(source)
+    return MemoryStore(source, directory=config.journal_dir, charges=charges)
 
 
 def label_limits(config: BursarConfig) -> LabelLimits:
