@@ -23,7 +23,7 @@ MAX_ACCOUNTS = 500_000
 class Account:
     """One counter's sums."""
 
-    __slots__ = ("buckets", "counter", "held", "spent", "touched_us", "unsettled")
+    __slots__ = ("buckets", "counter", "held", "spent", "touched", "touched_us", "unsettled")
 
     def __init__(self, counter: Counter) -> None:
         self.counter = counter
@@ -33,7 +33,10 @@ class Account:
         self.unsettled = 0
         """The part of what is spent that is a hold nobody settled."""
         self.buckets: dict[int, int] | None = {} if counter.bucket_us else None
+        self.touched = True
+        """Since memory was last cleaned up, ..."""
         self.touched_us = 0
+        """... and when that was, by the wall clock."""
 
     def spend(self, amount: int, bucket: int) -> None:
         """Add ``amount``; ``bucket`` is that of the admission."""
@@ -88,7 +91,7 @@ class Ledger:
         for counter, amount in claims:
             account = accounts.get(counter[:4])
             if account is None or account.counter.limit != counter.limit:
-                account = self._account(counter)
+                account = self.account(counter)
             bucket, spent = 0, account.spent
             if account.buckets is not None:
                 bucket = bucket_of(counter)
@@ -98,7 +101,7 @@ class Ledger:
                 refused = tighter(refused, counter, left + amount)
             elif amount < 0:
                 raise ValueError(f"budget {counter.budget!r}: a claim of {amount} is negative")
-            account.touched_us = now_us
+            account.touched = True
             taken[account] = (amount, bucket)
             rooms.append(left)
         if len(taken) != len(claims):
@@ -124,13 +127,13 @@ class Ledger:
         rooms = []
         refused: Refused | None = None
         for counter, total in totals:
-            account = self._account(counter)
+            account = self.account(counter)
             had, bucket = holds.get(account, (0, bucket_of(counter)))
             delta = max(0, total - had)
             left = counter.limit - account.spent_at(bucket_of(counter)) - account.held - delta
             if left < 0 < delta and not force:
                 refused = tighter(refused, counter, left + delta)
-            account.touched_us = now_us
+            account.touched = True
             raised[account] = (had + delta, bucket)
             more.append((account, delta))
             rooms.append(left)
@@ -195,7 +198,7 @@ class Ledger:
         for counter, amount in actuals:
             account = accounts.get(counter[:4])
             if account is None:
-                account = self._account(counter)
+                account = self.account(counter)
             if account.buckets is None:
                 account.spent += amount
             else:
@@ -233,7 +236,8 @@ class Ledger:
                 del self.leases[lease]  # What it was charged stands.
         held = {account for known in self.leases.values() for account in known.holds}
         for identity, account in list(self.accounts.items()):
-            if account in held:
+            if account.touched or account in held:
+                account.touched, account.touched_us = False, now_us
                 continue
             counter = account.counter
             ends = counter.ends_us
@@ -265,7 +269,7 @@ class Ledger:
 
     # -- parts
 
-    def _account(self, counter: Counter) -> Account:
+    def account(self, counter: Counter) -> Account:
         """The counter's account, with the limit and end that it has now."""
         if counter.limit > MAX_LIMIT:
             raise UnusableLimit(counter)

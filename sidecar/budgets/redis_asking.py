@@ -55,7 +55,7 @@ class Asking:
     async def ask(
         self, lease: str, rows: dict[str, list[Row]], ttl_s: float, *, running: bool = False
     ) -> list[Asked]:
-        """What Redis says. A caller that goes away meanwhile leaves nothing held, unless it is ``running``."""
+        """What Redis says. A caller that goes away leaves nothing held, unless it is ``running``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_S
         tags = [self._tag(tenant) for tenant in rows]

@@ -208,7 +208,7 @@ class Joiner:
             arguments += (source, mark)
         await link.ask(link.scripts["commit"], [keys.epoch, keys.marks, keys.due, keys.fence], arguments)
         if not fresh:
-            log.warning("budgets rewritten from the books", tenant=tag.tenant, counters=len(mine))
+            log.warning("budgets rewritten from the books", tenant=tag.tenant, count=len(mine))
 
     def _say(self, what: str) -> None:
         if what != self._complained:

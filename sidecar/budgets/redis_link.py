@@ -134,14 +134,14 @@ class Link:
         elif counts and self.quick and connection is not None and connection.timeouts >= TRIPS:
             self.quick = False
             log.warning(
-                "Redis is slow: budgets are decided from what is held in advance", server=str(self.address)
+                "Redis is slow: budgets are decided from what is held in advance", address=str(self.address)
             )
 
     def complain(self, what: str) -> None:
         """Say once what the server refuses, until it works again."""
         if what != self._complained:
             self._complained = what
-            log.warning("Redis refuses", server=str(self.address), reason=what)
+            log.warning("Redis refuses", address=str(self.address), reason=what)
 
     # -- staying connected
 
@@ -162,7 +162,7 @@ class Link:
             self.unsuitable = None
             if self._complained:
                 self._complained = ""
-                log.info("Redis is back", server=str(self.address))
+                log.info("Redis is back", address=str(self.address))
             await self._watch()
             self._drop()
 
@@ -199,7 +199,7 @@ class Link:
                     await connection.ask("PING", timeout_s=PATIENCE_S)
                     self.quick = True
                     connection.timeouts = 0
-                    log.info("Redis answers in time again", server=str(self.address))
+                    log.info("Redis answers in time again", address=str(self.address))
 
     def _drop(self) -> None:
         was = self.quick
@@ -210,7 +210,7 @@ class Link:
             self.connection = None
         if was:
             log.warning(
-                "Redis is lost: budgets are decided from what is held in advance", server=str(self.address)
+                "Redis is lost: budgets are decided from what is held in advance", address=str(self.address)
             )
 
 

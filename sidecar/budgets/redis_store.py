@@ -9,7 +9,7 @@ back when one says no.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from collector.domain.credit import Answer, Claim, Counter, Granted, Refused, Standing
 from sidecar.budgets.escrow import Escrow, View
@@ -59,6 +59,7 @@ class RedisStore:
         self._asking = Asking(self.escrow, self.tag)
         self._tending = Tending(source, self.escrow, self.tags, self.leases, slices=escrow)
         self._ticker: asyncio.Task[None] | None = None
+        self._extending: set[asyncio.Future[Answer]] = set()
 
     # -- living
 
@@ -85,14 +86,12 @@ class RedisStore:
         """Send what waits, as far as Redis takes it, give slices back, and stop."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(START_S):
-                while any(tag.outbox and tag.ready for tag in self.tags.values()):
-                    await asyncio.sleep(0.005)
+                await drained(lambda: any(tag.outbox and tag.ready for tag in self.tags.values()))
                 for tag in self.tags.values():
                     if tag.ready:
                         tag.to_release[f"~{self.source}"] = False
                         tag.resend_releases()
-                while any(tag.to_release and tag.ready for tag in self.tags.values()):
-                    await asyncio.sleep(0.005)
+                await drained(lambda: any(tag.to_release and tag.ready for tag in self.tags.values()))
         tasks = [tag.joining for tag in self.tags.values() if tag.joining] + (
             [self._ticker] if self._ticker else []
         )
@@ -158,8 +157,12 @@ class RedisStore:
         views = self.escrow.take(deltas, now)
         if views is None:
             check(deltas)
-            if self._reachable(deltas):
-                return self._extend(lease, held, deltas, ttl_s)
+            if self._reachable(deltas) and not held.asking:
+                # Whoever asks may go away; what the answer moves must be booked all the same.
+                task = asyncio.ensure_future(self._extend(lease, held, deltas, ttl_s))
+                self._extending.add(task)
+                task.add_done_callback(self._extending.discard)
+                return asyncio.shield(task)
             return self._offline(lease, deltas, ttl_s)
         for (counter, delta), view in zip(deltas, views, strict=True):
             grow(held, counter, delta, view, delta)
@@ -186,45 +189,44 @@ class RedisStore:
         """Spend ``actuals`` in place of what the lease held; sent in order from the background."""
         held = self.leases.pop(lease, None)
         tenants = {counter.tenant for counter, _ in actuals}
-        pending: dict[str, list[tuple[View, int]]] = {}
-        direct = doubtful = False
+        pending: dict[str, list[tuple[View, int]]] = {tenant: [] for tenant in tenants}
+        known, tombstone = lease, False
         if held is not None:
-            direct, doubtful = held.direct, held.doubtful
-            spent = {} if direct else {counter[:4]: amount for counter, amount in actuals}
+            tombstone = held.doubtful or bool(held.asking)
+            if held.direct or tombstone:
+                tenants.update(part.counter.tenant for part in held.parts)
+            else:
+                known = ""
+            spent = {} if held.direct else {counter[:4]: amount for counter, amount in actuals}
             for part in held.parts:
-                tenant = part.counter.tenant
-                if direct:
-                    tenants.add(tenant)
-                view = part.view
-                if view is None:
-                    continue
+                waiting = pending.setdefault(part.counter.tenant, [])
+                identity = part.counter[:4]
                 # Until Redis has drawn it from the slice, what was spent stays taken.
-                waits = part.local if direct else spent.get(part.counter[:4], 0)
-                view.used += waits - part.local
-                if waits:
-                    pending.setdefault(tenant, []).append((view, waits))
-        known = lease if held is None or direct or doubtful else ""
+                waits = part.local if held.direct else spent.get(identity, 0)
+                if identity in held.asking:
+                    held.ended[identity] = (waits, waiting)
+                else:
+                    let_go(part, waits, waiting)
         for tenant in tenants:
-            mine = (
-                actuals
-                if len(tenants) == 1
-                else [claim for claim in actuals if claim.counter.tenant == tenant]
-            )
-            self.tag(tenant).settle(Entry(sequence, known, doubtful, mine, pending.get(tenant, ())))
+            mine = actuals
+            if len(tenants) > 1:
+                mine = [claim for claim in actuals if claim.counter.tenant == tenant]
+            self.tag(tenant).settle(Entry(sequence, known, tombstone, mine, pending[tenant]))
 
     def release(self, lease: str) -> None:
         """Give back what the lease held."""
         held = self.leases.pop(lease, None)
         if held is None:
             return
-        tenants = set()
+        doubtful = held.doubtful or bool(held.asking)
         for part in held.parts:
-            tenants.add(part.counter.tenant)
-            if part.view is not None:
-                part.view.used -= part.local
-        if held.direct or held.doubtful:
-            for tenant in tenants:
-                self.tag(tenant).release(lease, doubtful=held.doubtful)
+            if part.counter[:4] in held.asking:
+                held.ended[part.counter[:4]] = (0, [])
+            else:
+                let_go(part, 0, [])
+        if held.direct or doubtful:
+            for tenant in {part.counter.tenant for part in held.parts}:
+                self.tag(tenant).release(lease, doubtful=doubtful)
 
     # -- looking
 
@@ -280,19 +282,28 @@ class RedisStore:
 
     async def _extend(self, lease: str, held: Held, deltas: Sequence[Claim], ttl_s: float) -> Answer:
         rows = self._asking.rows(deltas, held.parts)
+        held.asking = frozenset(counter[:4] for counter, _ in deltas)
         asked = await self._asking.ask(lease, rows, ttl_s, running=True)
+        held.asking = frozenset()
         now = asyncio.get_running_loop().time()
         for item in asked:
-            if item.answer is not None and item.answer[0] == 1:
-                held.direct = True
-                for row in item.rows:
-                    moved_to_redis(held, row)
+            granted = item.answer is not None and item.answer[0] == 1
+            held.direct = held.direct or granted
             held.doubtful = held.doubtful or item.doubtful
+            for row in item.rows:
+                if granted:
+                    moved_to_redis(held, row)
+                elif (ended := held.ended.get(row.counter[:4])) is not None:
+                    for part in held.parts:
+                        if part.counter[:4] == row.counter[:4]:
+                            let_go(part, *ended)
         if held.direct:
             held.deadline = now + ttl_s
         refusal = refusal_of(asked)
         if refusal is None and all(item.answer for item in asked):
             return self._granted(deltas, now)
+        if held.ended:
+            return Granted(())
         return refusal or self._offline(lease, deltas, ttl_s)
 
     def _granted(self, claims: Sequence[Claim], now: float) -> Granted:
@@ -359,6 +370,12 @@ class RedisStore:
         return found
 
 
+async def drained(busy: Callable[[], bool]) -> None:
+    """Until nothing waits any more; at the end of a process, so looking now and then is enough."""
+    while busy():  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
 def check(claims: Sequence[Claim]) -> None:
     """Refuse claims that make no sense.
 
@@ -383,6 +400,15 @@ def grow(held: Held, counter: Counter, amount: int, view: View | None, local: in
             part.view = part.view or view
             return
     held.parts.append(Part(counter, amount, view, local))
+
+
+def let_go(part: Part, waits: int, waiting: list[tuple[View, int]]) -> None:
+    """The call has ended: of what its slice covers, ``waits`` stays taken until Redis has counted it."""
+    view = part.view
+    if view is not None:
+        view.used += waits - part.local
+        if waits:
+            waiting.append((view, waits))
 
 
 def moved_to_redis(held: Held, row: Row) -> None:

@@ -13,6 +13,7 @@ import hiredis
 
 from collector.domain.credit import Claim, Counter
 from sidecar.budgets.escrow import Escrow, View
+from sidecar.budgets.ledger import Identity
 from sidecar.budgets.outbox import Entry, History, Outbox, combined
 from sidecar.budgets.redis_connection import RedisLost, Reply
 from sidecar.budgets.redis_keys import TagKeys, tag_of
@@ -41,7 +42,7 @@ class Row(NamedTuple):
 class Held:
     """What one of our calls holds, and where."""
 
-    __slots__ = ("deadline", "direct", "doubtful", "parts")
+    __slots__ = ("asking", "deadline", "direct", "doubtful", "ended", "parts")
 
     def __init__(self, parts: list["Part"], deadline: float, *, direct: bool) -> None:
         self.parts = parts
@@ -50,6 +51,10 @@ class Held:
         """Whether Redis knows the lease."""
         self.doubtful = False
         """Whether a message about it went unanswered."""
+        self.asking: frozenset[Identity] = frozenset()
+        """Counters that an extension is under way for."""
+        self.ended: dict[Identity, tuple[int, list[tuple[View, int]]]] = {}
+        """Of these, when the call ended meanwhile: what it spent, and where to note what waits for that."""
 
 
 class Part:

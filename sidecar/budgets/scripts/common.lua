@@ -40,8 +40,9 @@ local function wrote()
   return redis.call('HINCRBY', EPOCH, 'n', 1)
 end
 
+-- A script that fails is not undone, so nothing may fail after its first write: minus zero would.
 local function whole(number)
-  return string.format('%.0f', number)
+  return string.format('%.0f', number + 0)
 end
 
 local function read_counter(key, bucket)
