@@ -21,6 +21,7 @@ _GAIN = 512
 """How slowly the aim follows the misses: one weighs as much as 99 hits, and six in a row say unknown."""
 MEMORY = 4096
 """Calls remembered for each group; when there are more, all weigh half."""
+_PROMISED_FROM = 99
 _TYPICAL_FROM = 10
 """Calls before the median means something."""
 
@@ -54,17 +55,17 @@ class Histogram:
 
     def learn(self, size: int) -> None:
         """Note one size."""
-        if self.high is not None or self.aim <= 0:
-            missed = self.high is not None and size > self.high
-            self.aim = max(-MISSES_PPM, self.aim + (MISSES_PPM - PPM * missed) // _GAIN)
-            self.aim = min(self.aim, 2 * MISSES_PPM)
+        missed = self.high is not None and size > self.high
+        if self.total >= _PROMISED_FROM:
+            aim = self.aim + (MISSES_PPM - PPM * missed) // _GAIN
+            self.aim = min(max(aim, -MISSES_PPM), 2 * MISSES_PPM)
         place = _place(size)
         self.counts[place] = self.counts.get(place, 0) + 1
         self.total += 1
         if self.total > MEMORY:
             self._halve()
         # The order changes little once much is known, so it is looked at more rarely.
-        if self.total % (1 + self.total // 64) == 0:
+        if missed or self.total <= 2 * _PROMISED_FROM or self.total % (1 + self.total // 64) == 0:
             self.estimate()
 
     def estimate(self) -> None:
