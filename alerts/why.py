@@ -35,7 +35,6 @@ class Cause(StrEnum):
 
 
 OF_KIND = {
-    Kind.CALL_RATE: Cause.CALL_BURST,
     Kind.ERROR_RATE: Cause.ERROR_BURST,
     Kind.CACHE_HITS: Cause.CACHE_DROP,
     Kind.LATENCY: Cause.LATENCY,
@@ -55,6 +54,9 @@ OF_FACTOR = {
     Factor.OUTPUT: Cause.LONGER_OUTPUTS,
     Factor.RETRIES: Cause.RETRIES,
 }
+
+PER_CALL = (Kind.COST_PER_CALL, Kind.UNIT_PRICE, Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL)
+"""Kinds that say what a call costs, not how many there are."""
 
 LOOP_SHARE = 0.5
 """Part of the calls now that one conversation must make for a surge to be a loop."""
@@ -129,7 +131,7 @@ def explain(
     """
     parts = split(before, after, minutes_before=minutes_before, minutes_after=minutes_after, rates=rates)
     whose = contributors(before, after, minutes_before=minutes_before, minutes_after=minutes_after)
-    cause = OF_KIND.get(finding.kind) or _cause_of_spend(finding.kind, parts, after)
+    cause = OF_KIND.get(finding.kind) or _cause_of_spend(finding.kind, parts, before, after)
     change = hourly(sum(use.cost_pico for use in after), minutes_after) - hourly(
         sum(use.cost_pico for use in before), minutes_before
     )
@@ -143,14 +145,22 @@ def explain(
     )
 
 
-def _cause_of_spend(kind: Kind, parts: Sequence[Part], after: Sequence[Use]) -> Cause:
+def _cause_of_spend(kind: Kind, parts: Sequence[Part], before: Sequence[Use], after: Sequence[Use]) -> Cause:
     """Of a change in spend: the factor that added most. Per call, the volume has no say."""
-    per_call = kind in (Kind.COST_PER_CALL, Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL)
+    if kind is Kind.CALL_RATE:
+        if _one_conversation(after):
+            return Cause.RUNAWAY_LOOP
+        return Cause.CALL_BURST if _mean_cost(after) < 0.6 * _mean_cost(before) else Cause.TRAFFIC_SURGE
+    per_call = kind in PER_CALL
     adding = [part for part in parts if not (per_call and part.factor is Factor.VOLUME)]
     factor = max(adding, key=lambda part: part.pico_per_hour).factor
     if factor is not Factor.VOLUME:
         return OF_FACTOR[factor]
     return Cause.RUNAWAY_LOOP if _one_conversation(after) else Cause.TRAFFIC_SURGE
+
+
+def _mean_cost(uses: Sequence[Use]) -> float:
+    return sum(use.cost_pico for use in uses) / max(sum(use.calls for use in uses), 1)
 
 
 def _one_conversation(after: Sequence[Use]) -> bool:

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     """Many more calls than usual, though they cost little."""
     COST_PER_CALL = "cost_per_call"
     """A call costs more than it did: a price, another model."""
+    UNIT_PRICE = "unit_price"
+    """The same tokens cost more than they did, whatever their number."""
     INPUT_PER_CALL = "input_tokens_per_call"
     OUTPUT_PER_CALL = "output_tokens_per_call"
     RETRIES = "attempts_per_call"

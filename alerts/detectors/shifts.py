@@ -151,11 +151,12 @@ class Silence:
 
     def allowed(self, hour: int) -> float:
         """Minutes of silence that say nothing yet."""
-        nearby = max(self.gaps[(hour + lag) % 24] for lag in (-1, 0, 1))
-        # As many quiet minutes in a row as chance makes once in a billion minutes.
+        day_known = self.minutes > DAY_MINUTES
+        nearby = max(self.gaps[(hour + lag) % 24] for lag in (-1, 0, 1)) if day_known else max(self.gaps)
+        # As many quiet minutes in a row as chance makes once in ten million minutes.
         quiet = min(max(1 - self.busy, 1e-6), 1 - 1e-6)
-        by_chance = 9 * math.log(10) / -math.log(quiet)
-        return max(4.0, 3 * nearby, by_chance)
+        by_chance = 7 * math.log(10) / -math.log(quiet)
+        return max(4.0, 2 * nearby + 1, by_chance)
 
     def to_list(self) -> list[Any]:
         """Everything it knows."""

@@ -27,6 +27,7 @@ UNITS = {
     Kind.SPEND_RATE: "USD/h",
     Kind.CALL_RATE: "calls/min",
     Kind.COST_PER_CALL: "USD/call",
+    Kind.UNIT_PRICE: "USD per million weighted tokens",
     Kind.INPUT_PER_CALL: "tokens/call",
     Kind.OUTPUT_PER_CALL: "tokens/call",
     Kind.RETRIES: "attempts/call",
@@ -42,11 +43,11 @@ UNITS = {
 class Sensitivity:
     """What is worth waking someone for; moved on the user's own history by tuning."""
 
-    deviations: float = 5.0
+    deviations: float = 4.0
     """Of a signal's own past, from which on it is strange."""
     min_usd_per_hour: float = 0.25
     """Excess spend below this is no incident of spend."""
-    min_calls: int = 20
+    min_calls: int = 12
     """Calls that a window needs before a mean or a share of it says anything."""
     hold_minutes: int = 2
     """Minutes in a row that a signal must be strange for."""
@@ -117,23 +118,31 @@ class Sums:
         ):
             if total > 0:
                 yield kind, math.log(total / answered)
+        # Tokens in the commonest proportion of prices, so that only prices and models are left to vary.
+        weighted = (self.input - self.cached) + 0.1 * self.cached + 5 * self.output
+        if self.cost > 0 and weighted > 0:
+            yield Kind.UNIT_PRICE, math.log(self.cost / weighted)
         if self.attempts > 0:
             yield Kind.RETRIES, math.log(self.attempts / self.calls)
         if self.timed > 0:
             yield Kind.LATENCY, self.log_ms / self.timed
 
 
-_FLOORS = {Kind.RETRIES: 0.1, Kind.LATENCY: 0.12, Kind.CACHE_HITS: 0.06}
+_FLOORS = {Kind.UNIT_PRICE: 0.04, Kind.RETRIES: 0.1, Kind.LATENCY: 0.12, Kind.CACHE_HITS: 0.06}
 _LEAST_RATIO = {
     Kind.SPEND_RATE: 2.0,
     Kind.CALL_RATE: 3.0,
     Kind.COST_PER_CALL: 1.5,
+    Kind.UNIT_PRICE: 1.25,
     Kind.INPUT_PER_CALL: 1.6,
     Kind.OUTPUT_PER_CALL: 1.6,
     Kind.RETRIES: 1.3,
     Kind.LATENCY: 1.6,
 }
-_SPENDING = (Kind.SPEND_RATE, Kind.COST_PER_CALL, Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL)
+_SCALE = {Kind.COST_PER_CALL: PICO_PER_USD, Kind.UNIT_PRICE: PICO_PER_USD // 10**6}
+_NOISE = {Kind.LATENCY: 1.0, Kind.COST_PER_CALL: 1.0, Kind.OUTPUT_PER_CALL: 1.0, Kind.UNIT_PRICE: 0.1}
+"""Variance, in log, of one call's share in a mean."""
+_SPENDING = (Kind.SPEND_RATE, Kind.COST_PER_CALL, Kind.UNIT_PRICE, Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL)
 _SAMPLED = (*_LEAST_RATIO, Kind.CACHE_HITS)
 
 
@@ -229,11 +238,10 @@ class Signals:
         expected = calls.shift(0.0).baseline * minutes if calls.known else 0.0
         for kind, log_rate in self._log_rates(sums, minutes):
             if sums.calls >= self._sensitivity.min_calls and log_rate > self._usual_here(kind, at):
-                # Twice the variance of a count: calls and their costs come in clumps.
-                self._compare(found, kind, minutes, log_rate, noise=2 / max(expected, 1.0))
+                self._compare(found, kind, minutes, log_rate, noise=1 / max(expected, 1.0))
         if sums.calls - sums.failed >= self._sensitivity.min_calls:
             for kind, log_mean in sums.log_means():
-                self._compare(found, kind, minutes, log_mean, noise=0.5 / sums.calls)
+                self._compare(found, kind, minutes, log_mean, noise=_NOISE.get(kind, 0.5) / sums.calls)
             self._judge_hits(found, minutes)
 
     def _compare(
@@ -249,7 +257,7 @@ class Signals:
             return
         if kind in _SPENDING and not self._material(minutes, kind, shift):
             return
-        scale = PICO_PER_USD if kind is Kind.COST_PER_CALL else 1
+        scale = _SCALE.get(kind, 1)
         found[kind] = Strange(shift.deviations, shift.value / scale, shift.baseline / scale, minutes)
 
     def _material(self, minutes: int, kind: Kind, shift: Shift) -> bool:
@@ -281,7 +289,7 @@ class Signals:
         usual = math.log(shift.baseline)
         if usual < 0.1 or share > 0.7 * usual or share > samples.lowest - 0.05:
             return
-        if -shift.deviations >= self._sensitivity.deviations * 0.8:
+        if -shift.deviations >= self._sensitivity.deviations:
             found[Kind.CACHE_HITS] = Strange(-shift.deviations, share, usual, minutes)
 
     def _judge_errors(self, found: dict[Kind, Strange]) -> None:

@@ -15,13 +15,13 @@ from typing import Self
 
 from alerts.detectors.finding import Finding, Kind, Point, State, Subject
 from alerts.detectors.signals import MINUTE_S, UNITS, WINDOWS, Sensitivity, Signals, Strange
-from collector.domain.money import PICO_PER_USD
 
 PRECEDENCE = (
     Kind.STOP,
     Kind.ERROR_RATE,
     Kind.CACHE_HITS,
     Kind.RETRIES,
+    Kind.UNIT_PRICE,
     Kind.INPUT_PER_CALL,
     Kind.OUTPUT_PER_CALL,
     Kind.COST_PER_CALL,
@@ -33,7 +33,16 @@ PRECEDENCE = (
 """Causes before their effects."""
 
 _VOLUME = (Kind.SPEND_RATE, Kind.CALL_RATE)
-_PER_CALL = (Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL, Kind.COST_PER_CALL, Kind.CACHE_HITS, Kind.RETRIES)
+_PER_CALL = (
+    Kind.UNIT_PRICE,
+    Kind.INPUT_PER_CALL,
+    Kind.OUTPUT_PER_CALL,
+    Kind.COST_PER_CALL,
+    Kind.CACHE_HITS,
+    Kind.RETRIES,
+)
+_CREEPING = (Kind.INPUT_PER_CALL, Kind.OUTPUT_PER_CALL, Kind.COST_PER_CALL, Kind.SPEND_RATE)
+"""Signals that, strange over the longest window alone, have crept up."""
 
 
 def primary(strange: dict[Kind, Strange]) -> Kind:
@@ -45,7 +54,9 @@ def primary(strange: dict[Kind, Strange]) -> Kind:
     if calls is not None and volume > per_call and not stopped_or_failing:
         # Many more calls bring their own sizes and hits with them: the flood comes first.
         return Kind.SPEND_RATE if Kind.SPEND_RATE in strange else Kind.CALL_RATE
-    return next(kind for kind in PRECEDENCE if kind in strange)
+    kind = next(kind for kind in PRECEDENCE if kind in strange)
+    crept = kind in _CREEPING and all(seen.window == WINDOWS[-1] for seen in strange.values())
+    return Kind.SLOW_LEAK if crept else kind
 
 
 @dataclass(slots=True)
@@ -85,7 +96,9 @@ class SubjectWatch:
         self._streaks = {kind: self._streaks.get(kind, 0) + 1 for kind in strange}
         if self._open is not None:
             self._go_on(self._open, point, strange)
-        elif any(streak >= self.sensitivity.hold_minutes for streak in self._streaks.values()):
+        elif Kind.STOP in strange or any(
+            streak >= self.sensitivity.hold_minutes for streak in self._streaks.values()
+        ):
             self._begin(point, strange)
         if self._open is None and not strange:
             self._signals.learn(point)
@@ -93,8 +106,8 @@ class SubjectWatch:
 
     def _begin(self, point: Point, strange: dict[Kind, Strange]) -> None:
         kind = primary(strange)
-        seen = strange[kind]
-        held = (self._streaks[kind] - 1) * MINUTE_S
+        seen = strange.get(kind) or max(strange.values())
+        held = (self._streaks.get(kind, 1) - 1) * MINUTE_S
         since = point.at - held
         if kind is Kind.STOP:
             since = point.at - (int(seen.value) - 1) * MINUTE_S
@@ -124,8 +137,6 @@ class SubjectWatch:
     ) -> Finding:
         window = WINDOWS[0] if kind is not Kind.SLOW_LEAK else WINDOWS[-1]
         excess = max(self._signals.excess(window), 0)
-        if kind is Kind.SLOW_LEAK:
-            excess = max(int((seen.value - seen.baseline) * PICO_PER_USD), 0)
         evidence: dict[str, str | int | float] = {
             "unit": UNITS[kind],
             "window_minutes": seen.window,
