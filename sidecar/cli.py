@@ -16,6 +16,7 @@ COMMANDS = {
     "alerts": "watch, warn and act; list, explain and try out alerts",
     "check": "validate the configuration; show routes and prices",
     "report": "show what was spent, by any dimension",
+    "prove": "fire bursts at a simulator and measure whether budgets hold",
     "budgets": "list, show and raise budgets; simulate a call",
     "keys": "create, list and revoke virtual keys",
     "mcp": "tell an agent its budgets and what a call may cost, over the Model Context Protocol",

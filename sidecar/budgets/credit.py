@@ -62,7 +62,7 @@ class Hold:
     """What one running call holds, from its admission to its record."""
 
     __slots__ = (
-        "_asking", "_call", "_control", "_look_at", "allow", "ask", "continues", "lease", "room_nano",
+        "_asking", "_call", "_control", "_largest", "_look_at", "_seen", "allow", "ask", "continues", "lease", "room_nano",
     )  # fmt: skip
 
     def __init__(
@@ -84,17 +84,27 @@ class Hold:
         )
         """What the tightest budget in money has left, in nano-USD; None when none is in money."""
         self._look_at = self._bytes_of(self.lease.extend_at)
+        self._seen = self._largest = 0
 
     # -- while a stream runs
 
     def look(self) -> bool:
         """Whether what has been read of the stream may be forwarded (:meth:`sidecar.relay.Relay.run`)."""
         meter = self._call.meter
-        if meter is None or meter.output_text_bytes < self._look_at:
+        if meter is None:
+            return True
+        seen = meter.output_text_bytes
+        step, self._seen = seen - self._seen, seen
+        if step > self._largest:
+            # The more comes at once, the more may be under way, and has to be held.
+            self._largest = step
+            if self._tokens(step) > self.lease.quantum:
+                self._look_at = 0
+        if seen < self._look_at:
             return True
         if self._asking is not None:
             return not self.lease.must_end(self._produced())
-        more = self.lease.extension(self._produced())
+        more = self.lease.extension(self._produced(), self._tokens(self._largest))
         if more is None:
             self._look_at = self._bytes_of(self.lease.extend_at)
             return True
@@ -130,11 +140,10 @@ class Hold:
     def _produced(self) -> int:
         """Output tokens so far, by an upper estimate."""
         meter = self._call.meter
-        return (
-            0
-            if meter is None
-            else int(meter.output_text_bytes / self._control.bytes_per_token(self.ask.model))
-        )
+        return 0 if meter is None else self._tokens(meter.output_text_bytes)
+
+    def _tokens(self, text_bytes: int) -> int:
+        return int(text_bytes / self._control.bytes_per_token(self.ask.model))
 
     def _bytes_of(self, tokens: int) -> int:
         return int(tokens * self._control.bytes_per_token(self.ask.model))
