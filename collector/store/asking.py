@@ -16,8 +16,6 @@ from collector.store import questions
 from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, Question
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 
-SUMMED_TAGS = "CAST(CAST(tags AS JSON) AS MAP(VARCHAR, VARCHAR))"
-"""The sums hold a call's tags as JSON, which they can be grouped by."""
 ORDERS = ("newest", "oldest", "dearest", "slowest")
 MOST_BUCKETS = 20_000
 MOST_VALUES = 100
@@ -186,8 +184,8 @@ def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
         if name.startswith("tag:") and len(name) > 4:
             column = "tag" if not any(by.name == "tag" for by in found) else f"tag_{position + 1}"
             asked.values[f"by_{column}"] = name[4:][:256]
-            told = tag_of("tags", f"$by_{column}"), tag_of(SUMMED_TAGS, f"$by_{column}")
-            found.append(By(column, f"coalesce({told[0]}, '')", "tag", f"coalesce({told[1]}, '')"))
+            key = f"$by_{column}"
+            found.append(By(column, f"coalesce({tag(key)}, '')", "tag", f"coalesce({summed_tag(key)}, '')"))
         elif name in DIMENSIONS and name != "tag":
             found.append(By(name, name, name))
         else:
@@ -202,13 +200,23 @@ def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
 def _value_of(name: str) -> By:
     if name == "tag":
         pairs = "unnest(list_transform(map_entries({tags}), lambda pair: pair.key || '=' || pair.value))"
-        return By("value", pairs.format(tags="tags"), "tag", pairs.format(tags=SUMMED_TAGS))
+        return By(
+            "value",
+            pairs.format(tags="tags"),
+            "tag",
+            pairs.format(tags="CAST(CAST(tags AS JSON) AS MAP(VARCHAR, VARCHAR))"),
+        )
     return By("value", name, name)
 
 
-def tag_of(tags: str, key: str) -> str:
-    """SQL for one tag of a map; NULL where there is none."""
-    return f"map_extract({tags}, {key})[1]"
+def tag(key: str) -> str:
+    """SQL for the tag of that key in a row of the calls; NULL where it has none."""
+    return f"map_extract(tags, {key})[1]"
+
+
+def summed_tag(key: str) -> str:
+    """The same in a row of the sums, where tags are a JSON object: by a JSON pointer (RFC 6901)."""
+    return f"json_extract_string(tags, '/' || replace(replace({key}, '~', '~0'), '/', '~1'))"
 
 
 def _bucket(asked: Asked, text: str) -> str:

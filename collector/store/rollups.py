@@ -258,7 +258,8 @@ _INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
 _LAG_US = 10 * MINUTE_US
 """Minutes are summed this long after their start: by then most calls have ended, and few come late."""
 _STEPS_US = (30 * DAY_US, 2 * DAY_US, 3 * HOUR_US, 15 * MINUTE_US, MINUTE_US)
-_CALLS_A_STEP = 500_000
+_CALLS_A_STEP = 100_000
+"""Nothing is booked while a step is made: a quarter of a second for so many."""
 _MINUTES_KEPT_US = 3 * DAY_US
 
 
@@ -303,14 +304,14 @@ def _begin(connection: Any, levels: Sequence[Level], now_us: int) -> bool:
 
 
 def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
-    target_us = _reach(connection, level, mark.upto_us, last_us)
+    target_us, calls = _reach(connection, level, mark.upto_us, last_us)
     period = [mark.upto_us, target_us]
     connection.execute("BEGIN")
     try:
-        if level.finer == "calls":
-            connection.execute(add_calls_sql(level, "calls", _INSIDE), period)
-        else:
+        if level.finer != "calls":
             connection.execute(add_finer_sql(level), period)
+        elif calls:
+            connection.execute(add_calls_sql(level, "calls", _INSIDE), period)
         if level is HOUR:
             connection.execute(add_conversations_sql("calls", _INSIDE), period)
         connection.execute(
@@ -322,20 +323,23 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
         raise
 
 
-def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> int:
-    """How far one step goes: an idle month at once, a busy quarter of an hour by itself.
+def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> tuple[int, int]:
+    """How far one step goes, and the calls on the way.
+
+    An idle month is gone over at once, a busy quarter of an hour by itself.
 
     A level summed from the calls may stop inside one of its buckets: what is added later is a
     row more. One summed from a finer level goes by whole buckets, for those may be incomplete.
     """
-    target_us = last_us
+    target_us, calls = last_us, 0
     for length_us in _STEPS_US:
         grain_us = min(level.width_us, length_us) if level.finer == "calls" else level.width_us
         target_us = min(last_us, (from_us + max(length_us, grain_us)) // grain_us * grain_us)
-        calls = connection.execute(f"SELECT count(*) FROM calls WHERE {_INSIDE}", [from_us, target_us])  # noqa: S608
-        if calls.fetchone()[0] <= _CALLS_A_STEP:
+        found = connection.execute(f"SELECT count(*) FROM calls WHERE {_INSIDE}", [from_us, target_us])  # noqa: S608
+        calls = int(found.fetchall()[0][0])
+        if calls <= _CALLS_A_STEP:
             break
-    return target_us
+    return target_us, calls
 
 
 def _forget_minutes(connection: Any, marks: dict[str, Mark]) -> bool:

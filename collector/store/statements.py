@@ -2,13 +2,13 @@
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, timedelta, tzinfo
 from typing import Any, NamedTuple
 
 from collector.store import rollups
-from collector.store.asking import EPOCH, SUMMED_TAGS, Asked, tag_of
-from collector.store.questions import CALLS_LISTED
+from collector.store.asking import EPOCH, Asked, summed_tag, tag
+from collector.store.questions import CALLS_LISTED, VALUES
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
 
 _QUARTER_US = HOUR_US // 4
@@ -70,24 +70,25 @@ class _Conditions:
     """What the filters ask of a row, as SQL that begins with AND."""
 
     def __init__(self, filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> None:
-        self._calls = self._written(filters, values, "tags")
-        self._sums = self._written(filters, values, SUMMED_TAGS)
+        self._calls = self._written(filters, values, tag)
+        self._sums = self._written(filters, values, summed_tag)
 
     def of(self, table: str) -> str:
         """Of a row of ``table``."""
         return self._calls if table == "calls" else self._sums
 
     @staticmethod
-    def _written(filters: Mapping[str, tuple[str, ...]], values: dict[str, Any], tags: str) -> str:
+    def _written(
+        filters: Mapping[str, tuple[str, ...]], values: dict[str, Any], tag_of: Callable[[str], str]
+    ) -> str:
         conditions = []
         for name, wanted in filters.items():
             alternatives = []
             for position, value in enumerate(wanted):
                 key = f"is_{name}_{position}"
                 if name == "tag":
-                    tag, _, value = value.partition("=")
-                    values[f"{key}_key"] = tag
-                    alternatives.append(f"coalesce({tag_of(tags, f'${key}_key')} = ${key}, false)")
+                    values[f"{key}_key"], _, value = value.partition("=")
+                    alternatives.append(f"coalesce({tag_of(f'${key}_key')} = ${key}, false)")
                 else:
                     alternatives.append(f"${key}")
                 values[key] = value
@@ -131,11 +132,23 @@ def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dic
                 f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}"
             )
         else:
+            rows = f"{piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{kept}"
+            if asked.question is VALUES and "tag" in asked.dimensions:
+                # A set of tags is taken apart once, not once for each row that has it.
+                rows = f"({_once_a_set_of_tags(rows)})"
             parts.append(
                 f"SELECT bucket AS instant, {by}{grades}calls, attempts, {sums}, first_at, last_at"
-                f" FROM {piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{kept}"
+                f" FROM {rows}"
             )
     return f"({' UNION ALL '.join(parts)})"
+
+
+def _once_a_set_of_tags(rows: str) -> str:
+    summed = ", ".join(f"sum({column}) AS {column}" for column in ("calls", "attempts", *rollups.SUMS))
+    return (
+        "SELECT min(bucket) AS bucket, tags, outcome, price_grade, usage_grade,"
+        f" {summed}, min(first_at) AS first_at, max(last_at) AS last_at FROM {rows} GROUP BY ALL"
+    )
 
 
 def _by(asked: Asked, table: str) -> str:
@@ -143,22 +156,26 @@ def _by(asked: Asked, table: str) -> str:
 
 
 def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
+    """How long the calls took of the groups in ``spent``; of the others nobody will hear."""
     names = "".join(f'"{by.name}", ' for by in asked.by)
+    shown = f"SEMI JOIN spent USING ({names.rstrip(', ')})"
+    columns = ", ".join(rollups.LATENCY)
     counts = ", ".join(f"sum({column})" for column in rollups.LATENCY)
     parts = []
     for position, piece in enumerate(_pieces(asked, marks)):
         by, kept = _by(asked, piece.table), where.of(piece.table)
         if piece.table == "calls":
             parts.append(
-                f"SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket, count(*) AS n FROM calls"
-                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept} GROUP BY ALL"
+                f"SELECT {names}latency_bucket, count(*) AS n"
+                f" FROM (SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket FROM calls"
+                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}) {shown} GROUP BY ALL"
             )
         else:
             parts.append(
                 f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
-                " unnest(counts) AS n"
-                f" FROM (SELECT {by}[{counts}] AS counts FROM {piece.table}"
-                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept} GROUP BY ALL)"
+                f" unnest(counts) AS n FROM (SELECT {names}[{counts}] AS counts"
+                f" FROM (SELECT {by}{columns} FROM {piece.table}"
+                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept}) {shown} GROUP BY ALL)"
             )
     return f"({' UNION ALL '.join(parts)})"
 

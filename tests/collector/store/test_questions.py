@@ -22,6 +22,7 @@ from collector.store.statements import Statement
 
 NOON_US = 1_790_000_000_000_000
 NOW_US = NOON_US + 20 * DAY_US
+ODD_TAG = 'a/b~c."d'
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def ledger(make_call):
                 price_grade="prior" if n % 19 == 0 else "listed",
                 usage_grade="estimated" if n % 23 == 0 else "reported",
                 duration_us=1000 + n * n * 37,
-                tags={"env": "prod" if n % 2 else "dev"},
+                tags={"env": "prod" if n % 2 else "dev"} | ({'a/b~c."d': f"x{n % 3}"} if n % 5 else {}),
             )
         )
     return calls
@@ -129,6 +130,17 @@ def test_an_empty_period_costs_exactly_nothing(ask):
         ({"user_id": "user5"}, lambda r: r.user_id == "user5"),
         ({"tag": "env=prod"}, lambda r: r.tags["env"] == "prod"),
         ({"tag": ["env=prod", "env=dev"]}, lambda r: True),
+        (
+            {"tag": 'a/b~c."d=x1', "agent": "agent3"},
+            lambda r: r.tags.get('a/b~c."d') == "x1" and r.agent == "agent3",
+        ),
+        ({"tag": "no such=tag"}, lambda r: False),
+        ({"tag": "env=dev", "user_id": "user5"}, lambda r: r.tags["env"] == "dev" and r.user_id == "user5"),
+        ({"user_id": "user5", "outcome": "failed"}, lambda r: r.user_id == "user5" and r.outcome == "failed"),
+        (
+            {"user_id": ["user5", "user6"], "team": "team1"},
+            lambda r: r.user_id in ("user5", "user6") and r.team == "team1",
+        ),
         ({"agent": "' OR 1=1 --"}, lambda r: False),
         (
             {"outcome": "failed", "request_model": "model2"},
@@ -143,7 +155,7 @@ def test_filters_keep_what_they_say(ask, ledger, filters, keep):
 
 
 @pytest.mark.parametrize("bucket", ["minute", "hour", "day"])
-@pytest.mark.parametrize("by", ["", "agent", "team,user_id"])
+@pytest.mark.parametrize("by", ["", "agent", "team,user_id", "user_id"])
 def test_spend_over_time_sums_to_the_total_in_buckets_that_hold_their_calls(ask, ledger, bucket, by):
     period = {"since": "10d", "until": "3d"} if bucket == "minute" else {"since": "30d"}
     rows = ask("spend_over_time", bucket=bucket, by=by, **period)
@@ -176,23 +188,39 @@ def test_days_are_those_of_the_zone_asked_for(ask, ledger, zone):
     }
 
 
-@pytest.mark.parametrize("by", ["agent", "request_model", "team,agent", "user_id", "tag:env"])
+@pytest.mark.parametrize(
+    "by",
+    [
+        *(
+            "agent",
+            "request_model",
+            "team,agent",
+            "user_id",
+            "user_id,request_model",
+            "tag:env",
+            'tag:a/b~c."d',
+        ),
+        *("team,tag:env", "tag:env,user_id"),
+    ],
+)
 def test_spend_by_sums_each_value_and_counts_its_conversations(ask, ledger, by):
-    rows = ask("spend_by", since="30d", by=by, **{"with": "conversations"})
+    rows = ask("spend_by", since="30d", by=by, limit="1000", **{"with": "conversations"})
 
     def key(record):
         return tuple(
-            record.tags["env"] if name == "tag:env" else getattr(record, name) for name in by.split(",")
+            record.tags.get(name[4:], "") if name.startswith("tag:") else getattr(record, name)
+            for name in by.split(",")
         )
 
     groups = defaultdict(list)
     for record in ledger:
         groups[key(record)].append(record)
-    names = ["tag" if name == "tag:env" else name for name in by.split(",")]
+    names = ["tag" if name.startswith("tag:") else name for name in by.split(",")]
     assert len(rows) == len(groups)
     assert [row["effective_cost_usd"] for row in rows] == sorted(
         (cost(calls) for calls in groups.values()), reverse=True
     )
+    assert all(row["p50_ms"] <= row["p95_ms"] for row in rows)
     for row in rows:
         calls = groups[tuple(row[name] for name in names)]
         assert row["calls"] == len(calls)
@@ -263,13 +291,24 @@ def test_one_call_and_its_attempts_are_found_by_id(ask, ledger):
     [
         ("agent", lambda r: r.agent),
         ("user_id", lambda r: r.user_id),
-        ("tag", lambda r: f"env={r.tags['env']}"),
         ("outcome", lambda r: r.outcome),
     ],
 )
 def test_the_values_of_a_dimension_are_counted(ask, ledger, dimension, value_of):
     rows = ask("values", dimension=dimension, since="30d")
     assert {row["value"]: row["calls"] for row in rows} == Counter(map(value_of, ledger))
+
+
+def test_the_values_of_a_tag_are_counted_with_their_keys(ask, ledger):
+    rows = ask("values", dimension="tag", since="30d")
+    expected = Counter(f"{key}={value}" for record in ledger for key, value in record.tags.items())
+    assert {row["value"]: row["calls"] for row in rows} == expected
+
+
+def test_conversations_are_counted_only_for_those_who_ask(ask):
+    assert "conversations" not in ask("spend_by", since="30d")[0]
+    with pytest.raises(BadParameter, match="with"):
+        ask("spend_by", **{"with": "everything"})
 
 
 def test_health_counts_what_is_there(ask):
