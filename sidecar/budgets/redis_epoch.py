@@ -32,13 +32,18 @@ log = get("bursar.budgets")
 
 FENCE_MS = 10_000
 """How long one source has for step 1 before another may try."""
-QUIET_MS = 1_500
-"""Three beats: so long a living source may take to notice."""
+QUIET_MS = 1_100
+"""Two beats: so long a living source may take to notice."""
 PATIENT_MS = 5_000
 """How long a source that was alive may take to come again before the others go on without it."""
 FILL_AT_ONCE = 200
 """Counters of one message."""
 BEAT_S = 0.5
+POLL_S = (0.005, 0.005, 0.01, 0.02, 0.05)
+"""Waits for others; the last one repeats. A tenant's first call waits for these."""
+
+FIRST_TRIES = 4
+"""Looks at a tenant that another source is just beginning, before it is taken for lost."""
 
 Running = Callable[[Tag], Sequence[tuple[str, Sequence[Row], int]]]
 """Leases of this process that the store knew: name, what they hold, and for how many ms yet."""
@@ -56,11 +61,15 @@ class Joiner:
 
     async def join(self, tag: Tag) -> None:
         """Until ``tag`` may admit."""
+        tries = 0
         while not tag.ready:
             link = tag.link
             await link.connected.wait()
             try:
-                await self._join(tag, link)
+                await self._join(tag, link, tries)
+                if not tag.ready:
+                    await asyncio.sleep(POLL_S[min(tries, len(POLL_S) - 1)])
+                tries += 1
             except (RedisLost, ReplyOff, hiredis.ReplyError) as error:
                 if isinstance(error, hiredis.ReplyError):
                     tag.links.moved(error)
@@ -68,7 +77,7 @@ class Joiner:
                 await asyncio.sleep(BEAT_S / 10)
         self._complained = ""
 
-    async def _join(self, tag: Tag, link: Link) -> None:
+    async def _join(self, tag: Tag, link: Link, tries: int) -> None:
         keys = tag.keys
         found: list[Any] = await link.ask(
             link.scripts["enter"],
@@ -78,7 +87,7 @@ class Joiner:
         epoch, run, n = _text(found[0]), _text(found[1]), found[3]
         lost = epoch == tag.epoch and n < tag.seen
         if not epoch or run != link.run_id or lost:
-            await self._recover(tag, link, nothing=not epoch)
+            await self._recover(tag, link, nothing=not epoch, tries=tries)
             return
         capacities = {_text(key): amount for key, amount in zip(found[5::2], found[6::2], strict=True)}
         if epoch != tag.epoch:
@@ -95,6 +104,7 @@ class Joiner:
         tag.resend_releases()
         tag.outbox.rewind(found[4])
         await self._drain(tag)
+        polls = 0
         while True:
             answer = tag.trusted(
                 await link.ask(
@@ -105,7 +115,8 @@ class Joiner:
             )
             if answer[2] == b"open":
                 break
-            await asyncio.sleep(BEAT_S / 10)
+            await asyncio.sleep(POLL_S[min(polls, len(POLL_S) - 1)])
+            polls += 1
             # The others may take a while; what ended meanwhile is sent meanwhile.
             await self._drain(tag)
         await self._drain(tag)
@@ -161,7 +172,7 @@ class Joiner:
 
     # -- a new epoch
 
-    async def _recover(self, tag: Tag, link: Link, *, nothing: bool) -> None:
+    async def _recover(self, tag: Tag, link: Link, *, nothing: bool, tries: int) -> None:
         """Write a new epoch, or let whoever holds the fence do it."""
         keys = tag.keys
         root = self._root()
@@ -169,10 +180,20 @@ class Joiner:
         if nothing and tag is not root:
             await root.opened.wait()
             # A tenant that was never here has nothing to lose, so nobody waits for the books.
-            fresh = bool(await root.link.command("HSETNX", root.keys.tags, keys.tag, self._source))
+            names = [root.keys.epoch, root.keys.marks, root.keys.due, root.keys.tags]
+            arguments: list[str | int] = [root.epoch, root.seen, keys.tag, self._source]
+            try:
+                answer = root.trusted(await root.link.ask(root.link.scripts["adopt"], names, arguments))
+            except ReplyOff:
+                # What was lost here was lost there, too; it goes first, for it knows who was here.
+                root.astray()
+                raise
+            fresh = answer[2] == 1
+            if not fresh and tries < FIRST_TRIES:
+                # Somebody else has just found it new, or else it was lost.
+                return
         holder = f"{self._source}:{uuid.uuid4().hex}"
         if await link.command("SET", keys.fence, holder, "NX", "PX", FENCE_MS) is None:
-            await asyncio.sleep(BEAT_S / 10)
             return
         try:
             truth = Truth() if fresh or self._truth_of is None else await self._truth_of()
@@ -185,13 +206,18 @@ class Joiner:
         mine = [(c, amount) for c, amount in truth.sums.items() if tag_of(c.tenant) == keys.tag and amount]
         for at in range(0, len(mine), FILL_AT_ONCE):
             names = [keys.epoch, keys.marks, keys.due, keys.fence]
-            arguments: list[str | int] = [epoch, 0, holder]
+            arguments = [epoch, 0, holder]
             for counter, amount in mine[at : at + FILL_AT_ONCE]:
                 names.append(keys.counter(counter))
                 expire_us = forgotten_at_us(counter)
                 arguments += (amount, bucket_of(counter), expire_us // 1000 if expire_us is not None else 0)
             if not await link.ask(link.scripts["fill"], names, arguments):
                 return
+        if tag is root:
+            # Their data went with ours, or went before: whoever comes must not take them for new.
+            tags = {tag_of(counter.tenant) for counter in truth.sums}
+            for other in sorted(tags):
+                await link.command("HSET", keys.tags, other, self._source)
         peers = sorted(tag.peers | {self._source})
         alone = len(peers) == 1 and not truth.marks.keys() - {self._source}
         arguments = [

@@ -78,7 +78,8 @@ local function begin_counter(key, expire_ms)
   redis.call('DEL', key)
   redis.call('HSET', key, 'e', epoch)
   if expire_ms ~= '0' then
-    redis.call('PEXPIREAT', key, expire_ms)
+    -- Never at once: a server whose clock is far ahead would forget a counter as it is begun.
+    redis.call('PEXPIREAT', key, whole(math.max(tonumber(expire_ms), now_ms() + 86400000)))
   end
 end
 

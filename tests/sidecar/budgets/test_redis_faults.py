@@ -44,7 +44,7 @@ async def ordeal(fault: str, server: RedisServer, seed: int, limit: int) -> tupl
     used = -1
     while used != world.billed["tight"]:
         used = world.billed["tight"]
-        await asyncio.sleep(0.6 if fault == "none" else 1.2)
+        await asyncio.sleep(0.6 if fault in ("none", "one sidecar dies") else 3.0)
     world.stopped = True
     await running
     await world.drained()

@@ -17,7 +17,7 @@ DAY = 86_400_000_000
 
 def budget(name: str, limit: int, *, tenant: str = "acme", hard: bool = True) -> Counter:
     """A budget of one day in nano-USD."""
-    return Counter(name, "", tenant, "day:2026-11-22", Unit.USD, limit, 0, 2**50, 0, hard)
+    return Counter(name, "", tenant, "day:2026-11-22", Unit.USD, limit, 0, 2**52, 0, hard)
 
 
 class Sidecar:
