@@ -19,6 +19,8 @@ MISSES_PPM = 10_000
 PPM = 1_000_000
 _GAIN = 512
 """How slowly the aim follows the misses: one weighs as much as 99 hits, and six in a row say unknown."""
+_HIT, _MISS = MISSES_PPM // _GAIN, (MISSES_PPM - PPM) // _GAIN
+_LEAST_AIM, _MOST_AIM = -MISSES_PPM, 2 * MISSES_PPM
 MEMORY = 4096
 """Calls remembered for each group; when there are more, all weigh half."""
 _PROMISED_FROM = 99
@@ -56,16 +58,18 @@ class Histogram:
     def learn(self, size: int) -> None:
         """Note one size."""
         missed = self.high is not None and size > self.high
-        if self.total >= _PROMISED_FROM:
-            aim = self.aim + (MISSES_PPM - PPM * missed) // _GAIN
-            self.aim = min(max(aim, -MISSES_PPM), 2 * MISSES_PPM)
+        total = self.total + 1
+        if total > _PROMISED_FROM:
+            aim = self.aim + (_MISS if missed else _HIT)
+            self.aim = _LEAST_AIM if aim < _LEAST_AIM else _MOST_AIM if aim > _MOST_AIM else aim
         place = _place(size)
-        self.counts[place] = self.counts.get(place, 0) + 1
-        self.total += 1
-        if self.total > MEMORY:
+        counts = self.counts
+        counts[place] = counts.get(place, 0) + 1
+        self.total = total
+        if total > MEMORY:
             self._halve()
         # The order changes little once much is known, so it is looked at more rarely.
-        if missed or self.total <= 2 * _PROMISED_FROM or self.total % (1 + self.total // 64) == 0:
+        if missed or total <= 2 * _PROMISED_FROM or total % (1 + total // 64) == 0:
             self.estimate()
 
     def estimate(self) -> None:
@@ -223,7 +227,7 @@ class Experience:
 
 def _histogram(aim: Any, counts: Any) -> Histogram:
     made = Histogram()
-    made.aim = min(max(int(aim), -MISSES_PPM), 2 * MISSES_PPM)
+    made.aim = min(max(int(aim), _LEAST_AIM), _MOST_AIM)
     for place, count in counts:
         if not 0 <= int(place) < 2048 or int(count) <= 0:
             raise ValueError(f"{place}: {count} is not a count")

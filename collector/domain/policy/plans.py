@@ -89,6 +89,7 @@ class Slot:
         "level",
         "spent",
         "stream_size",
+        "told",
         "unit",
         "whole_size",
     )
@@ -109,6 +110,8 @@ class Slot:
         self.budget = budget
         self.grows = budget.grows
         self.finishes = budget.finishes
+        self.told = bool(budget.at)
+        """Whether reaching a share of it means anything."""
         self.unit = _UNITS[budget.unit]
         self.whole_size = MOST
         if budget.size is HoldSize.LEARNED:

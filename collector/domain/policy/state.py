@@ -232,11 +232,12 @@ class State:
 
     def claimed(self, allow: Allow, now_us: int) -> None:
         """Every claim was granted: the call runs."""
-        for slot, (_, amount) in zip(allow.slots, allow.claims, strict=True):
+        claims, _, _, _, _, slots, pours, seats = allow
+        for slot, (_, amount) in zip(slots, claims, strict=True):
             slot.held += amount
-        for seat in allow.seats:
+        for seat in seats:
             self._running[seat] = self._running.get(seat, 0) + 1
-        for pour in allow.pours:
+        for pour in pours:
             self._pour(pour.key, pour.amount, pour.per_minute, now_us)
 
     def extended(self, allow: Allow, more: Extension) -> None:
@@ -258,9 +259,10 @@ class State:
         """
         crossed, self._untold = self._untold, []
         for slot, amount, charge in zip(allow.slots, held, charges, strict=True):
-            slot.held = max(0, slot.held - amount)
-            slot.spent = max(0, slot.spent + charge)
-            if slot.budget.at:
+            left = slot.held - amount
+            slot.held = left if left > 0 else 0
+            slot.spent += charge
+            if slot.told:
                 crossed += self._look(slot)
         for seat in allow.seats:
             left = self._running.get(seat, 0) - 1

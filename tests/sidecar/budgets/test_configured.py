@@ -145,8 +145,10 @@ def test_an_amount_is_read_exactly(text: str, amount: tuple[int, Unit]) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["10", "-1 USD", "1e30 USD", "NaN USD", "inf USD", "", "USD", "9000000.1 USD", "1.5 calls", "10 EUR"]
-    + ["0.0000000001 USD", "$5 USD", "10000000000000000 tokens"],
+    [
+        *("10", "-1 USD", "1e30 USD", "NaN USD", "inf USD", "", "USD", "10 EUR", "$5 USD"),
+        *("9000000.1 USD", "1.5 calls", "0.0000000001 USD", "10000000000000000 tokens"),
+    ],
 )
 def test_what_is_no_amount_is_told(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):

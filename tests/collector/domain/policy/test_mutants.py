@@ -80,8 +80,8 @@ MUTANTS = {
     "the first claim is settled, not what was extended": Mutant(
         "state.State.settled", "allow.slots, held,", "allow.slots, [claim.amount for claim in allow.claims],"
     ),
-    "what was spent is not charged": Mutant("state.State.settled", "slot.spent + charge", "slot.spent"),
-    "the hold is charged, not the cost": Mutant("state.State.settled", "spent + charge", "spent + amount"),
+    "what was spent is not charged": Mutant("state.State.settled", "+= charge", "+= 0"),
+    "the hold is charged, not the cost": Mutant("state.State.settled", "+= charge", "+= amount"),
     "a charge is rounded down": Mutant(
         "holding.Lease.settlement", "-(-cost_pico // _PICO_PER_NANO)", "cost_pico // _PICO_PER_NANO"
     ),
