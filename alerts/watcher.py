@@ -13,6 +13,7 @@ from alerts.audit import Audit, line
 from alerts.detectors.finding import Finding
 from alerts.directives import Controls, Done, Standing, logged, steps
 from alerts.engine import Engine, Tracked
+from alerts.grouping import leaders
 from alerts.rules import SEVERITIES
 from alerts.samples import Samples
 from alerts.scraping import Scraper
@@ -114,9 +115,14 @@ class Watcher:
         )
         self._paged_at = [at for at in self._paged_at if now - at < WEEK_S]
         open_now = await learned.findings(now)
+        loud = {name: len(SEVERITIES) - SEVERITIES.index(value) for name, value in self._loudness.items()}
+        parts = leaders(open_now, loud)
         found = []
-        for finding in open_now:
+        # Leaders first: what belongs to one is no page of its own.
+        for finding in sorted(open_now, key=lambda one: one.id in parts):
             severity, held_back = grade(finding, policy, self._paged_at, now)
+            if finding.id in parts:
+                severity, held_back = "info", f"part of {parts[finding.id]}"
             before = self._loudness.get(finding.id, severity)
             if SEVERITIES.index(before) < SEVERITIES.index(severity):
                 severity, held_back = before, ""

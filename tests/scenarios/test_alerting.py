@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ from support.alerting import (
     wait_for,
     webhook,
 )
+from support.past import past_call, write_past
+from support.stack import Stack
 from support.upstream import Answer, ScriptedUpstream
 
 from alerts.alertmanager import Alertmanagers
@@ -38,6 +41,7 @@ from alerts.samples import Samples
 from alerts.scraping import Scraper, Target
 from alerts.settings import ActionPolicy, AlertsConfig
 from alerts.watcher import Parts, Watcher
+from collector.domain.record import CallRecord
 
 
 @pytest.fixture
@@ -335,6 +339,60 @@ async def test_an_anomaly_pages_once_it_was_backtested_and_within_the_page_budge
             lambda: [a for a in sink.named("SpendAnomaly") if a["labels"].get("agent") == "writer"],
         )
         assert {a["labels"]["agent"] for a in sink.named("SpendAnomaly", path="/owners")} == {"crawler"}
+
+
+def days_of_traffic(end: float, days: float) -> Iterator[CallRecord]:
+    """Two agents at a steady pace, with seeded noise in when and how dear."""
+    rng = random.Random(3)
+    for minute in range(int(end - days * 86_400) // 60, int(end) // 60):
+        for agent, calls in (("crawler", rng.choice([0, 1, 1, 2])), ("writer", rng.choice([1, 1, 2]))):
+            for _ in range(calls):
+                yield past_call(minute * 60 + rng.random() * 59, agent, 0.01 * rng.uniform(0.7, 1.4))
+
+
+def runaway_loop(start: float, end: float) -> Iterator[CallRecord]:
+    """One conversation that calls twice a second."""
+    for half_second in range(int(2 * (end - start))):
+        yield past_call(start + half_second / 2, "crawler", 0.012, conversation_id="stuck")
+
+
+@pytest.mark.slow
+def test_a_runaway_loop_is_a_page_with_its_cause_after_a_backtest_on_this_ledger(
+    upstream: ScriptedUpstream, manager: Alertmanager, sink: Sink, tmp_path: Path
+) -> None:
+    """Four days of a ledger, then a loop of four minutes: found, explained, told to those who pay."""
+    alerts = {"alertmanager": [manager.url], "interval": "1s"}
+    kinds = {"openai": {"kind": "openai", "base_url": f"{upstream.url}/v1"}}
+    stack = Stack(tmp_path / "stack", kinds, settings={"alerts": alerts})
+    now = time.time()
+    written = write_past(stack.data_dir / "journal", days_of_traffic(now - 240, 4), "past-1")
+    written += write_past(stack.data_dir / "journal", runaway_loop(now - 240, now - 15), "past-2")
+    with stack:
+        wait_for("the books", lambda: stack.total("calls") == written, 60)
+        bursar = [sys.executable, "-m", "sidecar.cli", "alerts", "--config", str(stack.config_file)]
+        began = time.monotonic()
+        tried = subprocess.run([*bursar, "tune"], cwd=ROOT, capture_output=True, text=True)
+        print(tried.stdout, f"tuned in {time.monotonic() - began:.1f} s")
+        assert tried.returncode == 0, tried.stderr
+        assert "may page" in tried.stdout
+        with (tmp_path / "alerts.log").open("wb") as log:
+            watching = subprocess.Popen(bursar, cwd=ROOT, stderr=log)
+            try:
+                told = wait_for("the page", lambda: sink.named("SpendAnomaly", path="/owners"), 90)
+                listed = subprocess.run([*bursar, "list"], cwd=ROOT, capture_output=True, text=True)
+                name = told[0]["annotations"]["id"]
+                why = subprocess.run([*bursar, "explain", name], cwd=ROOT, capture_output=True, text=True)
+            finally:
+                watching.terminate()
+                watching.wait(20)
+    print(why.stdout)
+    # Model and upstream moved with it: they are listed, and nobody is told thrice.
+    (page,) = told
+    assert page["labels"]["agent"] == "crawler"
+    assert page["annotations"]["cause"] == "runaway_loop"
+    assert float(page["annotations"]["usd_per_hour"]) > 40  # 120 calls a minute at 0.012 USD: 86 USD/h
+    assert "SpendAnomaly" in listed.stdout
+    assert why.returncode == 0 and "runaway loop" in why.stdout
 
 
 # ---- actions --------------------------------------------------------------------------------
