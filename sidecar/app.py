@@ -24,6 +24,7 @@ from sidecar.books import Books
 from sidecar.budgets.charges import charges_by
 from sidecar.budgets.configured import policy_of
 from sidecar.budgets.credit import CreditControl
+from sidecar.budgets.guard import StreamGuard
 from sidecar.budgets.memory import MemoryStore
 from sidecar.budgets.replay import Charges
 from sidecar.budgets.store import CreditStore
@@ -70,7 +71,13 @@ class Plane:
         )
         self.routing = Routing(self.upstreams, config.models)
         self.pages = AgentPages(identify, books.journal, credit.standings_for)
-        forward = Forward(self.routing, books, cost_header_body=config.limits.cost_header_body)
+        guard = StreamGuard(config.off_track, credit)
+        forward = Forward(
+            self.routing,
+            books,
+            cost_header_body=config.limits.cost_header_body,
+            guard=guard if guard.is_on else None,
+        )
         self.answer: Onward = compose([self.record, limit, identify, Admit(credit, self.routing)], forward)
 
     async def close(self) -> None:

@@ -5,13 +5,11 @@ is where its decisions meet both. The store answers at once where it can, so tha
 waits for nothing.
 """
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
-from collector.domain.money import PICO_PER_NANO, usd_text
+from collector.domain.credit import Answer, Claim, Granted, Refused, Unit
 from collector.domain.policy import (
     Action,
     Allow,
@@ -20,8 +18,6 @@ from collector.domain.policy import (
     Directive,
     DirectiveKind,
     Downgrade,
-    Extension,
-    Lease,
     Policy,
     Raise,
     Refuse,
@@ -39,8 +35,10 @@ from collector.journal import JournalWriter
 from sidecar.books import Books
 from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, most_output_tokens
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
+from sidecar.budgets.hold import Hold
 from sidecar.budgets.needs import needs_of
 from sidecar.budgets.store import CreditStore
+from sidecar.budgets.telling import ask_by, plain_standing
 from sidecar.call import Call, Caller
 from sidecar.errors import NoRoute, OutOfBudget, SlowedDown
 from sidecar.routing import Routing, Target
@@ -56,97 +54,6 @@ _CACHE_MARK = b'"cache_control"'
 def now_us() -> int:
     """Microseconds since the Unix epoch."""
     return time.time_ns() // 1000
-
-
-class Hold:
-    """What one running call holds, from its admission to its record."""
-
-    __slots__ = (
-        "_asking", "_call", "_control", "_largest", "_look_at", "_seen", "allow", "ask", "continues", "lease", "room_nano",
-    )  # fmt: skip
-
-    def __init__(
-        self, control: "CreditControl", call: Call, ask: Ask, allow: Allow, granted: Granted
-    ) -> None:
-        self._control = control
-        self._call = call
-        self.ask = ask
-        self.allow = allow
-        self.lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
-        self._asking: asyncio.Task[None] | None = None
-        self.room_nano = min(
-            (
-                room
-                for claim, room in zip(allow.claims, granted.rooms, strict=True)
-                if claim.counter.unit is Unit.USD
-            ),
-            default=None,
-        )
-        """What the tightest budget in money has left, in nano-USD; None when none is in money."""
-        self._look_at = self._bytes_of(self.lease.extend_at)
-        self._seen = self._largest = 0
-
-    # -- while a stream runs
-
-    def look(self) -> bool:
-        """Whether what has been read of the stream may be forwarded (:meth:`sidecar.relay.Relay.run`)."""
-        meter = self._call.meter
-        if meter is None:
-            return True
-        seen = meter.output_text_bytes
-        step, self._seen = seen - self._seen, seen
-        if step > self._largest:
-            # The more comes at once, the more may be under way, and has to be held.
-            self._largest = step
-            if self._tokens(step) > self.lease.quantum:
-                self._look_at = 0
-        if seen < self._look_at:
-            return True
-        if self._asking is not None:
-            return not self.lease.must_end(self._produced())
-        more = self.lease.extension(self._produced(), self._tokens(self._largest))
-        if more is None:
-            self._look_at = self._bytes_of(self.lease.extend_at)
-            return True
-        answer = self._control.store.extend(self._call.call_id, more.claims, self._control.ttl_s)
-        if not isinstance(answer, Granted | Refused):
-            self._asking = asyncio.ensure_future(self._wait_for(more, answer))
-            return not self.lease.must_end(self._produced())
-        return self._answered(more, answer)
-
-    async def _wait_for(self, more: Extension, asked: Awaitable[Answer]) -> None:
-        answer = await asked
-        self._asking = None
-        if self._call.recorded:
-            return
-        if self._answered(more, answer) and self._call.go_on is not None:
-            self._call.go_on()
-
-    def _answered(self, more: Extension, answer: Answer) -> bool:
-        if isinstance(answer, Granted):
-            self.lease.extended(more)
-            self._control.state.extended(self.allow, more)
-            cost = self.ask.input_pico + more.output_tokens * self.ask.output_pico
-            self._control.books.hold_more(self._call, more.output_tokens, cost)
-            self._look_at = self._bytes_of(self.lease.extend_at)
-            return True
-        if self.lease.must_end(self._produced()):
-            self._control.cut(self._call, answer.counter.budget, "budget_exceeded")
-            return False
-        # What is held is used up to the last quantum: somebody may settle until then.
-        self._look_at = max(self._bytes_of(self.lease.end_at), self._look_at + 1)
-        return True
-
-    def _produced(self) -> int:
-        """Output tokens so far, by an upper estimate."""
-        meter = self._call.meter
-        return 0 if meter is None else self._tokens(meter.output_text_bytes)
-
-    def _tokens(self, text_bytes: int) -> int:
-        return int(text_bytes / self._control.bytes_per_token(self.ask.model))
-
-    def _bytes_of(self, tokens: int) -> int:
-        return int(tokens * self._control.bytes_per_token(self.ask.model))
 
 
 class CreditControl:
@@ -414,7 +321,7 @@ class CreditControl:
             if action is Action.CUT:
                 for hold in list(self._running.values()):
                     if any(claim.counter.key == one.counter.key for claim in hold.lease.claims):
-                        self.cut(hold._call, one.counter.budget, "budget_exceeded")
+                        self.cut(hold.call, one.counter.budget, "budget_exceeded")
 
     # -- while calls run
 
@@ -433,6 +340,10 @@ class CreditControl:
             for call in list(self.calls()):
                 if call.facts is not None and directive.match.accepts(ask_by(call)):
                     self.cut(call, directive.id, "directive")
+
+    def note(self, call: Call, rule: str, action: str, detail: str) -> None:
+        """Count and write down what a rule did to a running call."""
+        self._act(rule, action, call, detail)
 
     async def add_directive(self, directive: Directive) -> None:
         """Put a directive in force, here at once and wherever else budgets are shared."""
@@ -516,55 +427,14 @@ class CreditControl:
                 self._metrics.set_gauge(f"bursar_budget_{what}_usd", {"budget": name}, amount / 1e9)
 
     def _act(self, rule: str, action: str, call: Call | None, detail: str) -> None:
-        name = rule if rule in self.policy.by_name else "directive"
+        name = rule if rule in self.policy.by_name or rule == "off_track" else "directive"
         self._metrics.add("bursar_budget_actions_total", {"budget": name, "action": action})
-        if action != "throttle":
-            tenant = call.caller.tenant if call is not None else ""
-            self._event(tenant, call.call_id if call else "", budget=rule, action=action, detail=detail)
+        # What befalls a call at its start stands in its own record.
+        if call is not None and action in ("cut", "flag"):
+            self._event(call.caller.tenant, call.call_id, budget=rule, action=action, detail=detail)
 
     def _event(self, tenant: str, call_id: str, **fields: object) -> None:
         self._journal.event(Event(EventKind.BUDGET, now_us(), tenant, call_id, fields))
-
-
-def ask_by(call: Call) -> Ask:
-    """What is known of a running call, without what it may cost."""
-    caller, facts = call.caller, call.facts
-    return Ask(
-        call_id=call.call_id,
-        model=facts.model if facts is not None else "",
-        api=call.api,
-        upstream=call.attempts[-1].upstream if call.attempts else call.route.upstream,
-        tenant=caller.tenant,
-        team=caller.team,
-        user=caller.user,
-        agent=caller.agent,
-        conversation=caller.conversation,
-        task=caller.task,
-        key=caller.key_id,
-        tags=caller.tags,
-    )
-
-
-def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:
-    """A counter as people and agents are shown it; amounts of money as exact decimal text in USD."""
-    counter = standing.counter
-    remaining = max(0, limit - standing.spent - standing.held)
-    amounts = {"limit": limit, "spent": standing.spent, "held": standing.held, "remaining": remaining}
-    shown: dict[str, Any] = {
-        name: usd_text(amount * PICO_PER_NANO) if counter.unit is Unit.USD else amount
-        for name, amount in amounts.items()
-    }
-    ends = counter.ends_us
-    return {
-        "name": counter.budget,
-        "subject": counter.subject,
-        "window": counter.window,
-        "unit": counter.unit.value,
-        **shown,
-        "starts_at": time_text(counter.starts_us) if counter.starts_us else None,
-        "resets_at": time_text(ends) if ends is not None else None,
-        "exact": standing.exact,
-    }
 
 
 def served(target: Target) -> Served:

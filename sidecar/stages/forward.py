@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from collector.domain.record import CacheResult, Outcome
 from collector.logs import Redactor, redact
 from sidecar.books import Books
+from sidecar.budgets.guard import StreamGuard
 from sidecar.call import Attempt, Call, Reply
 from sidecar.errors import NotAllowed, UpstreamFailed
 from sidecar.http import HeaderList, UpstreamError, UpstreamReply
@@ -33,10 +34,12 @@ class Forward:
         books: Books,
         *,
         cost_header_body: int,
+        guard: StreamGuard | None = None,
     ) -> None:
         self._routing = routing
         self._books = books
         self._cost_header_body = cost_header_body
+        self._guard = guard
 
     async def __call__(self, call: Call) -> Reply:
         """Answer ``call`` from an upstream.
@@ -140,6 +143,8 @@ class Forward:
                 if answer.status >= 400:
                     body, headers = upstream.without_key(body, headers)
                 return Reply(answer.status, headers, body)
+        elif self._guard is not None and answer.status < 400:
+            self._guard.follow(call, meter)
         relay.head = (answer.status, headers)
         return Reply(answer.status, headers, stream=ForwardedStream(self, call, attempt, relay))
 
@@ -206,7 +211,9 @@ class ForwardedStream:
     def _cut(self, reason: str) -> None:
         call = self._call
         call.outcome, call.outcome_reason = Outcome.CUT, reason
-        self._relay.cut(terminal_events(call.api, call.meter.facts() if call.meter else None, reason))
+        choices = call.facts.choice_count if call.facts is not None else 1
+        facts = call.meter.facts() if call.meter is not None else None
+        self._relay.cut(terminal_events(call.api, facts, reason, choices=choices))
 
     def _finish(self, on_end: Callable[[], None]) -> None:
         self._settle()

@@ -4,6 +4,7 @@ Two kinds: a whole JSON reply of an API that we know is read once, when it has e
 everything else is read as it passes.
 """
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from sidecar.wire.dialects import hides_thinking
@@ -42,6 +43,9 @@ class Meter(Protocol):
     @property
     def ended(self) -> bool:
         """The reply is complete in its own terms: its terminal event has passed."""
+
+    def watch(self, told: Callable[[bytes], object]) -> None:
+        """Have ``told`` called with all that the model visibly writes, as it is read."""
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""

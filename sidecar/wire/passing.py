@@ -8,7 +8,7 @@ the stream can be ended validly at any moment; and the usage chunk that we asked
 is withheld from an agent that did not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -89,6 +89,10 @@ class PassingMeter:
     def output_text_bytes(self) -> int:
         """UTF-8 bytes that the model visibly wrote so far."""
         return self.reading.text_bytes
+
+    def watch(self, told: Callable[[bytes], object]) -> None:
+        """Have ``told`` called with all that the model visibly writes, as it is read."""
+        self.reading.watch = told
 
     @property
     def streaming(self) -> bool:

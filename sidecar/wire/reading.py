@@ -1,6 +1,6 @@
 """What has been read of one reply so far; dialects write here, :meth:`Reading.facts` sums it up."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -29,7 +29,7 @@ class Reading:
         "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
         "hidden_thinking", "prelude", "reasoning_bytes", "request", "response_id",
         "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
-        "text", "text_bytes", "tool_places", "tools", "units", "usage_block",
+        "text", "text_bytes", "tool_places", "tools", "units", "usage_block", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +51,8 @@ class Reading:
         self.text_bytes = 0
         self.reasoning_bytes = 0
         self.text = bytearray()
+        self.watch: Callable[[bytes], object] | None = None
+        """Told all that the model visibly writes, as it comes; of several choices the first."""
         self.units: list[Unit] | None = None
         self.usage_block: Mapping[str, Any] | None = None
         self.prelude = False
@@ -75,6 +77,8 @@ class Reading:
             encoded = text.encode("utf-8", "replace")
             self.text_bytes += len(encoded)
             if choice == 0:
+                if self.watch is not None:
+                    self.watch(encoded)
                 if self.text_bytes <= MOST_TEXT:
                     self.text += encoded
                 else:
@@ -83,14 +87,19 @@ class Reading:
     def think(self, text: object) -> None:
         """Count reasoning that the model showed; it is no part of the message."""
         if isinstance(text, str) and text:
-            size = len(text.encode("utf-8", "replace"))
-            self.text_bytes += size
-            self.reasoning_bytes += size
+            encoded = text.encode("utf-8", "replace")
+            self.text_bytes += len(encoded)
+            self.reasoning_bytes += len(encoded)
+            if self.watch is not None:
+                self.watch(encoded)
 
     def argue(self, text: object) -> None:
         """Count arguments of a tool call."""
         if isinstance(text, str):
-            self.text_bytes += len(text.encode("utf-8", "replace"))
+            encoded = text.encode("utf-8", "replace")
+            self.text_bytes += len(encoded)
+            if self.watch is not None:
+                self.watch(encoded)
 
     def call_tool(self, call_id: object, name: object) -> int:
         """Note that the agent is asked to run a tool; its place in the list."""

@@ -56,6 +56,9 @@ class WholeMeter:
             return self._facts.output_text_bytes
         return self._passing.output_text_bytes if self._passing is not None else 0
 
+    def watch(self, told: Callable[[bytes], object]) -> None:
+        """A whole reply is read when all of it is here: there is nothing to watch."""
+
     @property
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""

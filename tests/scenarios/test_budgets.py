@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -222,3 +223,35 @@ def test_the_command_lists_shows_raises_and_simulates(
     assert (refused.returncode, "no room" in refused.stdout) == (1, True)
     wrong = bursar(stack, "raise", "nothing", "2USD", "--for", "1h")
     assert (wrong.returncode, "'nothing'" in wrong.stderr) == (1, True)
+
+
+def test_a_restarted_sidecar_knows_what_was_spent(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    budgets = [{"name": "all", "limit": "0.006 USD", "window": "day"}]
+    stack = stack_for(upstream, settings={"budgets": budgets, "prices": PRICES}, with_collector=False)
+    ask = {**ASK, "max_tokens": 100}
+    assert [post(stack, ask)[0] for _ in range(2)] == [200, 200]
+    stack.stop("sidecar", signal.SIGKILL)
+    stack.start("sidecar")
+    assert post(stack, ask)[0] == 200
+    assert post(stack, ask)[0] == 402
+    [shown] = read(stack, "/bursar/v1/budgets")["budgets"]
+    assert shown["spent"] == "0.006000000000"
+
+
+def test_a_stream_that_loops_is_cut_where_the_policy_says_so(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    looping = [event("The same sentence, over and over again. ") for _ in range(2000)]
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=looping, gap_s=0.001, chunked=True)
+    stack = stack_for(upstream, settings={"off_track": {"action": "cut"}, "prices": PRICES})
+    client = openai.OpenAI(api_key="x", base_url=f"{stack.url}/v1", max_retries=0)
+    stream = client.chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": "go"}], stream=True
+    )
+    reasons = [chunk.choices[0].finish_reason for chunk in stream if chunk.choices]
+    assert reasons[-1] == "length"
+    assert len(reasons) < 500
+    [row] = stack.calls(1)
+    assert row["outcome"] == "cut"
+    assert "again and again" in row["outcome_reason"]

@@ -1,0 +1,103 @@
+"""What one running call holds, and how a stream asks for more."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from collector.domain.credit import Answer, Granted, Refused, Unit
+from collector.domain.policy import Allow, Ask, Extension, Lease
+from sidecar.call import Call
+
+if TYPE_CHECKING:
+    from sidecar.budgets.credit import CreditControl
+
+
+class Hold:
+    """What one running call holds, from its admission to its record."""
+
+    __slots__ = (
+        "_asking", "_control", "_largest", "_look_at", "_seen", "allow", "ask", "call", "lease", "room_nano",
+    )  # fmt: skip
+
+    def __init__(
+        self, control: "CreditControl", call: Call, ask: Ask, allow: Allow, granted: Granted
+    ) -> None:
+        self._control = control
+        self.call = call
+        self.ask = ask
+        self.allow = allow
+        self.lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
+        self._asking: asyncio.Task[None] | None = None
+        self.room_nano = min(
+            (
+                room
+                for claim, room in zip(allow.claims, granted.rooms, strict=True)
+                if claim.counter.unit is Unit.USD
+            ),
+            default=None,
+        )
+        """What the tightest budget in money has left, in nano-USD; None when none is in money."""
+        self._look_at = self._bytes_of(self.lease.extend_at)
+        self._seen = self._largest = 0
+
+    # -- while a stream runs
+
+    def look(self) -> bool:
+        """Whether what has been read of the stream may be forwarded (:meth:`sidecar.relay.Relay.run`)."""
+        meter = self.call.meter
+        if meter is None:
+            return True
+        seen = meter.output_text_bytes
+        step, self._seen = seen - self._seen, seen
+        if step > self._largest:
+            # The more comes at once, the more may be under way, and has to be held.
+            self._largest = step
+            if self._tokens(step) > self.lease.quantum:
+                self._look_at = 0
+        if seen < self._look_at:
+            return True
+        if self._asking is not None:
+            return not self.lease.must_end(self._produced())
+        more = self.lease.extension(self._produced(), self._tokens(self._largest))
+        if more is None:
+            self._look_at = self._bytes_of(self.lease.extend_at)
+            return True
+        answer = self._control.store.extend(self.call.call_id, more.claims, self._control.ttl_s)
+        if not isinstance(answer, Granted | Refused):
+            self._asking = asyncio.ensure_future(self._wait_for(more, answer))
+            return not self.lease.must_end(self._produced())
+        return self._answered(more, answer)
+
+    async def _wait_for(self, more: Extension, asked: Awaitable[Answer]) -> None:
+        answer = await asked
+        self._asking = None
+        if self.call.recorded:
+            return
+        if self._answered(more, answer) and self.call.go_on is not None:
+            self.call.go_on()
+
+    def _answered(self, more: Extension, answer: Answer) -> bool:
+        if isinstance(answer, Granted):
+            self.lease.extended(more)
+            self._control.state.extended(self.allow, more)
+            cost = self.ask.input_pico + more.output_tokens * self.ask.output_pico
+            self._control.books.hold_more(self.call, more.output_tokens, cost)
+            self._look_at = self._bytes_of(self.lease.extend_at)
+            return True
+        if self.lease.must_end(self._produced()):
+            self._control.cut(self.call, answer.counter.budget, "budget_exceeded")
+            return False
+        # What is held is used up to the last quantum: somebody may settle until then.
+        self._look_at = max(self._bytes_of(self.lease.end_at), self._look_at + 1)
+        return True
+
+    def _produced(self) -> int:
+        """Output tokens so far, by an upper estimate."""
+        meter = self.call.meter
+        return 0 if meter is None else self._tokens(meter.output_text_bytes)
+
+    def _tokens(self, text_bytes: int) -> int:
+        return int(text_bytes / self._control.bytes_per_token(self.ask.model))
+
+    def _bytes_of(self, tokens: int) -> int:
+        return int(tokens * self._control.bytes_per_token(self.ask.model))
