@@ -10,9 +10,9 @@ from. What is enough to join, and what is not:
 
 * Beyond an opening (the messages of a conversation's first call) a history holds a reply of a
   model, so a state there is the conversation's own.
-* At the end of an opening only a call that carries our reply to it joins, or any call while
-  that reply is unknown. The same system prompt and question are often sent by many; whoever
-  sends them again begins a conversation of their own.
+* At the end of an opening of one or two messages only a call that carries our reply to it
+  joins. The same system prompt and question are often sent by many; whoever sends them again
+  begins a conversation of their own.
 * A state that two conversations have stood at belongs to neither any more. It is joined only
   by way of a conversation that still stands there, if there is exactly one.
 * Shared messages of fewer than `MIN_EVIDENCE_BYTES`, such as "hi" and "Hello!", prove nothing.
@@ -49,6 +49,9 @@ _PROBES: Final = 1024
 """Messages that a request may have gained since the state it goes on from."""
 _LONG_OPENING: Final = 32
 """An opening of so many messages is told from others by the rest of it, should its last be changed."""
+_OPENING: Final = 2
+"""A system prompt and a question: the opening that others may well have sent unseen. Agents that
+put their own words in place of our replies are followed from the next call on."""
 _SHORT: Final = 4
 """Messages up to which it is asked whether they are evidence enough."""
 _MOST_SHARING: Final = 4
@@ -99,15 +102,13 @@ _tuple: Final = tuple.__new__
 class Conversation:
     """One conversation; how far it has come is in its branches."""
 
-    __slots__ = ("answered", "branches", "failed", "hashes", "id", "opening", "run", "scope")
+    __slots__ = ("branches", "failed", "hashes", "id", "opening", "run", "scope")
 
     def __init__(self, scope: "_Scope", conversation_id: str, opening: int) -> None:
         self.scope = scope
         self.id = conversation_id
         self.opening = opening
         """The state at the end of its first request; 0 when that is not known."""
-        self.answered = False
-        """The first request has a reply that is known."""
         self.failed = False
         """The last try of its first request had no reply, and nothing has come since."""
         self.run = ""
@@ -264,13 +265,11 @@ class Stitcher:
         if conversation not in self._recent:
             return
         if state:
-            opening = state == conversation.opening
             if last_message_hash:
                 self._note(line, last_message_hash)
                 if line.head == state:
                     line.head = last_message_hash
-                conversation.answered = conversation.answered or opening
-            elif opening and line.head == state:
+            elif state == conversation.opening and line.head == state:
                 conversation.failed = True
         if response_id:
             line.response = _response_key(response_id)
@@ -412,19 +411,18 @@ def _lookup(
         if entry is None:
             continue
         known = position + 1
-        if isinstance(entry, tuple):
-            line = _advancing(index, hashes) if known == count else _still_there(entry, state)
-        elif known == count:
-            line = _repeated(index, hashes, entry)
+        if known == count:
+            line = _advancing(index, hashes, shared_by_all)
+            if line is not None:
+                return line, _REPLY, known
+            line = _repeated(hashes, entry)
         else:
-            line = entry
+            line = _still_there(entry, state) if isinstance(entry, tuple) else entry
         if line is None or not _may_join(line, hashes, known, shared_by_all):
             break
-        if known == count:
-            return _line_again(line, state), Via.REPEAT, known
-        if line.head == state:
+        if line.head == state and known < count:
             return line, _REPLY, known
-        return _line_at(line, state), Via.REQUEST, known
+        return _line_at(line, state), Via.REQUEST if known < count else Via.REPEAT, known
     if count > _MOVED_MESSAGES:
         moved = _moved(index, hashes)
         if moved is not None:
@@ -438,7 +436,7 @@ def _still_there(lines: tuple[Branch, ...], state: int) -> Branch | None:
     return there[0] if len(there) == 1 else None
 
 
-def _advancing(index: dict[int, _Entry], hashes: Sequence[int]) -> Branch | None:
+def _advancing(index: dict[int, _Entry], hashes: Sequence[int], shared_by_all: int) -> Branch | None:
     """A conversation that a known request takes further, though it is another's request as well.
 
     Runs of one script over and over say the same; each new one walks in the steps of the last.
@@ -446,27 +444,27 @@ def _advancing(index: dict[int, _Entry], hashes: Sequence[int]) -> Branch | None
     last = len(hashes) - 1
     for position in range(last - 1, max(-1, last - 9), -1):
         entry = index.get(hashes[position])
-        if isinstance(entry, tuple):
-            return _still_there(entry, hashes[position])
+        if entry is not None:
+            line = _still_there(entry, hashes[position]) if isinstance(entry, tuple) else None
+            may = line is not None and _may_join(line, hashes, position + 1, shared_by_all)
+            return line if may else None
     return None
 
 
-def _repeated(index: dict[int, _Entry], hashes: Sequence[int], line: Branch) -> Branch | None:
+def _repeated(hashes: Sequence[int], entry: _Entry) -> Branch | None:
     """Whose a request is that one conversation has made before."""
-    advancing = _advancing(index, hashes)
-    if advancing is not None:
-        return advancing
-    conversation = line.conversation
+    if isinstance(entry, tuple):
+        return None
+    conversation = entry.conversation
     if conversation.opening == hashes[-1]:
         # The same opening again: a retry of a call that failed, else a conversation like it.
-        return line if conversation.failed else None
-    return line
+        return entry if conversation.failed else None
+    return entry
 
 
 def _may_join(line: Branch, hashes: Sequence[int], known: int, shared_by_all: int) -> bool:
-    conversation = line.conversation
-    if known < len(hashes) and conversation.answered and conversation.opening == hashes[known - 1]:
-        return False  # Our reply is not what follows: somebody else's run of the same opening.
+    if known <= _OPENING and known < len(hashes) and line.conversation.opening == hashes[known - 1]:
+        return False  # Our reply is not what follows: it may be somebody else's run of the same opening.
     return known > _SHORT or _enough(hashes, known, shared_by_all)
 
 
@@ -503,11 +501,6 @@ def _moved(index: dict[int, _Entry], hashes: Sequence[int]) -> Conversation | No
 def _line_at(line: Branch, state: int) -> Branch:
     """``line``, or a new branch where it has left ``state``."""
     return line if state in (line.head, line.tail) else Branch(line.conversation)
-
-
-def _line_again(line: Branch, state: int) -> Branch:
-    """``line`` while its last request has no reply, else a branch of its own for the repeat."""
-    return line if line.head == state else Branch(line.conversation)
 
 
 def _length(digest: int) -> int:
