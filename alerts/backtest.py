@@ -12,11 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 from alerts.detectors.finding import Finding, Kind, Subject
+from alerts.grouping import one_trouble
 from alerts.signals import KINDS, WEEK_S
 
 LEAST_DAYS = 3.0
 """With less history nothing is trusted to page: there was no weekday to compare with another."""
-LEAST_SEVERITY = 0.5
+LEAST_SEVERITY = 0.4
+"""The mildest that a detector reports."""
 ONE_PAGE_S = 3600
 """Incidents of one subject that begin within this time are one page: the louder inhibits the others."""
 NEVER = 2.0
@@ -154,12 +156,15 @@ def tune(
 
 
 def _pages(episodes: Iterable[Episode]) -> int:
-    """How many pages these are: incidents of one subject that begin together are one."""
-    last: dict[Subject, int] = {}
-    count = 0
+    """How many pages these are: one trouble is one, and so is a subject that is back within the hour."""
+    paged: list[Episode] = []
     for one in sorted(episodes, key=lambda one: one.opened):
-        before = last.get(one.subject)
-        if before is None or one.opened - before >= ONE_PAGE_S:
-            count += 1
-            last[one.subject] = one.opened
-    return count
+        if not any(_same_page(before, one) for before in paged):
+            paged.append(one)
+    return len(paged)
+
+
+def _same_page(before: Episode, one: Episode) -> bool:
+    if before.subject == one.subject:
+        return one.opened - before.opened < ONE_PAGE_S
+    return one_trouble(before, one)

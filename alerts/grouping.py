@@ -7,8 +7,9 @@ The others are listed beside it. Two agents at once are two incidents: neither i
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from alerts.detectors.finding import Finding
+from alerts.detectors.finding import Finding, Kind, Subject
 from alerts.signals import KINDS
 
 TOGETHER_S = 1800
@@ -16,6 +17,22 @@ TOGETHER_S = 1800
 
 _DETAIL = {"conversation": 5, "task": 5, "agent": 4, "key": 4, "user": 4, "team": 3, "model": 2, "tenant": 2}
 """How much a label says about who it is; others say less."""
+
+
+class Trouble(Protocol):
+    """What findings and past incidents have in common."""
+
+    @property
+    def kind(self) -> Kind:
+        """What moved."""
+
+    @property
+    def subject(self) -> Subject:
+        """Whose it is."""
+
+    @property
+    def since(self) -> int:
+        """When it began, seconds since 1970."""
 
 
 def leaders(findings: Sequence[Finding], loud: Mapping[str, int]) -> dict[str, str]:
@@ -29,7 +46,7 @@ def leaders(findings: Sequence[Finding], loud: Mapping[str, int]) -> dict[str, s
     leading: list[Finding] = []
     parts: dict[str, str] = {}
     for finding in ranked:
-        of = next((leader for leader in leading if _one_trouble(leader, finding)), None)
+        of = next((leader for leader in leading if one_trouble(leader, finding)), None)
         if of is None:
             leading.append(finding)
         else:
@@ -43,17 +60,17 @@ def _order(finding: Finding) -> tuple[float, ...]:
     return not finding.confirmed, first, -finding.excess_pico_per_hour, -finding.severity, finding.since
 
 
-def _hurts_users(finding: Finding) -> bool:
-    return KINDS[finding.kind][1] == "users"
+def _hurts_users(trouble: Trouble) -> bool:
+    return KINDS[trouble.kind][1] == "users"
 
 
-def _one_trouble(leader: Finding, other: Finding) -> bool:
+def one_trouble(leader: Trouble, other: Trouble) -> bool:
     """Whether ``other`` is another view of what ``leader`` says."""
     if abs(leader.since - other.since) > TOGETHER_S:
         return False
     if _hurts_users(leader) is not _hurts_users(other):
         return False
-    mine, theirs = leader.labels, other.labels
+    mine, theirs = dict(leader.subject), dict(other.subject)
     if any(mine[name] != theirs[name] for name in mine.keys() & theirs.keys()):
         return False
     return mine != theirs or leader.kind is not other.kind

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -120,7 +120,10 @@ class Watcher:
         found = []
         # Leaders first: what belongs to one is no page of its own.
         for finding in sorted(open_now, key=lambda one: one.id in parts):
-            severity, held_back = grade(finding, policy, self._paged_at, now)
+            # An incident is as severe as the view of it in which it shows most.
+            views = [finding, *(one for one in open_now if parts.get(one.id) == finding.id)]
+            worst = replace(finding, severity=max(one.severity for one in views))
+            severity, held_back = grade(worst, policy, self._paged_at, now)
             if finding.id in parts:
                 severity, held_back = "info", f"part of {parts[finding.id]}"
             before = self._loudness.get(finding.id, severity)

@@ -38,7 +38,7 @@ def test_the_mildest_severity_that_keeps_within_the_budget_is_chosen() -> None:
 
 
 def test_a_quiet_history_trusts_from_the_floor_up() -> None:
-    assert tuned([]).threshold == 0.5
+    assert tuned([]).threshold == 0.4
 
 
 def test_a_history_of_two_days_trusts_nothing() -> None:
@@ -51,6 +51,12 @@ def test_a_history_of_two_days_trusts_nothing() -> None:
 def test_one_trouble_seen_in_several_ways_is_one_page() -> None:
     at_once = [episode(0.9, 100 + n * 60, kind=kind) for n, kind in enumerate(Kind)]
     assert tuned(at_once, pages_per_week=0.5).pages == 1
+
+
+def test_one_trouble_seen_in_an_agent_its_model_and_its_upstream_is_one_page() -> None:
+    views = [episode(0.9, 0, subject=subject(**{name: "x"})) for name in ("agent", "model", "upstream")]
+    assert tuned(views, pages_per_week=0.5).pages == 1
+    assert tuned([episode(0.9, 0, agent=name) for name in "abc"], pages_per_week=5).pages == 3
 
 
 @pytest.mark.parametrize("harmless", [episode(0.9, 0, usd=1), episode(0.9, 0, confirmed=False)])
@@ -70,7 +76,7 @@ EPISODES = st.lists(
 def test_no_history_breaks_the_budget_it_was_tuned_to(episodes: list[Episode], budget: float) -> None:
     found = tuned(episodes, pages_per_week=budget)
     assert found.pages <= budget * 2
-    assert found.threshold >= 0.5
+    assert found.threshold >= 0.4
     louder = tuned(episodes, pages_per_week=budget + 5)
     assert louder.threshold <= found.threshold
 
@@ -147,7 +153,7 @@ async def test_history_is_learned_first_and_then_minute_by_minute(tmp_path: Path
     books.until = int(now)
     watch = await begun(books, tmp_path, now)
     assert watch.tuning is not None and watch.tuning.incidents == 1
-    assert watch.trusted()[Kind.SPEND_RATE] == 0.5
+    assert watch.trusted()[Kind.SPEND_RATE] == 0.4
     assert watch.shown_until == START + 4 * DAY
     books.points[A].append(minute(4 * 1440, 9))
     books.until = START + 4 * DAY + 80

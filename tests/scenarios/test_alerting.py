@@ -365,7 +365,7 @@ def test_a_runaway_loop_is_a_page_with_its_cause_after_a_backtest_on_this_ledger
     kinds = {"openai": {"kind": "openai", "base_url": f"{upstream.url}/v1"}}
     stack = Stack(tmp_path / "stack", kinds, settings={"alerts": alerts})
     now = time.time()
-    written = write_past(stack.data_dir / "journal", days_of_traffic(now - 240, 4), "past-1")
+    written = write_past(stack.data_dir / "journal", days_of_traffic(now - 15, 4), "past-1")
     written += write_past(stack.data_dir / "journal", runaway_loop(now - 240, now - 15), "past-2")
     with stack:
         wait_for("the books", lambda: stack.total("calls") == written, 60)
