@@ -120,7 +120,7 @@ class UnusualLevel:
 
     def _deviation(self, mean: float, variance: float) -> float:
         if self._counting:
-            variance += self._COUNTING * abs(mean)
+            variance += self._COUNTING * max(abs(mean), 1.0)
         relative = self._RELATIVE * mean
         return float((variance + relative * relative) ** 0.5) + 1e-9
 

@@ -43,7 +43,7 @@ UNITS = {
 class Sensitivity:
     """What is worth waking someone for; moved on the user's own history by tuning."""
 
-    deviations: float = 4.0
+    deviations: float = 3.5
     """Of a signal's own past, from which on it is strange."""
     min_usd_per_hour: float = 0.25
     """Excess spend below this is no incident of spend."""

@@ -96,13 +96,16 @@ class SubjectWatch:
         self._streaks = {kind: self._streaks.get(kind, 0) + 1 for kind in strange}
         if self._open is not None:
             self._go_on(self._open, point, strange)
-        elif Kind.STOP in strange or any(
-            streak >= self.sensitivity.hold_minutes for streak in self._streaks.values()
-        ):
+        elif any(self._certain(kind, seen) for kind, seen in strange.items()):
             self._begin(point, strange)
         if self._open is None and not strange:
             self._signals.learn(point)
         return self._open.last if self._open is not None else None
+
+    def _certain(self, kind: Kind, seen: Strange) -> bool:
+        """Strange for long enough, or too strange to wait; a silence has lasted already."""
+        held = self._streaks[kind] >= self.sensitivity.hold_minutes
+        return held or kind is Kind.STOP or seen.deviations >= 1.6 * self.sensitivity.deviations
 
     def _begin(self, point: Point, strange: dict[Kind, Strange]) -> None:
         kind = primary(strange)

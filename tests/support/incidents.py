@@ -159,9 +159,7 @@ def runaway_loop(calls: list[Booked], start: float, end: float, random: Random) 
     seed, at, extra = random.choice(usual), start, []
     while at < end:
         like = random.choice(usual)
-        extra.append(
-            replace(like, at_s=at, conversation="loop", model=seed.model, output=like.output)
-        )
+        extra.append(replace(like, at_s=at, conversation="loop", model=seed.model, output=like.output))
         priced(extra[-1])
         at += random.expovariate(1 / gap)
     return sorted([*calls, *extra], key=lambda call: call.at_s)
@@ -174,7 +172,9 @@ def burst_of_cheap_calls(calls: list[Booked], start: float, end: float, random: 
     extra, at = [], start
     while at < end:
         like = random.choice(usual)
-        tiny = replace(like, at_s=at, conversation=f"burst-{random.randrange(500)}", input=40, cached=0, output=4)
+        tiny = replace(
+            like, at_s=at, conversation=f"burst-{random.randrange(500)}", input=40, cached=0, output=4
+        )
         tiny.duration_ms = 400 * random.lognormvariate(0, 0.3)
         extra.append(priced(tiny))
         at += random.expovariate(1 / gap)
@@ -236,10 +236,10 @@ def stop(calls: list[Booked], start: float, end: float, random: Random) -> list[
 
 
 def slow_leak(calls: list[Booked], start: float, end: float, random: Random) -> list[Booked]:
-    """Contexts grow by a sixth an hour."""
+    """Contexts grow by a quarter an hour."""
 
     def grow(call: Booked) -> Booked:
-        factor = 1 + (call.at_s - start) / 3600 / 6
+        factor = 1 + (call.at_s - start) / 3600 / 4
         call.input, call.cached = round(call.input * factor), round(call.cached * factor)
         call.output = round(call.output * factor)
         return priced(call)
