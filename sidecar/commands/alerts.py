@@ -115,15 +115,25 @@ def print_alerts(alerts: "list[Tracked]", now: float) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("id", "severity", "alert", "state", "for", "USD/h", "summary")
+    table = Table()
+    for name in ("id", "severity", "alert", "state", "for", "USD/h"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("summary", overflow="fold")
     for one in alerts:
-        minutes = (now - one.began_at) / 60
         shown = (
             *(one.id, one.labels.get("severity", ""), one.name, str(one.alert.phase)),
-            *(f"{minutes:.0f} min", f"{one.usd_per_hour:.2f}", one.annotations.get("summary", "")),
+            *(age(now - one.began_at), f"{one.usd_per_hour:.2f}", one.annotations.get("summary", "")),
         )
         table.add_row(*(Text(text) for text in shown))
     Console().print(table)
+
+
+def age(seconds: float) -> str:
+    """A length of time in its largest unit."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def explain(arguments: argparse.Namespace) -> int:
