@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from collector.domain.credit import Claim
+from collector.logs import get
 from sidecar.budgets.escrow import View
 from sidecar.budgets.store import Settlement
+
+log = get("bursar.budgets")
 
 MAX_QUEUED = 20_000
 """Settlements in memory; a longer queue is in the journal anyway."""
@@ -20,6 +23,9 @@ BATCH = 100
 """Settlements of one message."""
 HISTORY_PAGE = 500
 """Settlements read from the journal at once."""
+
+PATIENT_TRIES = 100
+"""Looks, 20 ms apart, for a record that must be in the journal."""
 
 History = Callable[[str, int, int], tuple[Sequence[Settlement], int]]
 """``history(source, after, most)``: settlements of a source's journal after a sequence, in order, at
@@ -41,8 +47,9 @@ class Entry(NamedTuple):
 class Outbox:
     """The settlements of one source for one hash tag."""
 
-    def __init__(self, source: str, history: History | None) -> None:
+    def __init__(self, source: str, tenant: str, history: History | None) -> None:
         self.source = source
+        self.tenant = tenant
         self.mark = 0
         """Confirmed up to here."""
         self.last = 0
@@ -54,6 +61,7 @@ class Outbox:
         self._from_journal = False
         self._page: list[Entry] = []
         self._page_end = 0
+        self._tries = 0
 
     def __len__(self) -> int:
         return len(self._queue) + len(self._page) + int(self._from_journal)
@@ -114,17 +122,30 @@ class Outbox:
         self.mark = mark
         self._to_journal()
 
+    def catch_up(self, last: int) -> None:
+        """Read what the journal has from the mark up to ``last``."""
+        self.last = max(self.last, last)
+        self._from_journal = self._history is not None and self.mark < self.last
+
     async def read_page(self) -> None:
         """Fetch the next settlements from the journal, when they are needed."""
         if not self._from_journal or self._page or self._history is None:
             return
         found, end = await asyncio.to_thread(self._history, self.source, self.mark, HISTORY_PAGE)
         if end <= self.mark:
-            # The newest record is written, but not visible yet.
-            await asyncio.sleep(0.02)
-            return
+            # The newest record is written, but not visible yet; or it was lost with the disk.
+            self._tries += 1
+            if self._tries < PATIENT_TRIES:
+                await asyncio.sleep(0.02)
+                return
+            log.error("settlements are not in the journal", source=self.source, sequence=self.last)
+            end = self.last
+        self._tries = 0
         # A lease that Redis does not know was admitted from slices: they are drawn on.
-        self._page = [Entry(item.sequence, item.lease, False, item.actuals, ()) for item in found]
+        for item in found:
+            mine = [claim for claim in item.actuals if claim.counter.tenant == self.tenant]
+            if mine:
+                self._page.append(Entry(item.sequence, item.lease, False, mine, ()))
         self._page_end = end
 
     def _to_journal(self) -> None:

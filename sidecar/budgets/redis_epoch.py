@@ -103,7 +103,7 @@ class Joiner:
         tag.stuck.clear()
         tag.resend_releases()
         tag.outbox.rewind(found[4])
-        await self._drain(tag)
+        await self.drain(tag)
         polls = 0
         while True:
             answer = tag.trusted(
@@ -118,8 +118,8 @@ class Joiner:
             await asyncio.sleep(POLL_S[min(polls, len(POLL_S) - 1)])
             polls += 1
             # The others may take a while; what ended meanwhile is sent meanwhile.
-            await self._drain(tag)
-        await self._drain(tag)
+            await self.drain(tag)
+        await self.drain(tag)
         tag.ready = True
         tag.opened.set()
 
@@ -154,7 +154,7 @@ class Joiner:
                     view = tag.escrow.view(row.counter)
                     view.capacity = answer[4 + 4 * at]
 
-    async def _drain(self, tag: Tag) -> None:
+    async def drain(self, tag: Tag) -> None:
         """Send all settlements that the store lacks."""
         outbox = tag.outbox
         while outbox:

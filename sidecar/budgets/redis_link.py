@@ -167,8 +167,14 @@ class Link:
             self._drop()
 
     async def _connect(self) -> None:
-        self._lost = asyncio.Event()
-        connection = await connect(self.address, self._lost.set, timeout_s=1.0)
+        lost = self._lost = asyncio.Event()
+
+        def over() -> None:
+            lost.set()
+            if lost is self._lost:
+                self._not_quick()
+
+        connection = await connect(self.address, over, timeout_s=1.0)
         self.connection = connection
         said = info_of(await connection.ask("INFO", timeout_s=1.0))
         check_suitable(said)
@@ -202,13 +208,15 @@ class Link:
                     log.info("Redis answers in time again", address=str(self.address))
 
     def _drop(self) -> None:
-        was = self.quick
-        self.quick = False
+        self._not_quick()
         self.connected.clear()
         if self.connection is not None:
             self.connection.close()
             self.connection = None
-        if was:
+
+    def _not_quick(self) -> None:
+        if self.quick:
+            self.quick = False
             log.warning(
                 "Redis is lost: budgets are decided from what is held in advance", address=str(self.address)
             )

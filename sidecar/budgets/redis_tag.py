@@ -85,7 +85,7 @@ class Tag:
         self.links = links
         self.source = source
         self.escrow = escrow
-        self.outbox = Outbox(source, history)
+        self.outbox = Outbox(source, tenant, history)
         self.epoch = ""
         self.run = ""
         self.seen = 0

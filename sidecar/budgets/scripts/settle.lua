@@ -28,7 +28,12 @@ local at, touched = 6, {}
 while at <= #ARGV do
   local lease, tombstone_ms, message, count = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local known = nil
-  if lease > 0 then
+  if lease == 4 then
+    -- The source is over: what it held in advance and had not spent goes back.
+    give_back('h', slices)
+    end_lease(KEYS[4], tombstone_ms, message)
+    slices, touched = {}, {}
+  elseif lease > 0 then
     local state, holds = read_lease(KEYS[lease])
     if state == 'h' or state == 'x' then
       known = state

@@ -64,6 +64,8 @@ class World:
         self.billed: Tally[str] = Tally()
         self.said: Tally[str] = Tally()
         self.decisions_s: list[float] = []
+        self.lags_s: list[float] = []
+        """How late the event loop itself was: the machine is shared."""
         self.truths = 0
         self.stopped = False
 
@@ -117,14 +119,14 @@ class World:
             claims = [Claim(counter, hold) for counter in counters]
             answer = await self.decide(sidecar, lease, claims)
             if isinstance(answer, Refused):
-                await asyncio.sleep(rng.uniform(0.005, 0.03))
+                await asyncio.sleep(rng.uniform(0.03, 0.1))
                 continue
             sidecar.intent(lease, claims)
             actual = rng.randrange(hold // 10, hold + 1)
             # Whatever becomes of the client, the provider bills this.
             for counter in counters:
                 self.billed[counter.budget] += actual
-            await asyncio.sleep(rng.uniform(0.001, 0.02))
+            await asyncio.sleep(rng.uniform(0.005, 0.04))
             if rng.random() < 0.1:
                 continue
             if sidecar.dead:
@@ -134,8 +136,15 @@ class World:
     async def run_clients(self, each: int, counters: Sequence[Counter], hold: int) -> asyncio.Task[None]:
         """Start ``each`` clients on every sidecar."""
 
+        async def watch() -> None:
+            while not self.stopped:
+                started = time.perf_counter()
+                await asyncio.sleep(0.01)
+                self.lags_s.append(time.perf_counter() - started - 0.01)
+
         async def all_of_them() -> None:
             await asyncio.gather(
+                watch(),
                 *(
                     self.client(sidecar, number, counters, hold)
                     for sidecar in self.sidecars
@@ -146,6 +155,14 @@ class World:
         return asyncio.create_task(all_of_them())
 
     # -- the end
+
+    async def ready(self) -> None:
+        """Redis decides again, for every sidecar that is alive."""
+        alive = [sidecar for sidecar in self.sidecars if not sidecar.dead]
+        await until(
+            lambda: all(tag.ready for sidecar in alive for tag in sidecar.store.tags.values()),
+            timeout_s=15.0,
+        )
 
     async def drained(self) -> None:
         """Everything that is alive has told Redis all it knows."""
@@ -176,3 +193,8 @@ class World:
             for held, amount in claims
             if held[:4] == counter[:4]
         )
+
+    def slowest_s(self) -> float:
+        """The 99th percentile of decisions, less that of the loop's own lateness."""
+        decisions, lags = sorted(self.decisions_s), sorted(self.lags_s)
+        return decisions[int(len(decisions) * 0.99)] - lags[int(len(lags) * 0.99)]
