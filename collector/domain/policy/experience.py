@@ -45,13 +45,15 @@ NOTHING_KNOWN = Expected(0, None, None)
 class Histogram:
     """How often which size was seen, to within a sixteenth; sizes are whole numbers of 0 and more."""
 
-    __slots__ = ("aim", "counts", "high", "total", "typical")
+    __slots__ = ("aim", "counts", "due", "high", "total", "typical")
 
     def __init__(self) -> None:
         self.counts: dict[int, int] = {}
         self.total = 0
         self.aim = MISSES_PPM
         """The share of misses that is aimed at now, in millionths; below 0 nothing is promised."""
+        self.due = 0
+        """Calls until what is promised is brought up to date."""
         self.typical = 0
         self.high: int | None = None
 
@@ -69,14 +71,31 @@ class Histogram:
         if total > MEMORY:
             self._halve()
         # The order changes little once much is known, so it is looked at more rarely.
-        if missed or total <= 2 * _PROMISED_FROM or total % (1 + total // 64) == 0:
+        self.due -= 1
+        if missed or self.due <= 0:
             self.estimate()
 
     def estimate(self) -> None:
         """Bring what is promised up to date."""
-        self.typical = self._smallest((self.total + 1) // 2) if self.total >= _TYPICAL_FROM else 0
-        rank = -(-(self.total + 1) * (PPM - self.aim) // PPM)
-        self.high = self._smallest(rank) if self.aim > 0 and rank <= self.total else None
+        total, counts = self.total, self.counts
+        self.due = 0 if total < 2 * _PROMISED_FROM else total // 32
+        places = sorted(counts)
+        self.typical = 0
+        if total >= _TYPICAL_FROM:
+            below, half = 0, (total + 1) // 2
+            for place in places:
+                below += counts[place]
+                if below >= half:
+                    self.typical = _upper(place)
+                    break
+        self.high = None
+        above = total - -(-(total + 1) * (PPM - self.aim) // PPM)
+        if self.aim > 0 and above >= 0:  # from the top, where it is near
+            for place in reversed(places):
+                above -= counts[place]
+                if above < 0:
+                    self.high = _upper(place)
+                    break
 
     def add(self, other: "Histogram") -> None:
         """Take in what another process has seen."""
@@ -89,14 +108,6 @@ class Histogram:
         while self.total > MEMORY:
             self._halve()
         self.estimate()
-
-    def _smallest(self, rank: int) -> int:
-        seen = 0
-        for place in sorted(self.counts):
-            seen += self.counts[place]
-            if seen >= rank:
-                return _upper(place)
-        return _upper(max(self.counts, default=0))
 
     def _halve(self) -> None:
         # From the longest down, carrying what is lost in rounding: no quantile falls by it.
