@@ -121,6 +121,7 @@ def split(
         after: use in a period of ``minutes_after`` since then.
         rates: of each model; a model that is not in it has the default ratios.
     """
+    before, after = list(before), list(after)
     then, now = _by_model(before), _by_model(after)
     models = sorted({*then, *now})
     prices = [(rates or {}).get(model, Rates()) for model in models]
@@ -129,8 +130,8 @@ def split(
         sum(use.calls for use in now.values()) * 60 / minutes_after,
     )
     periods = _periods(models, prices, then, now, volumes)
-    change = hourly(sum(use.cost_pico for use in now.values()), minutes_after) - hourly(
-        sum(use.cost_pico for use in then.values()), minutes_before
+    change = hourly(sum(use.cost_pico for use in after), minutes_after) - hourly(
+        sum(use.cost_pico for use in before), minutes_before
     )
     values = _shapley(lambda taken: _spend(taken, periods, prices, volumes))
     return _rounded(values, change)
@@ -246,10 +247,13 @@ def _shapley(spend: Callable[[frozenset[Factor]], float]) -> dict[Factor, float]
 
 
 def _rounded(values: Mapping[Factor, float], change: int) -> list[Part]:
-    """The values as integers that sum to ``change``; the largest takes what rounding leaves."""
+    """The values as integers that sum to ``change``. The largest takes what rounding leaves; money that
+    came without a call, such as a correction, is price.
+    """
     parts = {factor: round(value) for factor, value in values.items()}
+    left = change - sum(parts.values())
     largest = max(parts, key=lambda factor: abs(parts[factor]))
-    parts[largest] += change - sum(parts.values())
+    parts[largest if abs(left) <= len(parts) else Factor.PRICE] += left
     order = sorted(parts, key=lambda factor: -abs(parts[factor]))
     return [Part(factor, parts[factor]) for factor in order]
 

@@ -95,7 +95,7 @@ uses = st.lists(
 @given(before=uses, after=uses, minutes=st.tuples(st.integers(1, 600), st.integers(1, 600)))
 def test_the_parts_add_up_to_the_change_to_the_last_pico(before, after, minutes) -> None:
     found = split(before, after, minutes_before=minutes[0], minutes_after=minutes[1], rates=RATES)
-    spent = [sum(one.cost_pico for one in rows if one.calls) for rows in (before, after)]
+    spent = [sum(one.cost_pico for one in rows) for rows in (before, after)]
     change = hourly(spent[1], minutes[1]) - hourly(spent[0], minutes[0])
     assert sum(part.pico_per_hour for part in found) == change
     assert len({part.factor for part in found}) == len(Factor)
