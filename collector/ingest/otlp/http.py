@@ -124,6 +124,8 @@ class HttpServer:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((self._listen.host, self._listen.port))
+            # From here on who connects waits, until the thread below answers.
+            listener.listen(_MOST_CONNECTIONS)
         except OSError:
             listener.close()
             raise
