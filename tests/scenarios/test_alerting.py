@@ -294,6 +294,7 @@ async def test_two_alerters_of_the_same_trouble_make_one_page(manager: Alertmana
         assert sink.named("BudgetExhausted", "resolved") == []
 
 
+@pytest.mark.slow
 async def test_of_a_pair_of_alertmanagers_one_notifies_and_either_may_fall(
     tmp_path: Path, sink: Sink
 ) -> None:
