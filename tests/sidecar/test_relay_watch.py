@@ -1,0 +1,269 @@
+"""A watched stream: what may not be forwarded yet is held back, then goes whole, or the stream ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server, UpstreamPool
+from sidecar.relay import Relay
+from sidecar.wire import RequestFacts, meter_for, terminal_events
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
+EVENTS = [EVENT % number for number in range(10)]
+DONE = b"data: [DONE]\n\n"
+
+
+class Scene:
+    """An upstream that sends what it is told to, a relay, and an agent that reads."""
+
+    def __init__(self, watch: Callable[[], bool] | None) -> None:
+        self.watch = watch
+        self.relay: Relay | None = None
+        self.began = asyncio.Event()
+        self.ended: list[str] = []
+        self.upstream_left = asyncio.Event()
+        self.to_send: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.got = bytearray()
+        self.agent_done = asyncio.Event()
+
+    async def start(self) -> None:
+        self._upstream = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._upstream.sockets[0].getsockname()[1]
+        self._pool = UpstreamPool("127.0.0.1", port, tls=None, connections=4, deadlines=Deadlines())
+        self._server = Server(self._handle, limits=Limits(), deadlines=Deadlines(), error_body=no_body)
+        await self._server.start("127.0.0.1", 0)
+        reader, self._writer = await asyncio.open_connection(*self._server.addresses[0])
+        self._writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        self._reading = asyncio.create_task(self._read(reader))
+        await asyncio.wait_for(self.began.wait(), 5)
+
+    async def close(self) -> None:
+        self._reading.cancel()
+        self._writer.close()
+        self.to_send.put_nowait(None)
+        await self._server.drain(0.1)
+        await self._pool.close()
+        self._upstream.close()
+        await self._upstream.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        sending = asyncio.create_task(self._send(writer))
+        await reader.read(1)
+        self.upstream_left.set()
+        sending.cancel()
+        writer.close()
+
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        while (data := await self.to_send.get()) is not None:
+            writer.write(b"%x\r\n%s\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            await writer.drain()
+
+    async def _handle(self, request: Request, responder: Responder) -> None:
+        answer = await self._pool.request(b"GET", b"/", [], b"")
+        facts = RequestFacts("openai.chat", "m", stream=True)
+        self.meter = meter_for(
+            "openai.chat", path="/", status=200, headers=answer.headers, request=facts, withhold_usage=False
+        )
+        self.relay = Relay(answer, self.meter, responder, None)
+        self.relay.head = (200, [(b"content-type", b"text/event-stream")])
+        self.began.set()
+        await self.relay.run(lambda: self.ended.append("ended"), self.watch)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        while True:
+            size = int((await reader.readline()) or b"0", 16)
+            data = await reader.readexactly(size)
+            await reader.readexactly(2)
+            if not size:
+                self.agent_done.set()
+                return
+            self.got += data
+
+    # -- what a test does and sees
+
+    def send(self, *events: bytes) -> None:
+        for event in events:
+            self.to_send.put_nowait(event)
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.002)
+
+
+def no_body(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
+    return [], message.encode()
+
+
+class Gate:
+    """A watch that says yes or no, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.open
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+async def scene(gate: Gate) -> AsyncIterator[Scene]:
+    made = Scene(gate)
+    await made.start()
+    yield made
+    await made.close()
+
+
+async def test_while_the_watch_agrees_everything_passes_at_once(scene: Scene, gate: Gate) -> None:
+    for number in range(10):
+        scene.send(EVENTS[number])
+        await scene.until(lambda sent=number: bytes(scene.got) == b"".join(EVENTS[: sent + 1]))
+    assert gate.asked == 10
+    scene.send(DONE, b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == b"".join(EVENTS) + DONE
+    assert scene.ended == ["ended"]
+
+
+async def test_what_the_watch_refuses_is_held_back_and_goes_whole_and_in_order_when_it_may(
+    scene: Scene, gate: Gate
+) -> None:
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    gate.open = False
+    scene.send(EVENTS[1])
+    await scene.until(lambda: gate.asked == 2)
+    assert bytes(scene.got) == EVENTS[0]
+    assert scene.meter.output_text_bytes == 4  # read and counted, though nobody has it yet
+
+    assert scene.relay is not None
+    gate.open = True
+    scene.relay.go_on()
+    scene.send(EVENTS[2])
+    await scene.until(lambda: bytes(scene.got) == b"".join(EVENTS[:3]))
+    scene.send(DONE, b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == b"".join(EVENTS[:3]) + DONE
+
+
+async def test_while_it_is_held_back_the_upstream_is_not_read(scene: Scene, gate: Gate) -> None:
+    gate.open = False
+    scene.send(EVENTS[0])
+    await scene.until(lambda: gate.asked == 1)
+    flood = b": " + b"x" * 60_000 + b"\n\n"
+    for _ in range(400):
+        scene.send(flood)
+    # 24 MB are more than the kernel's buffers take: the rest waits where it was made.
+    waiting = [401, 400]
+    while waiting[-1] < waiting[-2] or waiting[-1] == 400:
+        await asyncio.sleep(0.05)
+        waiting.append(scene.to_send.qsize())
+    assert waiting[-1] > 100
+    assert (bytes(scene.got), gate.asked) == (b"", 1)
+
+    assert scene.relay is not None
+    gate.open = True
+    scene.relay.go_on()
+    scene.send(b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 10)
+    assert bytes(scene.got) == EVENTS[0] + 400 * flood
+
+
+async def test_going_on_when_nothing_is_held_back_does_nothing(scene: Scene) -> None:
+    assert scene.relay is not None
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    scene.relay.go_on()
+    scene.relay.go_on()
+    scene.send(EVENTS[1], b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == EVENTS[0] + EVENTS[1]
+
+
+async def test_a_cut_ends_the_reply_validly_once_and_closes_the_upstream(scene: Scene) -> None:
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    assert scene.relay is not None
+    ending = terminal_events("openai.chat", scene.meter.facts(), "why", choices=1)
+    scene.relay.cut(ending)
+    scene.relay.cut(ending)
+    scene.relay.go_on()
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.upstream_left.wait(), 5)
+    assert bytes(scene.got) == EVENTS[0] + ending
+    assert scene.ended == ["ended"]
+
+
+async def test_a_cut_while_held_back_sends_what_is_paid_for_before_the_end(scene: Scene, gate: Gate) -> None:
+    gate.open = False
+    scene.send(EVENTS[0])
+    await scene.until(lambda: gate.asked == 1)
+    assert scene.relay is not None
+    scene.relay.cut(b"data: [DONE]\n\n")
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == EVENTS[0] + DONE
+    assert scene.ended == ["ended"]
+
+
+async def test_a_watch_that_cuts_by_itself_ends_the_stream_from_within() -> None:
+    scene: Scene
+
+    def watch() -> bool:
+        if scene.meter.output_text_bytes < 6:
+            return True
+        assert scene.relay is not None
+        scene.relay.cut(DONE)
+        return False
+
+    scene = Scene(watch)
+    await scene.start()
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    scene.send(EVENTS[1])
+    await scene.until(lambda: len(scene.got) > len(EVENTS[0]))
+    scene.send(EVENTS[2], EVENTS[3])
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.upstream_left.wait(), 5)
+    assert bytes(scene.got).startswith(EVENTS[0] + EVENTS[1])
+    assert bytes(scene.got).endswith(DONE)
+    assert bytes(scene.got).count(DONE) == 1
+    assert scene.ended == ["ended"]
+    await scene.close()
+
+
+async def test_a_stream_that_ends_while_it_is_held_back_reaches_the_agent_whole(
+    scene: Scene, gate: Gate
+) -> None:
+    gate.open = False
+    # One read of the socket: what is after the first event comes with it.
+    scene.send(EVENTS[0])
+    await scene.until(lambda: gate.asked == 1)
+    scene.send(EVENTS[1], DONE, b"")
+    assert scene.relay is not None
+    gate.open = True
+    scene.relay.go_on()
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == EVENTS[0] + EVENTS[1] + DONE
+    assert scene.ended == ["ended"]
+
+
+async def test_without_a_watch_nothing_is_asked() -> None:
+    scene = Scene(None)
+    await scene.start()
+    scene.send(*EVENTS, DONE, b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == b"".join(EVENTS) + DONE
+    await scene.close()
