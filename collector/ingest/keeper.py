@@ -5,9 +5,11 @@ waited for or repaired, the reason is on `/readyz` and in the log, and the journ
 comes in meanwhile.
 """
 
+import ctypes
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -53,6 +55,12 @@ class KeeperConfig:
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     follower: FollowerConfig = field(default_factory=FollowerConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
+
+
+def give_back_memory() -> None:
+    """What the last batches needed and nobody needs now, back to the system; glibc alone keeps it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Keeper:
@@ -197,6 +205,8 @@ class Keeper:
                     database.checkpoint()
                 except DatabaseError as error:
                     raise told_apart(error, database.path) from error
+            if idle:
+                give_back_memory()
 
     def _tidy(self, ledger: Ledger, now: float) -> None:
         self._tidied_at = now

@@ -82,6 +82,7 @@ class _Head(msgspec.Struct, array_like=True):
     started_at_us: int
 
 
+_RECORD, _INTENT = int(FrameKind.RECORD), int(FrameKind.INTENT)
 _typed_record = msgspec.msgpack.Decoder(CallRecord).decode
 _intent_head = msgspec.msgpack.Decoder(_Head).decode
 
@@ -125,32 +126,33 @@ def take(
     """
     sequence = mark.sequence
     records, fresh = batch.records, batch.opened
-    for frame in frames:
-        if frame.sequence <= sequence:
+    taken = 0
+    for number, kind, payload, _ in frames:
+        if number <= sequence:
             continue
-        if frame.sequence > sequence + 1:
-            lost = frame.sequence - sequence - 1
-            batch.notes.append(Note(source, "gap", f"frames {sequence + 1} to {frame.sequence - 1}", lost))
-        sequence = frame.sequence
-        batch.frames += 1
+        if number > sequence + 1:
+            lost = number - sequence - 1
+            batch.notes.append(Note(source, "gap", f"frames {sequence + 1} to {number - 1}", lost))
+        sequence = number
+        taken += 1
         try:
-            if frame.kind == FrameKind.RECORD:
-                record = record_of(frame.payload)
+            if kind == _RECORD:
+                record = record_of(payload)
                 call_id = record.call_id
-                if call_id in fresh:
-                    del fresh[call_id]
-                elif call_id in opened:
-                    batch.settled.append(call_id)
-                elif call_id in presumed:
-                    batch.corrected.append(call_id)
-                if len(frame.payload) > LARGE_PAYLOAD:
+                if fresh.pop(call_id, None) is None:
+                    if call_id in opened:
+                        batch.settled.append(call_id)
+                    elif call_id in presumed:
+                        batch.corrected.append(call_id)
+                if len(payload) > LARGE_PAYLOAD:
                     batch.suspicious = True
                 records.append(record)
-            elif frame.kind == FrameKind.INTENT:
-                head = _intent_head(frame.payload)
-                fresh[head.call_id] = Opened(head.call_id, source, head.started_at_us, frame.payload)
+            elif kind == _INTENT:
+                head = _intent_head(payload)
+                fresh[head.call_id] = Opened(head.call_id, source, head.started_at_us, payload)
             else:
-                batch.notes.append(Note(source, "undecodable", f"kind {frame.kind} at {sequence}", 1))
+                batch.notes.append(Note(source, "undecodable", f"kind {kind} at {sequence}", 1))
         except (ValueError, msgspec.MsgspecError) as error:
             batch.notes.append(Note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1))
+    batch.frames += taken
     batch.marks[source] = mark._replace(sequence=sequence)

@@ -112,6 +112,8 @@ class Database:
         options: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{config.memory_limit_bytes // 1024}KiB",
             "threads": str(config.threads),
+            # For reads of remote files; there are none, and eight threads would wait for them.
+            "async_threads": "1",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",

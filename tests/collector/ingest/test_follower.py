@@ -249,3 +249,76 @@ def test_the_lag_says_how_much_waits_and_since_when(journal, books, call):
     assert waiting.since == 1000.0
     follower.catch_up()
     assert (waiting.bytes, waiting.since) == (0, 0.0)
+
+
+@pytest.fixture
+def clock(noon_us):
+    return [noon_us / 1e6 + 1]
+
+
+@pytest.fixture
+def patient(journal, books, clock):
+    """A follower that books 20 kB at once, and less after five seconds."""
+    config = FollowerConfig(liveness_interval_s=0, enough_bytes=20_000, patience_s=5, fresh_s=1)
+    follower = Follower(journal.directory, books, config, now=lambda: clock[0])
+    follower.step()
+    return follower
+
+
+def test_little_is_booked_when_it_has_waited_for_long_enough(journal, patient, clock, call):
+    journal.writer().record(call())
+    assert not patient.due()
+
+    clock[0] += 4.9
+    assert not patient.due()
+    (lag,) = patient.lag.values()
+    assert lag.bytes > 0
+    assert clock[0] - lag.since == pytest.approx(4.9)
+
+    clock[0] += 0.2
+    assert patient.due()
+    assert patient.step() == 1
+    assert not patient.due()
+
+
+def test_much_is_booked_at_once(journal, patient, call):
+    writer = journal.writer()
+    for _ in range(100):
+        writer.record(call())
+    assert patient.due()
+    patient.step()
+    assert patient.busy
+
+
+def test_the_end_of_a_source_is_not_waited_for(journal, patient, rows, call, intent):
+    journal.write(call(), intent(call()))
+    assert patient.due()
+    patient.step()
+    assert rows("SELECT outcome_reason FROM calls ORDER BY 1") == [("",), ("crashed",)]
+
+
+def test_who_asks_has_what_waits_booked_but_not_twice_in_a_second(journal, patient, clock, rows, call):
+    writer = journal.writer()
+    writer.record(call())
+    clock[0] += 1
+    patient.freshen()
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+
+    writer.record(call())
+    patient.freshen()
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+    clock[0] += 1
+    patient.freshen()
+    assert rows("SELECT count(*) FROM calls") == [(2,)]
+
+
+def test_what_follows_a_torn_end_of_a_dead_source_is_no_lag(journal, books, clock, call):
+    journal.write(call(), call())
+    (segment,) = segments(journal.directory)
+    with segment.path.open("r+b") as file:
+        file.truncate(segment.path.stat().st_size - 7)
+    follower = Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), now=lambda: clock[0])
+    follower.catch_up()
+    clock[0] += 30
+    assert not follower.due()
+    assert not any(lag.bytes for lag in follower.lag.values())
