@@ -162,6 +162,10 @@ class Signals:
             kind: [[] for _ in range(24)] for kind in (Kind.SPEND_RATE, Kind.CALL_RATE)
         }
         self._errors = Proportion()
+        self._hitting = Proportion(hits=1.0, total=2.0)
+        """Minutes with calls in which something was read from cache."""
+        self._hitless = 0
+        """Minutes with calls in a row in which nothing was."""
         self._silence = Silence()
         self._drift = RateTests(step_s=_DRIFT_S)
         self._drift_cost = 0
@@ -183,6 +187,7 @@ class Signals:
         for minutes in WINDOWS:
             if self.minutes >= minutes:
                 self._judge(found, minutes, point.at)
+        self._judge_hitless(found, now)
         self._judge_errors(found)
         self._judge_silence(found, point)
         self._judge_drift(found, point)
@@ -193,6 +198,8 @@ class Signals:
         now = self._minutes[-1]
         self._learnt += 1
         self._errors.learn(now.failed, now.calls)
+        if now.input:
+            self._hitting.learn(1.0 if now.cached else 0.0, 1.0)
         for minutes, sums in self._windows.items():
             if self._learnt % minutes or self.minutes < minutes:
                 continue
@@ -213,6 +220,7 @@ class Signals:
         for samples in self._samples.values():
             samples.forget()
         self._errors = Proportion()
+        self._hitting, self._hitless = Proportion(hits=1.0, total=2.0), 0
         self._silence = Silence()
 
     def excess(self, minutes: int) -> int:
@@ -292,6 +300,18 @@ class Signals:
         if -shift.deviations >= self._sensitivity.deviations:
             found[Kind.CACHE_HITS] = Strange(-shift.deviations, share, usual, minutes)
 
+    def _judge_hitless(self, found: dict[Kind, Strange], now: Sums) -> None:
+        """A cache that gives nothing at all shows sooner than one that gives less."""
+        if now.input:
+            self._hitless = 0 if now.cached else self._hitless + 1
+        usual = min(self._hitting.share, 0.99)
+        nats = -self._hitless * math.log(1 - usual)
+        if self._hitless >= 3 and nats >= 10 and self.minutes > WINDOWS[1] and Kind.CACHE_HITS not in found:
+            hits = self._samples[Kind.CACHE_HITS, WINDOWS[0]]
+            share = math.log(hits.shift(0.0).baseline) if hits.known else 0.0
+            if share >= 0.1:
+                found[Kind.CACHE_HITS] = Strange(math.sqrt(2 * nats), 0.0, share, self._hitless)
+
     def _judge_errors(self, found: dict[Kind, Strange]) -> None:
         if self.minutes < WINDOWS[1]:
             return
@@ -342,6 +362,7 @@ class Signals:
             "samples": [samples.to_list() for samples in self._samples.values()],
             "seasons": {str(kind): hours for kind, hours in self._seasons.items()},
             "errors": [self._errors.hits, self._errors.total],
+            "hitting": [self._hitting.hits, self._hitting.total, self._hitless],
             "silence": self._silence.to_list(),
             "drift": self._drift.to_dict(),
             "drift_cost": self._drift_cost,
@@ -369,6 +390,7 @@ class Signals:
             samples.restore(values)
         signals._seasons = {Kind(kind): hours for kind, hours in state["seasons"].items()}
         signals._errors = Proportion(*state["errors"])
+        signals._hitting, signals._hitless = Proportion(*state["hitting"][:2]), state["hitting"][2]
         signals._silence = Silence.from_list(state["silence"])
         signals._drift = RateTests.from_dict(state["drift"])
         signals._drift_cost = state["drift_cost"]
