@@ -62,7 +62,8 @@ fields = st.one_of(
     st.sampled_from(
         [
             "Transfer-Encoding: chunked", "Connection: close", "Connection: keep-alive",
-            "Expect: 100-continue", "Content-Encoding: gzip", "Content-Encoding: identity", "Content-Length: -1",
+            "Expect: 100-continue", "Content-Encoding: gzip", "Content-Encoding: identity",
+            "Content-Length: -1",
             "Content-Length: ",
             "Accept: */*", "Cookie: a=b", "Cookie: c=d", " folded", "no colon",
         ]
