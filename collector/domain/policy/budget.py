@@ -12,9 +12,9 @@ from collector.domain.policy.windows import Window, WindowKind
 WHOLE = 10_000
 """Shares are whole numbers of hundredths of a percent."""
 
-LARGEST = 2**53 - 1
-"""Largest amount in a counter: Lua's numbers are exact up to here."""
 LARGEST_USD = 9_000_000
+LARGEST = LARGEST_USD * 10**9
+"""Largest limit of a counter, in any unit: Lua's numbers are exact up to 2**53, a little more."""
 
 
 class Action(StrEnum):
@@ -134,7 +134,7 @@ class Budget:
     def _check(self) -> None:
         if not self.name or not self.name.isprintable():
             raise ValueError("name: must be text that can be printed")
-        if not 0 <= self.limit <= (LARGEST_USD * 10**9 if self.unit is Unit.USD else LARGEST):
+        if not 0 <= self.limit <= LARGEST:
             raise ValueError(f"limit: must lie between 0 and {LARGEST_USD} USD or {LARGEST} tokens or calls")
         if self.each and self.each not in DIMENSIONS and not self.each.startswith(TAG):
             raise ValueError(f"each: {self.each!r} is not one of {', '.join(DIMENSIONS)}, {TAG}NAME")

@@ -28,7 +28,7 @@ from collector.domain.policy.plans import (
 )
 from collector.domain.policy.rate import wait_us
 from collector.domain.policy.state import State
-from collector.domain.policy.windows import WindowKind
+from collector.domain.policy.windows import BUCKETS, WindowKind
 from collector.domain.policy.wording import resets_text, time_text, used_up
 
 FINISHING_OUTPUT = 4096
@@ -201,6 +201,8 @@ def _steered(slot: Slot, now_us: int) -> int:
     """What a minute may cost under a budget that throttles."""
     if slot.budget.throttle_per_minute is not None:
         return slot.budget.throttle_per_minute
+    if slot.counter.bucket_us:
+        return max(1, slot.full * _MINUTE_US // (BUCKETS * slot.counter.bucket_us))
     if slot.counter.ends_us is None:
         return max(1, slot.full // 100)
     left_us = max(slot.counter.ends_us - now_us, _MINUTE_US)

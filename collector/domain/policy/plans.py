@@ -19,6 +19,7 @@ from collector.domain.policy.budget import (
     Throttle,
 )
 from collector.domain.policy.matching import TAG, value_of
+from collector.domain.policy.windows import BUCKETS
 
 FOREVER = 2**63
 DOWNGRADING = 1
@@ -78,6 +79,7 @@ class Slot:
 
     __slots__ = (
         "active",
+        "buckets",
         "budget",
         "counter",
         "entry",
@@ -103,6 +105,8 @@ class Slot:
         """What the reached thresholds ask for: ``DOWNGRADING``, ``THROTTLING``."""
         self.exact_until_us = FOREVER
         """Until when what is known here may refuse a call; later the store must be asked."""
+        self.buckets: dict[int, int] | None = {} if counter.bucket_us else None
+        """Of a rolling window: what was spent by calls let in during each of its buckets."""
         self.follow(budget, counter)
 
     def follow(self, budget: Budget, counter: Counter) -> None:
@@ -124,12 +128,38 @@ class Slot:
     def limit_to(self, counter: Counter, full: int) -> None:
         """Put a limit in force."""
         budget = self.budget
-        stop = full * budget.stop_share // WHOLE if budget.enforced else LARGEST
+        stop = min(full * budget.stop_share // WHOLE, LARGEST) if budget.enforced else LARGEST
         self.counter = counter if counter.limit == stop else counter._replace(limit=stop)
         self.full = full
         """The limit with its raises."""
         self.entry = min(full * budget.entry_share // WHOLE, LARGEST) if budget.enforced else LARGEST
         """What may be spent and held before new calls are refused."""
+
+    def roll(self, counter: Counter) -> bool:
+        """Move a rolling window on to where ``counter`` has it; whether spending left it by that."""
+        if self.buckets is None or counter.starts_us == self.counter.starts_us:
+            return False
+        self.counter = counter._replace(limit=self.counter.limit)
+        first = counter.starts_us // counter.bucket_us
+        left = [bucket for bucket in self.buckets if bucket < first]
+        for bucket in left:
+            self.spent -= self.buckets.pop(bucket)
+        return bool(left)
+
+    def charge(self, counter: Counter, amount: int) -> None:
+        """Add to what was spent in a rolling window; ``counter`` is as it was when the call was let in."""
+        if self.buckets is None:
+            return
+        bucket = counter.starts_us // counter.bucket_us + BUCKETS - 1
+        if bucket >= self.counter.starts_us // counter.bucket_us:
+            self.buckets[bucket] = self.buckets.get(bucket, 0) + amount
+            self.spent += amount
+
+    @property
+    def bucket_ends_us(self) -> int:
+        """When a rolling window moves on; never for others."""
+        counter = self.counter
+        return counter.starts_us + BUCKETS * counter.bucket_us if counter.bucket_us else FOREVER
 
     @property
     def room(self) -> int:

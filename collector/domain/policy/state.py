@@ -29,6 +29,7 @@ from collector.domain.policy.plans import (
     ladder_for,
 )
 from collector.domain.policy.rate import poured
+from collector.domain.policy.windows import BUCKETS, span_at
 
 _PLANS = 4096
 """Kinds of calls whose plan is remembered."""
@@ -174,8 +175,8 @@ class State:
                 continue
             slots.append(self._slot(budget, counter, now_us, until))
             spared.append(any(match.accepts(ask) for match in budget.never_for))
-            begins = max(begins, counter.starts_us)
-            until.append(FOREVER if counter.ends_us is None else counter.ends_us)
+            begins = max(begins, counter.starts_us + max(0, BUCKETS - 1) * counter.bucket_us)
+            until.append(slots[-1].bucket_ends_us if counter.ends_us is None else counter.ends_us)
         plan = Plan(tuple(slots), tuple(spared), ladder_for(policy.ladders, ask))
         plan.throttles = tuple(
             (rule, (rule.name, subject_of(rule.each, ask)))
@@ -204,8 +205,11 @@ class State:
                     until.append(one.until_us)
                 else:
                     until.append(one.from_us)
+        rolled = slot.roll(counter)
         if full != slot.full:
-            slot.limit_to(counter, full)
+            slot.limit_to(slot.counter, full)
+            rolled = True
+        if rolled:
             self._untold += self._look(slot)
         return slot
 
@@ -258,10 +262,13 @@ class State:
             now_us: since the Unix epoch.
         """
         crossed, self._untold = self._untold, []
-        for slot, amount, charge in zip(allow.slots, held, charges, strict=True):
+        for slot, claim, amount, charge in zip(allow.slots, allow.claims, held, charges, strict=True):
             left = slot.held - amount
             slot.held = left if left > 0 else 0
-            slot.spent += charge
+            if slot.buckets is None:
+                slot.spent += charge
+            else:
+                slot.charge(claim.counter, charge)
             if slot.told:
                 crossed += self._look(slot)
         for seat in allow.seats:
@@ -282,7 +289,12 @@ class State:
             return ()
         slot = self._slot_of(budget, standing.counter)
         slot.spent, slot.held = standing.spent, standing.held
-        slot.exact_until_us = self._trusted_until(now_us) if standing.exact else 0
+        slot.exact_until_us = self._trusted_until(slot, now_us) if standing.exact else 0
+        if slot.buckets is not None:
+            slot.roll(standing.counter)
+            # When it was spent is not said: it counts until the window has passed, or the store says less.
+            slot.buckets = {slot.counter.starts_us // slot.counter.bucket_us + BUCKETS - 1: standing.spent}
+            slot.spent = standing.spent
         crossed, self._untold = self._untold, []
         return (*crossed, *self._look(slot))
 
@@ -294,10 +306,11 @@ class State:
         stop = slot.counter.limit
         slot.held = max(0, stop - slot.spent - room)
         slot.spent = min(slot.spent, stop - room)
-        slot.exact_until_us = self._trusted_until(now_us)
+        slot.exact_until_us = self._trusted_until(slot, now_us)
 
-    def _trusted_until(self, now_us: int) -> int:
-        return FOREVER if self._trust_us >= FOREVER else now_us + self._trust_us
+    def _trusted_until(self, slot: Slot, now_us: int) -> int:
+        # What leaves a rolling window at the end of a bucket only the store knows, once it was asked.
+        return min(now_us + self._trust_us, slot.bucket_ends_us)
 
     def _look(self, slot: Slot) -> list[Crossed]:
         thresholds = slot.budget.at
@@ -305,6 +318,13 @@ class State:
         if level == slot.level:
             return []
         reached = thresholds[slot.level : level]
+        if level < slot.level and self._untold:
+            left = thresholds[level:]
+            self._untold = [
+                one
+                for one in self._untold
+                if one.counter.key != slot.counter.key or one.threshold not in left
+            ]
         slot.level = level
         slot.active = 0
         for threshold in thresholds[:level]:
@@ -328,8 +348,12 @@ class State:
 
     # -- for people
 
-    def standings(self) -> tuple[Standing, ...]:
+    def standings(self, now_us: int) -> tuple[Standing, ...]:
         """How every counter stands that is known here."""
+        for slot in self._slots.values():
+            if slot.buckets is not None:
+                span = span_at(slot.budget.window, now_us)
+                slot.roll(slot.counter._replace(starts_us=span.starts_us))
         return tuple(slot.standing for slot in self._slots.values())
 
     def slots(self) -> tuple[Slot, ...]:

@@ -91,7 +91,7 @@ class Span(NamedTuple):
 
     name: str
     starts_us: int
-    """Since the Unix epoch."""
+    """Since the Unix epoch; of a rolling window, its oldest bucket's."""
     ends_us: int | None
     """None when it has no end."""
     bucket_us: int = 0
@@ -126,7 +126,9 @@ def span_at(window: Window, now_us: int, lifetime: str = "") -> Span:
     if kind is WindowKind.TOTAL:
         return Span("total", 0, None)
     if kind is WindowKind.ROLLING:
-        return Span(f"rolling:{window.text}", 0, None, -(-window.length_us // BUCKETS))
+        bucket = -(-window.length_us // BUCKETS)
+        starts = (now_us // bucket + 1 - BUCKETS) * bucket
+        return Span(f"rolling:{window.text}", starts, None, bucket)
     if kind in (WindowKind.CONVERSATION, WindowKind.TASK):
         return Span(f"{kind.value}:{lifetime}", 0, None)
     zone = zone_of(window.zone)

@@ -36,7 +36,7 @@ from collector.domain.policy import (
 QUANTUM = 256
 HOUR_US = 3_600_000_000
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kolkata")
-WINDOWS = ("hour", "day", "week", "month", "total", "conversation")
+WINDOWS = ("hour", "day", "week", "month", "total", "conversation", "rolling 3h")
 BEGINNINGS = (
     (datetime(2026, 3, 28, 20, tzinfo=UTC), "Europe/Berlin"),  # springs forward
     (datetime(2026, 10, 24, 18, tzinfo=UTC), "Europe/Berlin"),  # falls back
@@ -62,9 +62,17 @@ def check(holds: bool, what: str) -> None:
 class Entry:
     """One counter, in the books."""
 
-    spent: int = 0
+    charges: list[tuple[int, int]] = field(default_factory=list)
+    """When each call was let in, and what it cost."""
+    rolling_us: int = 0
     held: int = 0
     told: set[int] = field(default_factory=set)
+
+    def spent(self, now_us: int) -> int:
+        if not self.rolling_us:
+            return sum(charge for _, charge in self.charges)
+        bucket_us = self.rolling_us // 24
+        return sum(charge for at, charge in self.charges if at // bucket_us > now_us // bucket_us - 24)
 
 
 @dataclass
@@ -77,6 +85,7 @@ class Running:
     entries: list[tuple[Budget, Entry]]
     chunks: list[int]
     """What the provider will make, if nobody stops it."""
+    began_us: int
     seen: int = 0
     at: int = 0
 
@@ -158,7 +167,9 @@ class History:
         elif move < 0.85 and self.running:
             self.go_on(self.dice.choice(self.running))
         elif move < 0.95:
-            self.now_us += self.dice.choice((1, 10**6, HOUR_US // 4, HOUR_US, 5 * HOUR_US, 13 * HOUR_US))
+            self.now_us += self.dice.choice(
+                (1, 10**6, HOUR_US // 4, HOUR_US, 23 * HOUR_US // 8, 5 * HOUR_US, 13 * HOUR_US)
+            )
         else:
             self.more_room()
 
@@ -243,12 +254,12 @@ class History:
         check(names == [budget.name for budget, _ in concerned], f"claims on {names} only")
         entries = []
         for index, ((budget, key), claim) in enumerate(zip(concerned, allow.claims, strict=True)):
-            entry = self.books.setdefault(key, Entry())
+            entry = self.books.setdefault(key, Entry(rolling_us=budget.window.length_us))
             check(self.keys.setdefault(claim.counter.key, key) == key, f"{claim.counter.key} for {key}")
             self.bounds(budget, ask, claim.counter)
             grows = ask.stream and budget.grows
             check((index in allow.growing) == grows, f"{budget.name}: growing is {index in allow.growing}")
-            room = self.limit(budget, key[1], budget.entry_share) - entry.spent - entry.held
+            room = self.limit(budget, key[1], budget.entry_share) - entry.spent(self.now_us) - entry.held
             output = allow.output_tokens if grows else self.unknown(budget, ask)
             need = self.need(budget, ask, output)
             if budget.enforced:
@@ -263,10 +274,13 @@ class History:
             check(allow.output_tokens >= min(ask.output_cap, 3 * QUANTUM), "a stream began with too little")
         self.state.claimed(allow, self.now_us)
         lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
-        self.running.append(Running(ask, allow, lease, entries, self.chunks(ask.output_cap)))
+        self.running.append(Running(ask, allow, lease, entries, self.chunks(ask.output_cap), self.now_us))
 
     def bounds(self, budget: Budget, ask: Ask, counter: Counter) -> None:
         """A window is what has one local date, no more and no less."""
+        if counter.bucket_us:
+            oldest = self.now_us // counter.bucket_us - 23
+            check(counter.starts_us == oldest * counter.bucket_us, f"{counter} is not 24 buckets")
         if counter.ends_us is None:
             return
         here = self.window(budget, ask, self.now_us)
@@ -282,7 +296,7 @@ class History:
         short = []
         for budget, key in concerned:
             entry = self.books.get(key, Entry())
-            room = self.limit(budget, key[1], budget.entry_share) - entry.spent - entry.held
+            room = self.limit(budget, key[1], budget.entry_share) - entry.spent(self.now_us) - entry.held
             output = self.unknown(budget, ask)
             if ask.stream and budget.grows:
                 output = min(ask.output_cap, 3 * QUANTUM)
@@ -329,7 +343,7 @@ class History:
             budget, entry = call.entries[index]
             subject = claim.counter.subject
             limit = self.limit(budget, subject, budget.stop_share)
-            if budget.enforced and entry.spent + entry.held + claim.amount > limit:
+            if budget.enforced and entry.spent(self.now_us) + entry.held + claim.amount > limit:
                 return False
             check(claim.amount >= 0, "an extension that gives back")
             wanted.append((entry, claim.amount))
@@ -358,17 +372,19 @@ class History:
             if budget.enforced and not budget.finishes:
                 check(charge <= amount, f"{budget.name}: {charge} spent, {amount} held")
             entry.held -= amount
-            entry.spent += charge
+            entry.charges.append((call.began_us, charge))
         crossed = self.state.settled(call.allow, call.lease.amounts, charges, -(-cost // 1000), self.now_us)
         for one in crossed:
             reached.add((one.counter.key, one.threshold.share))
         check(len(reached) == len(crossed), "a threshold was told twice at once")
         for (_, entry), slot in zip(call.entries, call.allow.slots, strict=True):
             for threshold in slot.budget.at:
-                is_reached = Fraction(entry.spent, max(1, slot.full)) >= Fraction(threshold.share, 10_000)
+                is_reached = Fraction(entry.spent(self.now_us), max(1, slot.full)) >= Fraction(
+                    threshold.share, 10_000
+                )
                 was_told = threshold.share in entry.told
                 told = (slot.counter.key, threshold.share) in reached
-                if not self.raises:  # a raise takes thresholds back; tests of their own look at that
+                if not self.raises and not entry.rolling_us:  # what is reached may be left again there
                     check(told == (is_reached and not was_told), f"{threshold} of {slot.counter.key}: {told}")
                 if told:
                     entry.told.add(threshold.share)
@@ -376,13 +392,13 @@ class History:
     def compare(self) -> None:
         """The policy's counters are the books' counters, each once, to the unit."""
         ours = sorted(
-            (name, subject, entry.spent, entry.held)
+            (name, subject, spent, entry.held)
             for (name, subject, _), entry in self.books.items()
-            if entry.spent or entry.held
+            if (spent := entry.spent(self.now_us)) or entry.held
         )
         theirs = sorted(
             (one.counter.budget, one.counter.subject, one.spent, one.held)
-            for one in self.state.standings()
+            for one in self.state.standings(self.now_us)
             if one.spent or one.held
         )
         check(ours == theirs, f"books {ours}, policy {theirs}")

@@ -78,7 +78,7 @@ MUTANTS = {
         "state.State.settled", "slot.held - amount", "slot.held - (amount if slot is allow.slots[0] else 0)"
     ),
     "the first claim is settled, not what was extended": Mutant(
-        "state.State.settled", "allow.slots, held,", "allow.slots, [claim.amount for claim in allow.claims],"
+        "state.State.settled", "allow.claims, held,", "allow.claims, [one.amount for one in allow.claims],"
     ),
     "what was spent is not charged": Mutant("state.State.settled", "+= charge", "+= 0"),
     "the hold is charged, not the cost": Mutant("state.State.settled", "+= charge", "+= amount"),
@@ -108,6 +108,14 @@ MUTANTS = {
     "weeks begin on Sunday": Mutant("windows.span_at", "today.weekday()", "(today.weekday() + 1) % 7"),
     "a month has 28 days": Mutant("windows.span_at", "days=32)).replace(day=1)", "days=28))"),
     "a plan outlives its window": Mutant("state.State.plan", "now_us < plan.until_us", "now_us"),
+    "a rolling window forgets nothing": Mutant("plans.Slot.roll", "if bucket < first", "if bucket < 0"),
+    "a rolling window forgets a bucket too early": Mutant(
+        "plans.Slot.roll", "bucket < first", "bucket <= first"
+    ),
+    "a rolling window is one bucket too long": Mutant("windows.span_at", "+ 1 - BUCKETS", "- BUCKETS"),
+    "a rolling window is charged when a call ends": Mutant(
+        "plans.Slot.charge", "bucket = counter.", "bucket = self.counter."
+    ),
     # raises
     "an expired raise is kept": Mutant("state._end_of", "else rule.until_us", "else FOREVER"),
     "a raise begins at once": Mutant("state.State._slot", "one.from_us <= now_us", "True"),

@@ -98,9 +98,15 @@ def test_a_day_of_utc_has_a_plain_name() -> None:
 
 
 def test_a_rolling_window_has_24_buckets_and_no_end() -> None:
-    span = span_at(Window.parse("rolling 6h"), us("2026-11-22T12:00+00:00"))
+    quarter = 15 * 60 * 1_000_000
 
-    assert span == ("rolling:6h", 0, None, 15 * 60 * 1_000_000)
+    span = span_at(Window.parse("rolling 6h"), us("2026-11-22T12:05+00:00"))
+
+    assert span == ("rolling:6h", us("2026-11-22T06:15+00:00"), None, quarter)
+    assert (
+        span_at(Window.parse("rolling 6h"), us("2026-11-22T12:15+00:00")).starts_us
+        == span.starts_us + quarter
+    )
 
 
 def test_a_lifetime_is_named_after_what_lives() -> None:
