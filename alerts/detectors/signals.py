@@ -193,6 +193,13 @@ class Signals:
         self._judge_drift(found, point)
         return found
 
+    def pass_by(self, since: int, until: int) -> None:
+        """Minutes from ``since`` to before ``until`` that nobody judged: the hour of the day goes on."""
+        ends = until // _DRIFT_S - since // _DRIFT_S
+        for _ in range(min(ends, 7 * 86_400 // _DRIFT_S)):
+            self._drift.score(self._drift_cost * _HOUR_S / _DRIFT_S / PICO_PER_USD * 1000)
+            self._drift_cost = 0
+
     def learn(self, point: Point) -> None:
         """Make the minute just added part of the past."""
         now = self._minutes[-1]

@@ -85,7 +85,11 @@ class SubjectWatch:
     def observe(self, point: Point) -> Finding | None:
         """The incident that is open after this minute, if one is; minutes left out had no calls."""
         if self._at is not None:
-            missed = min((point.at - self._at) // MINUTE_S - 1, WINDOWS[-1])
+            missed = (point.at - self._at) // MINUTE_S - 1
+            if missed > WINDOWS[-1]:
+                # Two silent hours empty every window; of a longer silence only the time matters.
+                self._signals.pass_by(self._at + MINUTE_S, point.at - WINDOWS[-1] * MINUTE_S)
+                missed = WINDOWS[-1]
             for step in range(missed, 0, -1):
                 self._step(Point(at=point.at - step * MINUTE_S))
         return self._step(point)

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 from random import Random
@@ -204,6 +204,24 @@ def test_minutes_left_out_are_minutes_without_calls() -> None:
     finding = watch.observe(point(215, []))
     assert finding is not None
     assert finding.kind is Kind.STOP
+
+
+def test_a_night_that_is_left_out_keeps_the_hour_of_the_day() -> None:
+    day = list(minutes(12 * 60))
+    said, left_out = SubjectWatch(subject(agent="a")), SubjectWatch(subject(agent="a"))
+    for number in range(2):
+        for one in points(day, 24 * 60):
+            at = replace(one, at=one.at + number * 86_400)
+            said.observe(at)
+            if one.calls:
+                left_out.observe(at)
+    morning = replace(point(0, day[:6]), at=EPOCH + 2 * 86_400)
+    said.observe(morning)
+    left_out.observe(morning)
+
+    drifts = [watch.to_dict()["signals"]["drift"] for watch in (said, left_out)]
+    assert drifts[0]["step"] == drifts[1]["step"] == 2 * 144
+    assert drifts[0]["counts"] == drifts[1]["counts"]
 
 
 def test_nothing_is_said_before_there_is_a_past() -> None:
