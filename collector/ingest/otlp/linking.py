@@ -23,8 +23,10 @@ from collector.store.duckdb import Connection, Database, DatabaseError, told_apa
 
 SETTLE_S: Final = 10.0
 """How long a span waits for the record of its call: SDKs send spans seconds late, the journal is faster."""
-_WINDOW_S: Final = 60.0
+_WINDOW_S: Final = 10.0
 """Spans of so many seconds are worked on at once."""
+_LOOK_BACK_S: Final = 3600.0
+"""How far a linker that begins anew looks back: what is older was worked on before."""
 _MARGIN_US: Final = 300_000_000
 """How far the clocks of agent and sidecar may differ, and how long a call may outlast its span."""
 _SAME_US: Final = 2_000_000
@@ -94,11 +96,33 @@ FROM spans_received
 WHERE started_at >= make_timestamp($1) AND trace_id IN (SELECT trace_id FROM touched)
 """
 
+# Each way of matching joins on equality, or it would compare every span with every call.
 _MATCH: Final = f"""
 CREATE OR REPLACE TEMP TABLE matches AS
-WITH found AS (
-    SELECT l.trace_id, l.span_id, c.call_id, 0 AS rank, 0 AS apart FROM leaves l JOIN near_calls c
-        ON c.response_id <> '' AND (c.response_id = l.response_id OR c.response_id = l.detail_id)
+WITH told AS (
+    SELECT *, unnest(list_distinct([request_model, response_model])) AS model
+    FROM leaves WHERE response_id = ''
+),
+made AS (
+    SELECT *, unnest(list_distinct([request_model, response_model])) AS model FROM near_calls
+),
+alike AS (
+    SELECT l.trace_id, l.span_id, c.call_id, l.started_at, l.ended_at,
+        c.started_at AS c_start, c.ended_at AS c_end
+    FROM told l JOIN made c ON c.model = l.model AND c.input_tokens = coalesce(l.input_tokens, 0)
+        AND c.output_tokens = coalesce(l.output_tokens, 0)
+    WHERE coalesce(l.input_tokens, l.output_tokens) IS NOT NULL
+    UNION ALL
+    SELECT l.trace_id, l.span_id, c.call_id, l.started_at, l.ended_at, c.started_at, c.ended_at
+    FROM told l JOIN made c ON c.model = l.model
+    WHERE coalesce(l.input_tokens, l.output_tokens) IS NULL
+),
+found AS (
+    SELECT l.trace_id, l.span_id, c.call_id, 0 AS rank, 0 AS apart
+    FROM leaves l JOIN near_calls c ON c.response_id = l.response_id WHERE l.response_id <> ''
+    UNION ALL
+    SELECT l.trace_id, l.span_id, c.call_id, 0, 1
+    FROM leaves l JOIN near_calls c ON c.response_id = l.detail_id WHERE l.detail_id <> ''
     UNION ALL
     SELECT l.trace_id, l.span_id, a.call_id, 1, a.depth FROM leaves l JOIN above a
         ON a.trace_id = l.trace_id AND a.span_id = l.span_id
@@ -107,17 +131,13 @@ WITH found AS (
         ON c.trace_id = l.trace_id AND l.parent_span_id IN (c.span_id, c.gen_ai_span_id)
     UNION ALL
     SELECT l.trace_id, l.span_id, t.call_id, 2, 1 FROM leaves l
-        JOIN attempts t ON t.span_id = l.parent_span_id JOIN near_calls c USING (call_id)
+        JOIN attempts t ON t.span_id = l.parent_span_id JOIN near_calls c
+            ON c.call_id = t.call_id AND c.trace_id = l.trace_id
         WHERE l.parent_span_id <> '' AND t.started_at >= (SELECT min(started_at) FROM near_calls)
     UNION ALL
-    SELECT l.trace_id, l.span_id, c.call_id, 3, abs(epoch_us(c.started_at) - epoch_us(l.started_at))
-    FROM leaves l JOIN near_calls c
-        ON (c.request_model IN (l.request_model, l.response_model)
-            OR c.response_model IN (l.request_model, l.response_model))
-        AND (coalesce(l.input_tokens, l.output_tokens) IS NULL OR
-            (coalesce(l.input_tokens, 0) = c.input_tokens AND coalesce(l.output_tokens, 0) = c.output_tokens))
-    WHERE l.response_id = '' AND c.started_at >= l.started_at - to_microseconds({_SAME_US})
-        AND c.ended_at <= l.ended_at + to_microseconds({_SAME_US})
+    SELECT trace_id, span_id, call_id, 3, abs(epoch_us(c_start) - epoch_us(started_at)) FROM alike
+    WHERE c_start >= started_at - to_microseconds({_SAME_US})
+        AND c_end <= ended_at + to_microseconds({_SAME_US})
 )
 SELECT trace_id, span_id, call_id, ['response', 'trace', 'server', 'figures'][rank + 1] AS matched_by
 FROM found QUALIFY row_number() OVER (PARTITION BY trace_id, span_id ORDER BY rank, apart, call_id) = 1
@@ -246,7 +266,8 @@ class Linker:
         if self._mark_us is None:
             row = connection.execute("SELECT epoch_us(max(noted_at)) FROM span_calls").fetchone()
             # A window back: what was noted last may not have been all of its window.
-            self._mark_us = row[0] - int((SETTLE_S + _WINDOW_S) * 1e6) if row and row[0] is not None else 0
+            noted = int(row[0]) - int((SETTLE_S + _WINDOW_S) * 1e6) if row and row[0] is not None else 0
+            self._mark_us = max(noted, self._now_us() - int(_LOOK_BACK_S * 1e6))
         row = connection.execute(
             "SELECT epoch_us(min(received_at)) FROM spans_received WHERE received_at >= make_timestamp($1)",
             [self._mark_us],
