@@ -97,7 +97,8 @@ class State:
             # The same object, since running calls will settle on it.
             slot.follow(budget, slot.counter._replace(hard=budget.hard))
             slot.level = min(slot.level, len(budget.at))
-            self._untold += self._look(slot)
+            reached = self._look(slot)
+            self._untold += reached
         self._forget_plans()
 
     def direct(self, directive: Directive) -> None:
@@ -210,7 +211,8 @@ class State:
             slot.limit_to(slot.counter, full)
             rolled = True
         if rolled:
-            self._untold += self._look(slot)
+            reached = self._look(slot)
+            self._untold += reached
         return slot
 
     def _slot_of(self, budget: Budget, counter: Counter) -> Slot:
