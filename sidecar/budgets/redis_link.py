@@ -68,6 +68,7 @@ class Link:
 
     async def close(self) -> None:
         """Give the connection up."""
+        self.quick = False
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):

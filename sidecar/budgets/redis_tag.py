@@ -101,7 +101,7 @@ class Tag:
         self.stuck: list[tuple[View, int]] = []
         """Moves out of our slices whose answers never came; right again once the slices are read."""
         self.peers: frozenset[str] = frozenset()
-        self.touched = 0.0
+        self.touched = asyncio.get_running_loop().time()
         self._messages = itertools.count(1)
         self._flushing = False
         self._slices_key = self.keys.slices(source)
@@ -125,6 +125,7 @@ class Tag:
         late: Callable[[Reply], None] | None = None,
     ) -> None:
         """Let ``lease`` hold ``rows``; an empty name is our slices."""
+        self.touched = asyncio.get_running_loop().time()
         keys = self.keys
         own = self._slices_key
         names = [keys.epoch, keys.marks, keys.due, keys.lease(lease) if lease else own, own]
@@ -234,6 +235,7 @@ class Tag:
 
     def settle(self, entry: Entry) -> None:
         """Send ``entry`` soon."""
+        self.touched = asyncio.get_running_loop().time()
         self.outbox.push(entry)
         if not self._flushing and self.ready:
             self._flushing = True

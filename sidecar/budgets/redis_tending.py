@@ -1,7 +1,6 @@
 """What goes on in the background of a shared store: signs of life, slices, leases that ran out."""
 
 import asyncio
-from collections.abc import Mapping
 
 from collector.logs import get
 from sidecar.budgets.escrow import COLD_S, Escrow, View
@@ -19,6 +18,8 @@ REAP_EACH = 2
 """Beats between two looks at leases that ran out."""
 READ_AT_ONCE = 200
 """Counters looked at in one message."""
+IDLE_S = 300.0
+"""A tenant that had no call of ours for so long is not looked after any more."""
 FRESH_S = 5.0
 """Counters that were used so recently are looked at with every beat."""
 
@@ -27,7 +28,7 @@ class Tending:
     """Beats twice a second for as long as it runs."""
 
     def __init__(
-        self, source: str, escrow: Escrow, tags: Mapping[str, Tag], leases: dict[str, Held], *, slices: bool
+        self, source: str, escrow: Escrow, tags: dict[str, Tag], leases: dict[str, Held], *, slices: bool
     ) -> None:
         self._source = source
         self._escrow = escrow
@@ -53,6 +54,7 @@ class Tending:
                     except (RedisLost, ReplyOff) as error:
                         log.debug("a beat failed", reason=str(error)[:200])
             self._escrow.forget(now)
+            self._retire(now)
 
     async def _beat(self, tag: Tag, now: float, *, reap: bool) -> None:
         keys, link = tag.keys, tag.link
@@ -89,6 +91,20 @@ class Tending:
             elif target > 1.5 * view.capacity:
                 tag.refill(view)
         tag.shrink(fall, to=lambda view: 0 if now - view.touched > COLD_S else view.target())
+
+    def _retire(self, now: float) -> None:
+        """Let go of tenants that are idle; their next call joins them again."""
+        idle = {tenant for tenant, tag in self._tags.items() if tenant and now - tag.touched > IDLE_S}
+        if not idle:
+            return
+        idle -= {view.tenant for view in self._escrow.views.values() if view.capacity or view.used}
+        idle -= {part.counter.tenant for held in self._leases.values() for part in held.parts}
+        for tenant in idle:
+            tag = self._tags[tenant]
+            if not tag.outbox and not tag.to_release:
+                if tag.joining is not None:
+                    tag.joining.cancel()
+                del self._tags[tenant]
 
     # -- leases that nobody kept
 

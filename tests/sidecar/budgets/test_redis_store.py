@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collector.domain.credit import Answer, Claim, Counter, Granted, Refused, Unit
+from collector.domain.credit import Claim, Counter, Granted, Refused, Unit
 from sidecar.budgets.inheritance import inherit
 from sidecar.budgets.redis_keys import ACL_RULES, TagKeys, slot_of, tag_of
 from sidecar.budgets.redis_link import UnsuitableRedis
@@ -198,6 +198,8 @@ async def test_a_sidecar_killed_between_hold_and_settlement_is_settled_by_the_ne
     standing = (await second.standings([counter]))[0]
     assert (standing.spent, standing.held) == (1_000_000 + 2_000_000 + 2 * 9_000_000, 0)
     assert await inherit(second, reader) == 0
+    for tag in first.tags.values():
+        tag.ready = False
     await first.close()
     await second.close()
 
@@ -380,3 +382,20 @@ async def test_the_listed_permissions_suffice_and_allow_nothing_else(own_redis: 
             await link.command(*forbidden)
     await world.close()
     assert not re.search(r"\+@", ACL_RULES)
+
+
+async def test_a_tenant_long_idle_is_let_go_and_comes_back_as_it_was(redis: RedisServer) -> None:
+    world = World(redis.url, 1, seed=1)
+    await world.start()
+    side = world.sidecars[0]
+    counter = budget("b", LIMIT)
+    await world.decide(side, "a", [Claim(counter, 1000)])
+    side.record("a", [Claim(counter, 400)])
+    await world.drained()
+    # As if a day had gone by: the background gives the slice back, then lets go.
+    side.store.escrow.views[counter[:4]].touched -= 1000
+    await until(lambda: side.store.escrow.views[counter[:4]].capacity == 0)
+    side.store.tag("acme").touched -= 1000
+    await until(lambda: set(side.store.tags) == {""})
+    assert await world.decide(side, "b", [Claim(counter, 1000)]) == Granted((LIMIT - 1400,))
+    await world.close()
