@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.domain.stitching import Known, Stitcher, StitchingLimits, Via, _length
+from collector.domain.stitching import Known, Stitcher, StitchingLimits, Via
+from collector.domain.stitching_rules import text_length
 from sidecar.wire.hashing import call_mark, fold
 
 SYSTEM = ("system", "You are a careful assistant of the finance team. " * 4)
@@ -279,7 +280,7 @@ def test_the_length_of_a_message_is_told_by_its_hashes(text: bytes, role: str, m
     before = fold(0, "system", b"anything")
     after = fold(before, role, text, marks)
 
-    assert _length((after - before * 2_654_435_761) & ((1 << 63) - 1)) == len(text.strip())
+    assert text_length((after - before * 2_654_435_761) & ((1 << 63) - 1)) == len(text.strip())
 
 
 @settings(max_examples=60, deadline=None)
