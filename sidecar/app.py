@@ -24,6 +24,7 @@ from sidecar.books import Books
 from sidecar.budgets.charges import charges_by
 from sidecar.budgets.configured import policy_of
 from sidecar.budgets.credit import CreditControl
+from sidecar.budgets.directives import Directives
 from sidecar.budgets.guard import StreamGuard
 from sidecar.budgets.memory import MemoryStore
 from sidecar.budgets.replay import Charges
@@ -110,6 +111,8 @@ class Sidecar:
             store_for(config, self.source, charges_by(lambda: self.credit.policy)),
             self.books,
             longest_call_s=config.deadlines.total,
+            board=Directives(config.redis),
+            file=config.data_dir / "directives.json",
         )
         self.plane = Plane(config, self.books, self.keys, self.credit)
         self.server = Server(
@@ -222,6 +225,7 @@ class Sidecar:
                 for replica in upstream.replicas:
                     labels = {"upstream": upstream.name, "replica": replica.name}
                     metrics.set_gauge("bursar_upstream_inflight", labels, replica.pool.inflight)
+            self.credit.follow_board()
             self.credit.gauge()
             if self.config.workers > 1:
                 leave_state(self)

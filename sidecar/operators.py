@@ -14,7 +14,7 @@ On the control port, with the control key.
 
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -27,11 +27,11 @@ from collector.domain.policy import (
     Downgrade,
     Match,
     Raise,
-    decide,
 )
 from collector.domain.policy.wording import amount_text
-from sidecar.budgets.configured import Amount
+from sidecar.budgets.configured import Amount, Money
 from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.telling import plain_raise
 from sidecar.http import HeaderList, Request, Responder
 
 DIRECTIVES = "/bursar/v1/directives"
@@ -43,6 +43,8 @@ MOST_SECONDS = 40 * 86_400
 """How long a directive or a raise may hold: what is meant to last belongs into the configuration."""
 
 _JSON: HeaderList = [(b"content-type", b"application/json")]
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
 
 
 class _DirectiveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -87,8 +89,8 @@ class SimulatedCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     key: str = ""
     tags: dict[str, str] = {}
     stream: bool = False
-    input_tokens: int = 1000
-    max_tokens: int = 1000
+    input_tokens: Count = 1000
+    max_tokens: Count = 1000
 
 
 class BadRequest(ValueError):
@@ -121,18 +123,18 @@ class OperatorPages:
             return 200, {"directives": [one.plain() for one in control.state.directives(now)]}
         if path == DIRECTIVES and method == "POST":
             directive = read_directive(request.body, now)
-            await control.add_directive(directive)
+            control.add_directive(directive)
             return 200, {"id": directive.id, "expires_us": directive.expires_us}
         if path.startswith(DIRECTIVES + "/") and method == "DELETE":
-            return _gone(await control.remove_directive(path.removeprefix(DIRECTIVES + "/")))
+            return _gone(control.remove(path.removeprefix(DIRECTIVES + "/")))
         if path == RAISES and method == "GET":
             return 200, {"raises": [plain_raise(one) for one in control.state.raises(now)]}
         if path == RAISES and method == "POST":
             more = read_raise(request.body, now, control)
-            await control.add_raise(more)
+            control.add_raise(more)
             return 200, {"id": more.id, "until_us": more.until_us}
         if path.startswith(RAISES + "/") and method == "DELETE":
-            return _gone(await control.remove_raise(path.removeprefix(RAISES + "/")))
+            return _gone(control.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             return 200, {"budgets": await control.all_standings()}
         if path == SIMULATE and method == "POST":
@@ -154,7 +156,7 @@ def read_directive(body: bytes, now: int) -> Directive:
     said = msgspec.json.decode(body, type=_DirectiveBody)
     per_minute = 0
     if said.per_minute is not None:
-        per_minute = Amount.parse(said.per_minute).amount
+        per_minute = Money.parse(said.per_minute)
     return Directive(
         id=said.id or f"d_{uuid.uuid4().hex[:16]}",
         kind=said.action,
@@ -221,7 +223,7 @@ def simulate(control: CreditControl, said: SimulatedCall, now: int) -> dict[str,
         output_pico=price.output,
         priced=quote.grade != "prior",
     )
-    decision = decide(control.policy, control.state, ask, now)
+    decision = control.decide(ask, now)
     shown: dict[str, Any] = {
         "decision": type(decision).__name__.lower(),
         "most_usd": usd_text(ask.input_pico + ask.output_cap * ask.output_pico),
@@ -243,14 +245,6 @@ def simulate(control: CreditControl, said: SimulatedCall, now: int) -> dict[str,
     else:
         shown |= {"reason": decision.reason, "rule": decision.rule, "message": decision.message}
     return shown
-
-
-def plain_raise(more: Raise) -> dict[str, Any]:
-    """A raise as JSON knows it."""
-    return {
-        name: getattr(more, name)
-        for name in ("id", "budget", "amount", "until_us", "subject", "from_us", "reason", "source")
-    }
 
 
 def _micros(seconds: float, name: str) -> int:

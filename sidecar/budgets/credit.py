@@ -5,16 +5,21 @@ is where its decisions meet both. The store answers at once where it can, so tha
 waits for nothing.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from collector.domain.credit import Answer, Claim, Granted, Refused, Unit
+import msgspec
+
+from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
 from collector.domain.policy import (
     Action,
     Allow,
     Ask,
     Crossed,
+    Decision,
     Directive,
     DirectiveKind,
     Downgrade,
@@ -32,17 +37,21 @@ from collector.domain.record import Event, EventKind
 from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
+from collector.logs import get
 from sidecar.books import Books
 from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, most_output_tokens
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
+from sidecar.budgets.directives import Directives
 from sidecar.budgets.hold import Hold
 from sidecar.budgets.needs import needs_of
 from sidecar.budgets.store import CreditStore
-from sidecar.budgets.telling import ask_by, plain_standing
+from sidecar.budgets.telling import ask_by, plain_raise, plain_standing, raise_of
 from sidecar.call import Call, Caller
 from sidecar.errors import NoRoute, OutOfBudget, SlowedDown
 from sidecar.routing import Routing, Target
 from sidecar.wire import with_output_cap
+
+log = get("bursar.budgets")
 
 _MOST_TRIES = 4
 FOREVER = 2**63
@@ -67,7 +76,20 @@ class CreditControl:
         *,
         catalogue: Catalogue | None = None,
         longest_call_s: float,
+        board: Directives | None = None,
+        file: Path | None = None,
     ) -> None:
+        """Begin with what is handed in.
+
+        Args:
+            state: the policy, and what is known.
+            store: where budgets are counted.
+            books: prices, ratios and the journal.
+            catalogue: what models can do.
+            longest_call_s: how long a call may take at most.
+            board: directives and raises, perhaps shared.
+            file: remembers them over a restart; None to forget.
+        """
         self.state = state
         self.store = store
         self.books = books
@@ -75,6 +97,13 @@ class CreditControl:
         self._catalogue = catalogue or Catalogue()
         self._running: dict[str, Hold] = {}
         self._directed = False
+        self._met: dict[str, Slot] = {}
+        """Shared counters that calls met since :meth:`listen` looked last."""
+        self._heard: dict[str, tuple[int, int]] = {}
+        """What was known then of those met before: spent and held."""
+        self.board = board or Directives()
+        self._followed = -1
+        self._file = file
         self.calls: Callable[[], Iterable[Call]] = tuple
         """The calls that run."""
 
@@ -89,6 +118,8 @@ class CreditControl:
     @property
     def in_force(self) -> bool:
         """Whether there is anything to ask the policy about."""
+        if self.board.version != self._followed:
+            self.follow_board()
         policy = self.state.policy
         return bool(policy.budgets or policy.throttles or policy.caps or self._directed)
 
@@ -106,9 +137,13 @@ class CreditControl:
     async def start(self) -> None:
         """Become ready to decide."""
         await self.store.start()
+        self._load_board()
+        await self.board.start()
+        self.follow_board()
 
     async def close(self) -> None:
         """Send what the store has still to be told."""
+        await self.board.close()
         await self.store.close()
 
     # -- before
@@ -127,7 +162,7 @@ class CreditControl:
         ask = self.ask_of(call, target, facts.model)
         now = call.started_at_us
         for _ in range(_MOST_TRIES):
-            decision = decide(self.state.policy, self.state, ask, now)
+            decision = self.decide(ask, now)
             if isinstance(decision, Allow):
                 answer = await self._reserve(call, decision)
                 if isinstance(answer, Granted):
@@ -157,6 +192,49 @@ class CreditControl:
         raise OutOfBudget(
             f"budget {refused.counter.budget!r} has no room for this call", code="budget_exceeded"
         )
+
+    def decide(self, ask: Ask, now: int) -> Decision:
+        """What the policy says of a call, by all that is known here."""
+        slots = self.state.slots_of(ask, now)
+        fresh = [slot for slot in slots if not slot.spent]
+        if fresh:
+            # Somebody else may have spent there, or this sidecar before it was started anew.
+            for slot, standing in zip(fresh, self.store.glance([one.counter for one in fresh]), strict=True):
+                if standing.spent:
+                    self._note(slot, standing, now)
+                elif not standing.exact:
+                    self._met[slot.counter.key] = slot
+        if self._met:
+            for slot in slots:
+                self._met[slot.counter.key] = slot
+        return decide(self.state.policy, self.state, ask, now)
+
+    def listen(self) -> None:
+        """Take up what others spent of shared counters; to be called twice a second or so.
+
+        What a store has refused is refused here too, without asking, until then: others may have ended
+        their calls meanwhile. Where nothing new was heard, the store is asked again.
+        """
+        met, self._met = self._met, {}
+        heard, self._heard = self._heard, {}
+        now = now_us()
+        for (key, slot), standing in zip(
+            met.items(), self.store.glance([slot.counter for slot in met.values()]), strict=True
+        ):
+            known = self._heard[key] = (standing.spent, standing.held)
+            is_news = heard.get(key, known) != known
+            if not slot.counter.bucket_us:
+                # What we settled ourselves may not have reached the store yet.
+                standing = standing._replace(spent=max(standing.spent, slot.spent))
+            self._note(slot, standing._replace(exact=is_news), now)
+
+    def _note(self, slot: Slot, standing: Standing, now: int) -> None:
+        is_first = not slot.spent
+        if not standing.exact:
+            self._met[slot.counter.key] = slot
+        crossed = self.state.note(standing, now)
+        # Whoever spent up to a threshold has told of it.
+        self._crossed(crossed, tell=not is_first)
 
     async def _reserve(self, call: Call, allow: Allow) -> Answer:
         if not allow.claims:
@@ -302,26 +380,28 @@ class CreditControl:
             ask.model, ask.agent, ask.api, ask.continues, usage.output_tokens, permille
         )
 
-    def _crossed(self, crossed: Iterable[Crossed]) -> None:
+    def _crossed(self, crossed: Iterable[Crossed], *, tell: bool = True) -> None:
         for one in crossed:
-            action = one.threshold.action
-            self._metrics.add(
-                "bursar_budget_actions_total", {"budget": one.counter.budget, "action": action.value}
-            )
-            self._event(
-                one.counter.tenant,
-                "",
-                budget=one.counter.budget,
-                counter=f"{one.counter.subject} {one.counter.window}".strip(),
-                action=action.value,
-                limit_nano=one.limit,
-                spent_nano=one.spent,
-                detail=f"{one.threshold.share / 100:g}% reached",
-            )
-            if action is Action.CUT:
+            if tell:
+                self._tell(one)
+            if one.threshold.action is Action.CUT:
                 for hold in list(self._running.values()):
                     if any(claim.counter.key == one.counter.key for claim in hold.lease.claims):
                         self.cut(hold.call, one.counter.budget, "budget_exceeded")
+
+    def _tell(self, one: Crossed) -> None:
+        action = one.threshold.action.value
+        self._metrics.add("bursar_budget_actions_total", {"budget": one.counter.budget, "action": action})
+        self._event(
+            one.counter.tenant,
+            "",
+            budget=one.counter.budget,
+            counter=f"{one.counter.subject} {one.counter.window}".strip(),
+            action=action,
+            limit_nano=one.limit,
+            spent_nano=one.spent,
+            detail=f"{one.threshold.share / 100:g}% reached",
+        )
 
     # -- while calls run
 
@@ -331,57 +411,108 @@ class CreditControl:
             self._act(rule, "cut", call, reason)
             call.cut(f"{reason}: {rule}")
 
-    def direct(self, directive: Directive) -> None:
-        """Take up a directive; one that cuts ends what runs already."""
+    def note(self, call: Call, rule: str, action: str, detail: str) -> None:
+        """Count and write down what a rule did to a running call."""
+        self._act(rule, action, call, detail)
+
+    # -- what operators and alerts ask for
+
+    def add_directive(self, directive: Directive) -> None:
+        """Put a directive in force, here at once and soon wherever else budgets are shared.
+
+        Raises:
+            ValueError: it has expired, or there are too many.
+        """
+        self.board.add({**directive.plain(), "what": "directive"})
+        self.follow_board()
+        until = time_text(directive.expires_us)
+        said = f"until {until}, by {directive.source}: {directive.reason}"
+        self._said(directive.id, directive.kind.value, said)
+
+    def add_raise(self, more: Raise) -> None:
+        """Give a budget more room for a while.
+
+        Raises:
+            ValueError: it is over, or there are too many.
+        """
+        self.board.add({**plain_raise(more), "what": "raise", "expires_us": more.until_us})
+        self.follow_board()
+        amount = amount_text(self.policy.by_name[more.budget].unit, more.amount)
+        said = f"{amount} more until {time_text(more.until_us)}, by {more.source}: {more.reason}"
+        self._said(more.budget, "raise", said)
+
+    def remove(self, name: str) -> bool:
+        """Take a directive or a raise back before it expires; whether there was one."""
+        found = self.board.remove(name)
+        self.follow_board()
+        if found:
+            self._said(name, "withdrawn", "")
+        return found
+
+    def follow_board(self) -> None:
+        """Bring what is in force up to date with the board."""
+        if self.board.version == self._followed:
+            return
+        self._followed = self.board.version
+        now = now_us()
+        wanted = {item["id"]: item for item in self.board.active(now)}
+        for directive in self.state.directives(now):
+            if directive.id not in wanted:
+                self.state.withdraw(directive.id)
+        for more in self.state.raises(now):
+            if more.id not in wanted:
+                self.state.lower_limit(more.id)
+        known: dict[str, Directive | Raise] = {}
+        known |= {directive.id: directive for directive in self.state.directives(now)}
+        known |= {more.id: more for more in self.state.raises(now)}
+        for name, item in wanted.items():
+            try:
+                one = raise_of(item) if item.get("what") == "raise" else Directive.of(item)
+            except (KeyError, TypeError, ValueError) as error:
+                log.error("a directive cannot be read", id=name, reason=str(error))
+                continue
+            if known.get(name) == one:
+                continue
+            if isinstance(one, Raise):
+                self.state.raise_limit(one)
+            else:
+                self._direct(one)
+        self._directed = bool(self.state.directives(now))
+        self._keep_board(list(wanted.values()))
+
+    def _direct(self, directive: Directive) -> None:
         self.state.direct(directive)
-        self._directed = True
         if directive.kind is DirectiveKind.CUT:
             # Also calls that hold nothing, because no budget is for them.
             for call in list(self.calls()):
                 if call.facts is not None and directive.match.accepts(ask_by(call)):
                     self.cut(call, directive.id, "directive")
 
-    def note(self, call: Call, rule: str, action: str, detail: str) -> None:
-        """Count and write down what a rule did to a running call."""
-        self._act(rule, action, call, detail)
+    def _keep_board(self, items: list[dict[str, Any]]) -> None:
+        """Remember over a restart what is in force."""
+        if self._file is None:
+            return
+        part = self._file.with_suffix(".part")
+        try:
+            part.write_bytes(msgspec.json.encode(items))
+            part.replace(self._file)
+        except OSError as error:
+            log.error("directives would not survive a restart", reason=str(error))
 
-    async def add_directive(self, directive: Directive) -> None:
-        """Put a directive in force, here at once and wherever else budgets are shared."""
-        self.direct(directive)
-        until = time_text(directive.expires_us)
-        self._said(
-            directive.id, directive.kind.value, f"until {until}, by {directive.source}: {directive.reason}"
-        )
-
-    async def remove_directive(self, directive_id: str) -> bool:
-        """Take a directive back; whether there was one."""
-        found = self.withdraw(directive_id)
-        if found:
-            self._said(directive_id, "withdrawn", "")
-        return found
-
-    async def add_raise(self, more: Raise) -> None:
-        """Give a budget more room for a while."""
-        self.state.raise_limit(more)
-        amount = amount_text(self.policy.by_name[more.budget].unit, more.amount)
-        said = f"{amount} more until {time_text(more.until_us)}, by {more.source}: {more.reason}"
-        self._said(more.budget, "raise", said)
-
-    async def remove_raise(self, raise_id: str) -> bool:
-        """Take a raise back; whether there was one."""
-        found = self.state.lower_limit(raise_id)
-        if found:
-            self._said(raise_id, "raise withdrawn", "")
-        return found
+    def _load_board(self) -> None:
+        if self._file is None or not self._file.exists():
+            return
+        try:
+            items = msgspec.json.decode(self._file.read_bytes(), type=list[dict[str, Any]])
+        except (OSError, msgspec.DecodeError) as error:
+            log.error("directives of before the restart cannot be read", reason=str(error))
+            return
+        for item in items:
+            with contextlib.suppress(ValueError):  # It has expired meanwhile.
+                self.board.add(item)
 
     def _said(self, rule: str, action: str, detail: str) -> None:
         self._event("", "", budget=rule, action=action, detail=detail)
-
-    def withdraw(self, directive_id: str) -> bool:
-        """Drop a directive before it expires; whether there was one."""
-        found = self.state.withdraw(directive_id)
-        self._directed = bool(self.state.directives(now_us()))
-        return found
 
     # -- for people
 
@@ -415,6 +546,7 @@ class CreditControl:
 
     def gauge(self) -> None:
         """Set the gauges of every budget; what ``each`` tells apart is added up."""
+        self.listen()
         sums: dict[str, list[int]] = {}
         now = now_us()
         for slot in self.state.slots():

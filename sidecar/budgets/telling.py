@@ -1,10 +1,11 @@
 """Calls as the policy knows them while they run, and counters as people are shown them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from collector.domain.credit import Standing, Unit
 from collector.domain.money import PICO_PER_NANO, usd_text
-from collector.domain.policy import Ask
+from collector.domain.policy import Ask, Raise
 from collector.domain.policy.wording import time_text
 from sidecar.call import Call
 
@@ -48,3 +49,27 @@ def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:
         "resets_at": time_text(ends) if ends is not None else None,
         "exact": standing.exact,
     }
+
+
+def plain_raise(more: Raise) -> dict[str, Any]:
+    """A raise as JSON knows it; :func:`raise_of` reads it again."""
+    names = ("id", "budget", "amount", "until_us", "subject", "from_us", "reason", "source")
+    return {name: getattr(more, name) for name in names}
+
+
+def raise_of(plain: Mapping[str, Any]) -> Raise:
+    """Read what :func:`plain_raise` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    return Raise(
+        id=str(plain["id"]),
+        budget=str(plain["budget"]),
+        amount=int(plain["amount"]),
+        until_us=int(plain["until_us"]),
+        subject=str(plain.get("subject", "")),
+        from_us=int(plain.get("from_us", 0)),
+        reason=str(plain.get("reason", "")),
+        source=str(plain.get("source", "")),
+    )

@@ -255,3 +255,17 @@ def test_a_stream_that_loops_is_cut_where_the_policy_says_so(
     [row] = stack.calls(1)
     assert row["outcome"] == "cut"
     assert "again and again" in row["outcome_reason"]
+
+
+def test_directives_and_raises_outlive_a_restart(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    budgets = [{"name": "all", "limit": "0.001 USD", "window": "day"}]
+    stack = stack_for(upstream, settings={"budgets": budgets, "prices": PRICES}, with_collector=False)
+    pause = {"action": "pause", "match": {"agent": "loop"}, "expires_in_s": 600}
+    assert operate(stack, "POST", "/bursar/v1/directives", pause)[0] == 200
+    more = {"budget": "all", "amount": "1 USD", "for_s": 600}
+    assert operate(stack, "POST", "/bursar/v1/raises", more)[0] == 200
+    stack.stop("sidecar", signal.SIGKILL)
+    stack.start("sidecar")
+    assert post(stack, ASK, x_bursar_agent="loop")[0] == 402
+    assert post(stack, ASK, x_bursar_agent="other")[0] == 200
