@@ -83,6 +83,7 @@ class Follower:
         self._now = now
         self._looked_at = float("-inf")
         self._stepped_at = float("-inf")
+        self._seen_at = now()
         self._turn = threading.Lock()
         self._living: dict[str, bool] = {}
         self._noted: set[tuple[str, int, str]] = set()
@@ -113,6 +114,7 @@ class Follower:
                     waiting += lag.bytes
                     since = min(since, lag.since)
                 ended = ended or not self._living.get(source, True)
+            self._seen_at = now
             return (
                 ended
                 or waiting >= self._config.enough_bytes
@@ -150,7 +152,7 @@ class Follower:
                     self._living.pop(source, None)
                     self.lag.pop(source, None)
                     self._noted = {noted for noted in self._noted if noted[0] != source}
-        self._stepped_at = self._now()
+        self._stepped_at = self._seen_at = self._now()
         return batch.frames
 
     def catch_up(self, limit: int = 1 << 30) -> int:
@@ -255,7 +257,8 @@ class Follower:
         )
         lag = self.lag.setdefault(source, Lag())
         lag.bytes = waiting
-        lag.since = (lag.since or self._now()) if waiting else 0.0
+        # It came at some time after the last look; the longest wait that can be is counted.
+        lag.since = (lag.since or self._seen_at) if waiting else 0.0
         return lag
 
 

@@ -281,6 +281,12 @@ def test_little_is_booked_when_it_has_waited_for_long_enough(journal, patient, c
     assert not patient.due()
 
 
+def test_what_came_between_two_looks_may_have_waited_since_the_first(journal, patient, clock, call):
+    clock[0] += 5
+    journal.writer().record(call())
+    assert patient.due()
+
+
 def test_much_is_booked_at_once(journal, patient, call):
     writer = journal.writer()
     for _ in range(100):
