@@ -38,7 +38,7 @@ MIGRATION: Final = "\n".join(
         "-- What a received span says, in one vocabulary (collector/ingest/otlp/vocabulary.py).",
         *(f"ALTER TABLE spans_received ADD COLUMN {name} {kind};" for name, kind in ADDED),
         """
--- Model calls that somebody else's span tells of, and which call of ours each of them is;
+-- Model calls that spans of others tell of, and which call of ours each of them is;
 -- call_id is empty for one that never passed the sidecar.
 CREATE TABLE span_calls (
     trace_id VARCHAR,
