@@ -9,7 +9,7 @@ how much may be in force, however many alerts fire. A silenced alert starts noth
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Standing:
     expires_at: float
     """Seconds since 1970."""
     dry_run: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What else the sidecar is told: ``per_minute`` of a throttle, ``to`` of a downgrade."""
     ids: Mapping[str, str] = field(default_factory=dict)
     """By sidecar's control address, what it calls the directive."""
 
@@ -52,6 +54,7 @@ class Standing:
             "match": dict(self.match),
             "expires_at": self.expires_at,
             "dry_run": self.dry_run,
+            "options": dict(self.options),
             "ids": dict(self.ids),
         }
 
@@ -68,6 +71,7 @@ class Standing:
             match={str(name): str(value) for name, value in given["match"].items()},
             expires_at=float(given["expires_at"]),
             dry_run=bool(given["dry_run"]),
+            options=dict(given["options"]),
             ids={str(url): str(found) for url, found in given["ids"].items()},
         )
 
@@ -144,8 +148,15 @@ def _wanted(
                     match=match,
                     expires_at=now + policy.expires,
                     dry_run=policy.dry_run,
+                    options=options_of(policy),
                 )
                 yield item, tracked, policy
+
+
+def options_of(policy: ActionPolicy) -> dict[str, Any]:
+    """What the sidecar is told besides the action, as its control plane names it."""
+    told: dict[str, Any] = {"per_minute": policy.per_minute, "to": list(policy.to)}
+    return {name: value for name, value in told.items() if value}
 
 
 def reason_of(tracked: Tracked) -> str:
@@ -200,6 +211,7 @@ class Controls:
             "expires_in_s": round(item.expires_at - now),
             "reason": step.reason,
             "source": SOURCE,
+            **item.options,
         }
         answers = await asyncio.gather(*(self._post(url, body) for url in self._urls))
         ids = {url: found for url, (found, _) in zip(self._urls, answers, strict=True) if found}
@@ -209,9 +221,7 @@ class Controls:
         if old is not None:
             # The new one is in force before the old one goes: there is no moment without either.
             await asyncio.gather(*(self._delete(url, found) for url, found in old.ids.items()))
-        standing = Standing(
-            alert=item.alert, do=item.do, match=item.match, expires_at=item.expires_at, dry_run=False, ids=ids
-        )
+        standing = replace(item, ids=ids)
         return Done(step=step, ok=True, standing=standing, detail=trouble)
 
     async def _withdraw(self, step: Step) -> Done:
@@ -221,14 +231,7 @@ class Controls:
         if not left:
             return Done(step=step, ok=True, standing=None)
         # It is tried again at the next look, until it expires by itself.
-        standing = Standing(
-            alert=item.alert,
-            do=item.do,
-            match=item.match,
-            expires_at=item.expires_at,
-            dry_run=False,
-            ids=left,
-        )
+        standing = replace(item, ids=left)
         return Done(step=step, ok=False, standing=standing, detail="; ".join(filter(None, answers)))
 
     async def _post(self, url: str, body: Mapping[str, Any]) -> tuple[str, str]:

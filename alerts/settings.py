@@ -32,6 +32,10 @@ class ActionPolicy:
     """Money an hour that must be at stake."""
     after: Duration = Duration(0)
     """How long the alert must have fired first."""
+    per_minute: str = ""
+    """Of a throttle: how much money a minute is left, such as 0.50 USD."""
+    to: tuple[str, ...] = ()
+    """Of a downgrade: the models to go to; the configured ones when empty."""
     dry_run: bool = True
     """Only say what would be done. Set it to false once the log has shown what that is."""
 
@@ -40,6 +44,10 @@ class ActionPolicy:
             raise ValueError(f"match: {', '.join(unknown)} is none of {', '.join(ACT_DIMENSIONS)}")
         if not self.match:
             raise ValueError("match: an action without a match would be for every call")
+        if (self.do == "throttle") is not bool(self.per_minute):
+            raise ValueError("per_minute: a throttle needs it, and nothing else takes it")
+        if self.to and self.do != "downgrade":
+            raise ValueError("to: only a downgrade goes to other models")
         if not 10 <= self.expires <= 86400:
             raise ValueError("expires: between 10s and 24h")
 

@@ -109,6 +109,8 @@ def test_no_more_stand_than_may_and_all_of_them_for_alerts_that_fire(
 def test_a_match_for_everybody_cannot_be_configured() -> None:
     with pytest.raises(ValueError, match="every call"):
         ActionPolicy(on="SpendAnomaly", do="cut", match=())
+    with pytest.raises(ValueError, match="per_minute"):
+        ActionPolicy(on="SpendAnomaly", do="throttle")
     with pytest.raises(ValueError, match="agnet"):
         ActionPolicy(on="SpendAnomaly", do="cut", match=("agnet",))
 

@@ -114,7 +114,7 @@ def impatient(names: set[str]) -> list[Rule]:
 
 @contextlib.asynccontextmanager
 async def rigged(
-    managers: list[str], rules: list[Rule], *, learned: bool = False, **settings: Any
+    managers: list[str], rules: list[Rule], *, learned: bool = False, control: str = "", **settings: Any
 ) -> AsyncIterator[Rig]:
     config = AlertsConfig(alertmanager=tuple(managers), **settings)
     rig = Rig(watcher=None)  # type: ignore[arg-type]
@@ -127,7 +127,7 @@ async def rigged(
                 samples=Samples({**needed(rules), "up": 0.0}),
                 scraper=Scraper([Target("bursar-sidecar", f"{url}/metrics")], own, stranger),
                 alertmanagers=Alertmanagers(managers, theirs, heartbeat_s=float(config.heartbeat)),
-                controls=Controls([url], own),
+                controls=Controls([control or url], own),
                 audit=Audit(url, own),
                 learned=rig if learned else None,
             )
@@ -422,6 +422,23 @@ async def test_an_anomaly_pauses_its_agent_and_the_pause_is_undone_when_it_ends(
         ]
         assert rig.events[0]["counter"] == "agent=crawler"
         assert json.loads(rig.events[0]["detail"])["alertname"] == "SpendAnomaly"
+
+
+async def test_the_sidecar_does_what_the_alert_asked_and_stops_when_it_ends(
+    stack_for: Any, upstream: ScriptedUpstream
+) -> None:
+    """The real control plane: the agent's calls are refused, another's are served; then all are again."""
+    stack = stack_for(upstream, with_collector=False)
+    async with rigged([], [], learned=True, actions=(policy(),), control=stack.control_url) as rig:
+        assert (await asyncio.to_thread(post, stack, x_bursar_agent="crawler"))[0] == 200
+        rig.found = [runaway(time.time())]
+        await rig.until("the directive", lambda: rig.watcher.state()["standing"])
+        status, _, body = await asyncio.to_thread(post, stack, x_bursar_agent="crawler")
+        assert status == 402, body
+        assert (await asyncio.to_thread(post, stack, x_bursar_agent="writer"))[0] == 200
+        rig.found = []
+        await rig.until("its end", lambda: not rig.watcher.state()["standing"])
+        assert (await asyncio.to_thread(post, stack, x_bursar_agent="crawler"))[0] == 200
 
 
 async def test_an_action_is_only_said_until_it_is_allowed() -> None:
