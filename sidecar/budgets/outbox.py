@@ -20,8 +20,10 @@ log = get("bursar.budgets")
 MAX_QUEUED = 20_000
 """Settlements in memory; a longer queue is in the journal anyway."""
 BATCH = 100
-"""Settlements of one message."""
-HISTORY_PAGE = 500
+"""Settlements of one message, ..."""
+BATCH_LEASES = 20
+"""... of which so many name a lease: Redis does nothing else meanwhile, and calls wait for it."""
+HISTORY_PAGE = 50
 """Settlements read from the journal at once."""
 
 PATIENT_TRIES = 100
@@ -86,16 +88,20 @@ class Outbox:
         """What to send next; its settlements follow the mark. Empty when nothing is ready."""
         if self._from_journal:
             return self._page
-        queue = self._queue
-        return [queue[i] for i in range(min(BATCH, len(queue)))]
+        found: list[Entry] = []
+        leases = 0
+        for entry in self._queue:
+            leases += bool(entry.lease)
+            if len(found) == BATCH or leases > BATCH_LEASES:
+                break
+            found.append(entry)
+        return found
 
-    @property
-    def batch_end(self) -> int:
-        """The sequence that the mark moves to when the batch is counted."""
+    def batch_end(self, batch: Sequence[Entry]) -> int:
+        """The sequence that the mark moves to when ``batch`` is counted."""
         if self._from_journal:
             return self._page_end
-        queue = self._queue
-        return queue[min(BATCH, len(queue)) - 1].sequence if queue else self.mark
+        return batch[-1].sequence if batch else self.mark
 
     def confirm(self, mark: int) -> None:
         """Everything up to ``mark`` is counted; give back what waited for that."""

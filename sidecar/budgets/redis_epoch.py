@@ -159,7 +159,7 @@ class Joiner:
         outbox = tag.outbox
         while outbox:
             await outbox.read_page()
-            if outbox.from_journal and outbox.batch_end <= outbox.mark:
+            if outbox.from_journal and outbox.batch_end(()) <= outbox.mark:
                 continue
             future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 

@@ -277,10 +277,12 @@ class Tag:
 
         outbox = self.outbox
         self._sent: list[tuple[int, Counter]] = []
-        arguments: list[str | int] = [self.epoch, self.seen, self.source, outbox.mark, outbox.batch_end]
+        batch = outbox.batch()
+        arguments: list[str | int] = [self.epoch, self.seen, self.source, outbox.mark]
+        arguments.append(outbox.batch_end(batch))
         drawn: list[Claim] = []
         items: list[tuple[int, int, Sequence[Claim]]] = []
-        for entry in outbox.batch():
+        for entry in batch:
             if entry.lease:
                 tombstone = TOMBSTONE_MS if entry.tombstone else 0
                 items.append((named(keys.lease(entry.lease)), tombstone, entry.actuals))

@@ -198,6 +198,6 @@ class World:
         return self.settled(counter) + self.unsettled(counter)
 
     def slowest_s(self) -> float:
-        """The 99th percentile of decisions, less the longest time that the loop itself stood still."""
+        """The 99th percentile of decisions, less how late the loop was to notice the time and to say so."""
         decisions = sorted(self.decisions_s)
-        return decisions[int(len(decisions) * 0.99)] - max(self.lags_s)
+        return decisions[int(len(decisions) * 0.99)] - 2 * max(self.lags_s)
