@@ -97,6 +97,8 @@ class CreditControl:
         self._catalogue = catalogue or Catalogue()
         self._running: dict[str, Hold] = {}
         self._directed = False
+        self._shares = False
+        """Whether others spend from the same counters."""
         self._met: dict[str, Slot] = {}
         """Shared counters that calls met since :meth:`listen` looked last."""
         self._heard: dict[str, tuple[int, int]] = {}
@@ -200,11 +202,10 @@ class CreditControl:
         if fresh:
             # Somebody else may have spent there, or this sidecar before it was started anew.
             for slot, standing in zip(fresh, self.store.glance([one.counter for one in fresh]), strict=True):
+                self._shares = not standing.exact
                 if standing.spent:
                     self._note(slot, standing, now)
-                elif not standing.exact:
-                    self._met[slot.counter.key] = slot
-        if self._met:
+        if self._shares:
             for slot in slots:
                 self._met[slot.counter.key] = slot
         return decide(self.state.policy, self.state, ask, now)
@@ -230,8 +231,6 @@ class CreditControl:
 
     def _note(self, slot: Slot, standing: Standing, now: int) -> None:
         is_first = not slot.spent
-        if not standing.exact:
-            self._met[slot.counter.key] = slot
         crossed = self.state.note(standing, now)
         # Whoever spent up to a threshold has told of it.
         self._crossed(crossed, tell=not is_first)
