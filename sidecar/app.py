@@ -43,6 +43,7 @@ from sidecar.stages.forward import Forward
 from sidecar.stages.identify import Identify
 from sidecar.stages.limit import Limit
 from sidecar.stages.record import Record
+from sidecar.stitching import Stitching
 from sidecar.wire import error_body
 
 log = get("bursar.sidecar")
@@ -69,6 +70,7 @@ class Plane:
             streams_per_key=config.limits.streams_per_key,
             capture=config.capture.content,
             tags=config.tags,
+            stitching=books.stitching,
         )
         self.routing = Routing(self.upstreams, config.models)
         self.pages = AgentPages(identify, books.journal, credit.standings_for)
@@ -105,6 +107,7 @@ class Sidecar:
             refuse_when_full=config.journal.on_full == "refuse",
             capture_bytes=config.capture.max_bytes,
         )
+        self.stitching = self.books.stitching = Stitching()
         policy = policy_in(config)
         self.credit = CreditControl(
             State(policy),
@@ -135,6 +138,7 @@ class Sidecar:
         if config.workers == 1:
             await self.control.start(config.control.listen)
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
+        self._recalling = asyncio.create_task(self.stitching.recall(config.journal_dir), name="recall")
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""

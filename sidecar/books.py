@@ -11,6 +11,7 @@ from collector.pricing.book import PriceBook
 from sidecar.accounting import Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
 from sidecar.errors import JournalUnavailable
+from sidecar.stitching import Stitching
 from sidecar.wire import TokenRatios
 
 LEARN_ALL = 500
@@ -35,6 +36,8 @@ class Books:
         self.journal = journal
         self.metrics = metrics
         self.prices = prices
+        self.stitching: Stitching | None = None
+        """Told how each call ended."""
         self.running = 0
         self._settled = 0
         self._refuse_when_full = refuse_when_full
@@ -186,6 +189,8 @@ class Books:
             sequence = self.journal.sequence
         if call.settle_credit is not None:
             call.settle_credit(call, sequence)
+        if self.stitching is not None:
+            self.stitching.settle(call)
         if call.on_close is not None:
             call.on_close(call)
 

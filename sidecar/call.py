@@ -21,6 +21,7 @@ from sidecar.routes import Route
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
 
 if TYPE_CHECKING:
+    from collector.domain.stitching import Placement
     from sidecar.routing import Target
 
 _random = random.SystemRandom()
@@ -85,10 +86,40 @@ class Call:
     """One logical request of an agent, on its way."""
 
     __slots__ = (
-        "api", "attempts", "cache", "call_id", "caller", "captured_output", "cut", "downgraded_from",
-        "error_type", "facts", "gen_ai_span_id", "go_on", "hold", "meter", "metered", "on_close", "outcome",
-        "outcome_reason", "parent_span_id", "recorded", "reply_facts", "room_nano", "request", "responder", "route",
-        "sampled", "span_id", "settle_credit", "started_at_us", "started_ns", "target", "trace_id", "watch",
+        "api",
+        "attempts",
+        "cache",
+        "call_id",
+        "caller",
+        "captured_output",
+        "cut",
+        "downgraded_from",
+        "error_type",
+        "facts",
+        "gen_ai_span_id",
+        "go_on",
+        "hold",
+        "meter",
+        "metered",
+        "on_close",
+        "outcome",
+        "outcome_reason",
+        "parent_span_id",
+        "placement",
+        "recorded",
+        "reply_facts",
+        "request",
+        "responder",
+        "room_nano",
+        "route",
+        "sampled",
+        "settle_credit",
+        "span_id",
+        "started_at_us",
+        "started_ns",
+        "target",
+        "trace_id",
+        "watch",
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
@@ -131,6 +162,8 @@ class Call:
         """What the tightest budget has left besides, in nano-USD; None where none is in money."""
         self.settle_credit: Callable[[Call, int], None] | None = None
         """Told once that the call has ended, with its record's sequence in the journal (0: it left none)."""
+        self.placement: Placement | None = None
+        """Where its conversation stands; None where nobody looked."""
         self.recorded = False
         self.captured_output: bytearray | None = None
         """The reply so far, while the key opted in to capturing content."""

@@ -14,6 +14,7 @@ from sidecar.call import Call, Caller, Onward, Reply
 from sidecar.errors import InvalidCall, NotAllowed, Overloaded, UnknownKey, WrongMethod
 from sidecar.http import HeaderList, Request
 from sidecar.keys import KeyRing, VirtualKey
+from sidecar.stitching import Stitching
 from sidecar.wire import InvalidRequest, RequestFacts, read_raw_request, read_request, spends
 
 CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
@@ -82,12 +83,14 @@ class Identify:
         streams_per_key: int,
         capture: bool,
         tags: dict[str, str],
+        stitching: Stitching | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
         self._control_key = control_key
         self._require_key = require_key
         self._streams_per_key = streams_per_key
+        self._stitching = stitching
         self._clock = clock
         self._running: dict[str, int] = {}
         self._nobody = Caller(capture=capture, tags=dict(tags))
@@ -97,6 +100,8 @@ class Identify:
         key = self.key_of(call.request.headers)
         read_body(call)
         call.caller = caller_of(attribution_of(call.request), call.facts, key, self._nobody)
+        if self._stitching is not None:
+            self._stitching.place(call)
         models = call.caller.models
         if models is not None and call.facts is not None and call.facts.model not in models:
             raise NotAllowed(

@@ -1,0 +1,84 @@
+"""Which conversation a call belongs to, for agents that do not say (:mod:`collector.domain.stitching`)."""
+
+import asyncio
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+from collector.conversations.memory import MOST_CALLS, from_records, scope_of
+from collector.domain.record import CallRecord, ConversationSource
+from collector.domain.stitching import STITCHED_APIS, Stitcher, Via
+from collector.journal import BadSegment, FrameKind, ReadEnd, decode_record, read_frames, segments
+from collector.logs import get
+from sidecar.call import Call
+
+log = get("bursar.sidecar")
+
+_AT_ONCE = 200
+"""Calls taken up again in one turn of the loop."""
+
+
+class Stitching:
+    """Places calls as they come, and learns from how they end."""
+
+    def __init__(self) -> None:
+        self._stitcher = Stitcher()
+
+    def place(self, call: Call) -> None:
+        """Give ``call`` its conversation."""
+        facts, caller = call.facts, call.caller
+        if facts is None or call.api not in STITCHED_APIS:
+            return
+        placed = self._stitcher.place(
+            scope_of(caller.tenant, caller.key_id, caller.user),
+            facts.message_hashes,
+            call.call_id,
+            explicit_id=caller.conversation,
+            previous_response_id=str(facts.attributes.get("previous_response_id", "")),
+            instructions_apart=call.api != "openai.chat",
+        )
+        call.placement = placed
+        if placed.via is not Via.EXPLICIT:
+            call.caller = replace(
+                caller,
+                conversation=placed.conversation_id,
+                conversation_source=ConversationSource.STITCHED,
+            )
+
+    def settle(self, call: Call) -> None:
+        """``call`` has ended: the next may go on from its reply."""
+        if call.placement is not None:
+            reply = call.reply_facts
+            last, response = (reply.last_message_hash, reply.response_id) if reply is not None else (0, "")
+            self._stitcher.settle(call.placement, last, response)
+
+    async def recall(self, journal: Path) -> None:
+        """Take up again what the journal knows of the latest calls; calls are placed meanwhile."""
+        records = await asyncio.to_thread(latest_records, journal)
+        known = list(from_records(records))
+        for start in range(0, len(known), _AT_ONCE):
+            self._stitcher.recall(known[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
+
+
+def latest_records(journal: Path, most: int = MOST_CALLS) -> list[CallRecord]:
+    """The last records in a journal's folder, oldest first, about ``most`` of them."""
+    found: deque[list[CallRecord]] = deque()
+    count = 0
+    for segment in sorted(segments(journal), key=lambda one: one.path.stat().st_mtime_ns, reverse=True):
+        records: list[CallRecord] = []
+        offset = 0
+        try:
+            while True:
+                frames, end = read_frames(segment.path, offset)
+                records += [decode_record(one.payload) for one in frames if one.kind == FrameKind.RECORD]
+                if end is not ReadEnd.MORE or not frames:
+                    break
+                offset = frames[-1].end
+        except (BadSegment, OSError, ValueError) as error:
+            log.warning("a segment tells nothing of past conversations", reason=str(error))
+        found.appendleft(records)
+        count += len(records)
+        if count >= most:
+            break
+    return [record for records in found for record in records][-most:]
