@@ -27,7 +27,7 @@ from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.directives import Directives
 from sidecar.budgets.guard import StreamGuard
 from sidecar.budgets.memory import MemoryStore
-from sidecar.budgets.replay import Charges
+from sidecar.budgets.replay import Charges, JournalReader
 from sidecar.budgets.store import CreditStore
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
@@ -47,6 +47,9 @@ from sidecar.stitching import Stitching
 from sidecar.wire import error_body
 
 log = get("bursar.sidecar")
+
+SHARED_TRUST_US = 250_000
+"""How long what a shared store said may be relied on to refuse a call without asking it again."""
 
 TICK_S = 0.5
 """How often the things that only age are looked at: keys, gauges, configuration."""
@@ -110,7 +113,7 @@ class Sidecar:
         self.stitching = self.books.stitching = Stitching()
         policy = policy_in(config)
         self.credit = CreditControl(
-            State(policy),
+            State(policy) if config.redis is None else State(policy, trust_us=SHARED_TRUST_US),
             store_for(config, self.source, charges_by(lambda: self.credit.policy)),
             self.books,
             longest_call_s=config.deadlines.total,
@@ -127,6 +130,8 @@ class Sidecar:
         self._prices_due = 0.0
         self._prices_seen = b""
         self._ticker: asyncio.Task[None] | None = None
+        self._recalling: asyncio.Task[None] | None = None
+        self._inheriting: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket | None = None) -> None:
         """Listen for agents, and for operators when this is the only worker."""
@@ -138,6 +143,7 @@ class Sidecar:
         if config.workers == 1:
             await self.control.start(config.control.listen)
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
+        self._inheriting = asyncio.create_task(self._inherit(), name="inherit")
         self._recalling = asyncio.create_task(self.stitching.recall(config.journal_dir), name="recall")
 
     async def handle(self, request: Request, responder: Responder) -> None:
@@ -181,8 +187,9 @@ class Sidecar:
                 if call.cut is not None:
                     call.cut("the sidecar is shutting down")
             await drained
-        if self._ticker is not None:
-            self._ticker.cancel()
+        for task in (self._ticker, self._recalling, self._inheriting):
+            if task is not None:
+                task.cancel()
         await self.control.close()
         await self.plane.close()
         await self.credit.close()
@@ -234,6 +241,18 @@ class Sidecar:
             if self.config.workers > 1:
                 leave_state(self)
 
+    async def _inherit(self) -> None:
+        """Settle in a shared store for sidecars of this machine that died."""
+        if self.config.redis is None:
+            return
+        from sidecar.budgets.inheritance import inherit
+        from sidecar.budgets.redis_store import RedisStore
+
+        store = self.credit.store
+        assert isinstance(store, RedisStore)
+        charges = charges_by(lambda: self.credit.policy)
+        await inherit(store, JournalReader(self.config.journal_dir, charges))
+
     async def _refresh_prices(self, source: str) -> None:
         """Price new calls by what ``source`` says now; old records keep the price they were made with."""
         from collector.pricing.refresh import fetch, load_overlay
@@ -281,7 +300,7 @@ def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStor
     if config.redis is not None:
         from sidecar.budgets.redis_store import RedisStore
 
-        return RedisStore(config.redis, source)
+        return RedisStore(config.redis, source, history=JournalReader(config.journal_dir, charges).history)
     return MemoryStore(source, directory=config.journal_dir, charges=charges)
 
 

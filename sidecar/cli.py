@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 COMMANDS = {
-    "up": "run sidecar, collector and dashboard on this machine",
+    "up": "run sidecar, collector, alerts and dashboard on this machine",
     "demo": "run everything against a built-in simulator, with replayed calls; needs no key and no network",
     "sidecar": "run the proxy that agents point their base URL at",
     "collector": "run the process that keeps the books",

@@ -306,6 +306,10 @@ class BursarConfig:
             raise ValueError(f"budgets: {error}") from error
         if not 1 <= self.workers <= 64:
             raise ValueError(f"workers: {self.workers} is not between 1 and 64")
+        if self.workers > 1 and self.budgets and self.redis is None:
+            raise ValueError(
+                f"workers: {self.workers} workers share budgets through Redis only; set redis, or workers: 1"
+            )
         if not self.listen.is_loopback and not self.allow_remote:
             raise ValueError(
                 f"listen: {self.listen} is open to others; set allow_remote: true and create a key"

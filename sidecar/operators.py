@@ -156,7 +156,7 @@ def read_directive(body: bytes, now: int) -> Directive:
     said = msgspec.json.decode(body, type=_DirectiveBody)
     per_minute = 0
     if said.per_minute is not None:
-        per_minute = Money.parse(said.per_minute)
+        per_minute = int(Money.parse(said.per_minute))
     return Directive(
         id=said.id or f"d_{uuid.uuid4().hex[:16]}",
         kind=said.action,

@@ -493,7 +493,7 @@ class CreditControl:
             return
         part = self._file.with_suffix(".part")
         try:
-            part.write_bytes(msgspec.json.encode(items))
+            part.write_bytes(msgspec.json.encode(items, enc_hook=int))
             part.replace(self._file)
         except OSError as error:
             log.error("directives would not survive a restart", reason=str(error))

@@ -33,12 +33,10 @@ def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
 def unenforced(config: BursarConfig) -> list[str]:
     """Settings that were given and have no effect yet: said, never passed over in silence."""
     found = []
-    if config.budgets:
-        found.append(
-            f"{len(config.budgets)} budgets are configured; this version records spending without limiting it"
-        )
-    if config.downgrades:
-        found.append("downgrades are configured; this version does not change models")
+    if config.cache.semantic:
+        found.append("cache.semantic is on; this version does not reuse answers yet")
+    if config.throttles and config.workers > 1:
+        found.append(f"throttles count in each of the {config.workers} workers for itself")
     return found
 
 

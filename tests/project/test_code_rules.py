@@ -8,6 +8,7 @@ import pytest
 
 PROCESS_STARTERS = {
     "sidecar/commands/": "our own components, supervised",
+    "sidecar/proving/stage.py": "our own components and a Redis, for `bursar prove`",
     "inference/launch": "vLLM, as the configuration says",
     "collector/api/app.py": "a fixed command: the sandbox for a SELECT, with none of our environment",
 }
@@ -18,6 +19,9 @@ SQL = re.compile(
     r"|CHECKPOINT|VACUUM|CALL|LOAD|INSTALL)\b"
 )
 SQL_BUILDERS = {
+    "collector/conversations/memory.py": "names of our own dialects; values are bound",
+    "collector/ingest/otlp/linking.py": "expressions are those declared in this file; values are bound",
+    "collector/ingest/otlp/table.py": "columns are those declared in this file",
     "collector/ingest/books.py": "table names come from the schema; values are bound",
     "collector/store/duckdb.py": "names come from the database itself, paths are quoted",
     "collector/store/migrate.py": "versions and names come from the steps in the project",
