@@ -38,6 +38,7 @@ from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
 from collector.logs import get
+from sidecar.accounting import FREE_APIS
 from sidecar.books import Books
 from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, most_output_tokens
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
@@ -279,6 +280,7 @@ class CreditControl:
             writes_cache=price.cache_write_1h > price.input and body.find(_CACHE_MARK) >= 0,
             media=facts.has_images,
         )
+        is_free = call.api in FREE_APIS
         return Ask(
             call_id=call.call_id,
             model=model,
@@ -294,9 +296,9 @@ class CreditControl:
             tags=caller.tags,
             stream=facts.stream,
             continues=len(facts.message_hashes) > 2,
-            input_tokens=tokens,
-            input_pico=tokens * rates.input + rates.per_request,
-            output_cap=most_output_tokens(facts, quote),
+            input_tokens=0 if is_free else tokens,
+            input_pico=0 if is_free else tokens * rates.input + rates.per_request,
+            output_cap=0 if is_free else most_output_tokens(facts, quote),
             output_pico=rates.output,
             choices=max(1, facts.choice_count),
             priced=quote.grade != "prior",
