@@ -9,4 +9,6 @@ vllm_metrics  a vLLM server's ``/metrics``, read by exact names and turned into 
 vllm_probe    reads every replica once a second
 work_units    how much engine time a token takes: calibrated, from a roofline, or as configured
 gpu_cost      the meter of a replica, split over requests to the last pico-USD
+timelines     from attempts to the work that falls into a window
+gpu_prices    what a token costs at present, busy and loaded, and beside a provider
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -85,26 +85,25 @@ def table_of(samples: Iterable[GpuSample]) -> "pa.Table":
 # -- Prometheus
 
 
-def _more(name: str, kind: str, text: str, *labels: str) -> Family:
-    return Family(
-        name, "counter" if kind == "counter" else "gauge", text, ("gpu", *labels), "max", announced=False
-    )
+def _more(name: str, text: str, *labels: str) -> Family:
+    kind: Literal["counter", "gauge"] = "counter" if name.endswith("_total") else "gauge"
+    return Family(name, kind, text, ("gpu", *labels), "max", announced=False)
 
 
 MORE_FAMILIES = (
-    _more("bursar_gpu_info", "gauge", "1; the labels say which GPU it is.", "index", "name"),
-    _more("bursar_gpu_up", "gauge", "1 while the GPU answers, 0 while it is lost."),
-    _more("bursar_gpu_memory_busy_ratio", "gauge", "Share of time device memory was read or written."),
-    _more("bursar_gpu_power_limit_watts", "gauge", "Power limit in force."),
-    _more("bursar_gpu_ecc_errors_total", "counter", "Memory errors since the driver was loaded.", "kind"),
-    _more("bursar_gpu_xid_errors_total", "counter", "Xid errors since the probe started.", "xid"),
-    _more("bursar_gpu_processes", "gauge", "Processes that compute there."),
-    _more("bursar_gpu_sm_active_ratio", "gauge", "Share of the multiprocessors that worked (GPM)."),
-    _more("bursar_gpu_tensor_active_ratio", "gauge", "Share of time tensor cores worked (GPM)."),
-    _more("bursar_gpu_memory_bandwidth_ratio", "gauge", "Share of the peak memory bandwidth (GPM)."),
-    _more("bursar_gpu_mig_enabled", "gauge", "1 while the GPU is cut into MIG slices."),
-    _more("bursar_gpu_slice_memory_used_bytes", "gauge", "Memory in use of a MIG slice.", "slice"),
-    _more("bursar_gpu_slice_memory_size_bytes", "gauge", "Memory there is of a MIG slice.", "slice"),
+    _more("bursar_gpu_info", "1; the labels say which GPU it is.", "index", "name"),
+    _more("bursar_gpu_up", "1 while the GPU answers, 0 while it is lost."),
+    _more("bursar_gpu_memory_busy_ratio", "Share of time device memory was read or written."),
+    _more("bursar_gpu_power_limit_watts", "Power limit in force."),
+    _more("bursar_gpu_ecc_errors_total", "Memory errors since the driver was loaded.", "kind"),
+    _more("bursar_gpu_xid_errors_total", "Xid errors since the probe started.", "xid"),
+    _more("bursar_gpu_processes", "Processes that compute there."),
+    _more("bursar_gpu_sm_active_ratio", "Share of the multiprocessors that worked (GPM)."),
+    _more("bursar_gpu_tensor_active_ratio", "Share of time tensor cores worked (GPM)."),
+    _more("bursar_gpu_memory_bandwidth_ratio", "Share of the peak memory bandwidth (GPM)."),
+    _more("bursar_gpu_mig_enabled", "1 while the GPU is cut into MIG slices."),
+    _more("bursar_gpu_slice_memory_used_bytes", "Memory in use of a MIG slice.", "slice"),
+    _more("bursar_gpu_slice_memory_size_bytes", "Memory there is of a MIG slice.", "slice"),
 )
 """Beside those of `collector.export.families`."""
 
