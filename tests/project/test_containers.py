@@ -68,10 +68,10 @@ def test_its_configuration_can_be_used(name: str, tmp_path: Path) -> None:
 
 @each_service
 def test_its_ports_are_published_on_this_machine_alone_and_where_they_are_expected(name: str) -> None:
-    published = [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in SERVICES[name]["ports"]]
+    published = [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in SERVICES[name].get("ports", [])]
     assert all(published)
     assert all(match[1] == match[2] for match in published)
-    assert {int(match[2]) for match in published} == PORTS[name]
+    assert {int(match[2]) for match in published} == PORTS.get(name, set())
 
 
 def test_what_is_published_listens_for_more_than_its_own_container(tmp_path: Path) -> None:
@@ -96,7 +96,12 @@ def test_it_does_not_start_without_the_operators_key(name: str) -> None:
     assert SERVICES[name]["environment"]["BURSAR_CONTROL_KEY"].startswith("${BURSAR_CONTROL_KEY:?")
 
 
-@each_service
+def test_alerts_find_collector_and_sidecar_by_their_service_names(tmp_path: Path) -> None:
+    config = configuration("alerts", tmp_path)
+    assert (str(config.collector.listen), str(config.control.listen)) == ("collector:4010", "sidecar:4001")
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(SERVICES) if "ports" in SERVICES[name]])
 def test_its_health_is_asked_where_it_answers(name: str) -> None:
     from dashboards.launch import health_url
 
