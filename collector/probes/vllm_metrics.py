@@ -149,7 +149,9 @@ def _split(line: str) -> tuple[str, str, float | None]:
     name, brace, rest = line.partition("{")
     if brace:
         # A label's value may hold a brace; the last one on the line ends the labels.
-        labels, _, tail = rest.rpartition("}")
+        labels, end, tail = rest.rpartition("}")
+        if not end:
+            return name, "", None
     else:
         name, _, tail = line.partition(" ")
         labels = ""

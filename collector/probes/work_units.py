@@ -156,13 +156,14 @@ def calibrate(observations: Iterable[Observation]) -> Coefficients | None:
 def calibrate_by_roofline(observations: Iterable[Observation], peaks: Peaks) -> Coefficients | None:
     """Coefficients from what the engine says it computed and moved (``--enable-mfu-metrics``).
 
-    Each second would have taken as long as the slower of computing and moving; that time in place
-    of busy time. Few seconds suffice, as it is an estimate without noise.
+    The time that computing and moving would take at the GPU's peaks, in place of busy time. A second
+    holds steps bound by either (prefill computes, decode moves weights), so the two are added rather
+    than the slower taken. Few seconds suffice, as it is an estimate without noise.
     """
     rows = [
         (
             (one.prompt_tokens, one.output_tokens),
-            max(one.flops / peaks.flops, one.moved_bytes / peaks.bytes),
+            one.flops / peaks.flops + one.moved_bytes / peaks.bytes,
         )
         for one in observations
         if one.flops > 0 or one.moved_bytes > 0
@@ -195,7 +196,7 @@ def spread(columns: Sequence[tuple[float, ...]]) -> float:
     aa = sum(a * a for a, _ in columns)
     bb = sum(b * b for _, b in columns)
     ab = sum(a * b for a, b in columns)
-    return 1 - ab * ab / (aa * bb) if aa > 0 and bb > 0 else 0.0
+    return max(0.0, 1 - ab * ab / (aa * bb)) if aa > 0 and bb > 0 else 0.0
 
 
 def nonnegative_least_squares(rows: Sequence[_Row]) -> tuple[tuple[float, ...], float]:
