@@ -132,7 +132,7 @@ def test_a_sidecar_killed_between_hold_and_settlement_knows_the_truth_when_it_is
 ) -> None:
     upstream.script = lambda seen: Answer(delay_s=30)
     stack = stack_for(upstream, settings=with_budgets(day(limit="5 USD")))
-    for round_ in range(1, 4):
+    for round_ in (1, 2):
         client = open_call(stack, {**ASK, "max_tokens": 1000})
         wait_for("the request upstream", lambda wanted=round_: len(upstream.seen) == wanted)
         stack.stop("sidecar", signal.SIGKILL)
@@ -144,10 +144,10 @@ def test_a_sidecar_killed_between_hold_and_settlement_knows_the_truth_when_it_is
         assert Decimal(shown["spent"]) >= Decimal("0.01") * round_
     upstream.script = lambda seen: Answer(pieces=[chat_reply()])
     assert post(stack, CAPPED)[0] == 200
-    booked = sum(Decimal(row["effective_cost_usd"]) for row in stack.calls(4))
+    booked = sum(Decimal(row["effective_cost_usd"]) for row in stack.calls(3))
     [shown] = standings(stack)
     # Each call is rounded up to whole nano-USD once.
-    assert booked <= Decimal(shown["spent"]) <= booked + Decimal("4e-9")
+    assert booked <= Decimal(shown["spent"]) <= booked + Decimal("3e-9")
 
 
 def test_an_agent_that_leaves_right_before_the_usage_pays_for_what_it_got(
@@ -250,9 +250,9 @@ def test_a_limit_that_changes_holds_from_the_next_call_and_a_wrong_one_changes_n
     wait_for("the lower limit", lambda: not served(), 10)
     stack.write_config(budgets=[day(limit="3 USD")])
     wait_for("the higher limit", served, 10)
-    for wrong in ("-5 USD", "1e30 USD", "NaN USD", "10"):
-        stack.write_config(budgets=[day(limit=wrong)])
-        wait_for("the complaint", lambda said=wrong: said in stack.log("sidecar"), 10)
+    wrong = ("-5 USD", "1e30 USD", "NaN USD", "'10'")
+    stack.write_config(budgets=[day(f"b{place}", limit.strip("'")) for place, limit in enumerate(wrong)])
+    wait_for("the complaints", lambda: all(limit in stack.log("sidecar") for limit in wrong), 10)
     assert served()
     stack.write_config(budgets=[day(limit="0 USD")])
     wait_for("the limit of nothing", lambda: not served(), 10)
