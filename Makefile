@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTHON ?=
 FOR ?=
 ARGS ?=
+# Tests run file by file on as many processes as there are cores; WORKERS=0 runs them in one.
+WORKERS ?= auto
 BIN := $(VENV)/bin
 PACKAGES := sidecar collector alerts dashboards inference
 CHECKED := $(PACKAGES) tests scripts
@@ -42,7 +44,7 @@ services: ## install the Debian programs that tests start
 
 .PHONY: test
 test: $(DEV_STAMP) services lint ## everything a change has to pass
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-slow
 test-slow: $(DEV_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
