@@ -118,7 +118,7 @@ class Sidecar:
             self.books,
             longest_call_s=config.deadlines.total,
             board=Directives(config.redis),
-            file=config.data_dir / "directives.json",
+            folder=config.data_dir,
         )
         self.plane = Plane(config, self.books, self.keys, self.credit)
         self.server = Server(
@@ -236,8 +236,7 @@ class Sidecar:
                 for replica in upstream.replicas:
                     labels = {"upstream": upstream.name, "replica": replica.name}
                     metrics.set_gauge("bursar_upstream_inflight", labels, replica.pool.inflight)
-            self.credit.follow_board()
-            self.credit.gauge()
+            self.credit.tend()
             if self.config.workers > 1:
                 leave_state(self)
 

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
 from collector.domain.policy import (
     Action,
@@ -44,6 +42,7 @@ from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, mos
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
 from sidecar.budgets.directives import Directives
 from sidecar.budgets.hold import Hold
+from sidecar.budgets.memories import Memories
 from sidecar.budgets.needs import needs_of
 from sidecar.budgets.store import CreditStore
 from sidecar.budgets.telling import ask_by, plain_raise, plain_standing, raise_of
@@ -54,6 +53,8 @@ from sidecar.wire import with_output_cap
 
 log = get("bursar.budgets")
 
+REMEMBER_S = 60.0
+"""How often what was learned is written down."""
 _MOST_TRIES = 4
 FOREVER = 2**63
 """How often a call is decided anew because the store knew better than we did."""
@@ -78,7 +79,7 @@ class CreditControl:
         catalogue: Catalogue | None = None,
         longest_call_s: float,
         board: Directives | None = None,
-        file: Path | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Begin with what is handed in.
 
@@ -89,7 +90,7 @@ class CreditControl:
             catalogue: what models can do.
             longest_call_s: how long a call may take at most.
             board: directives and raises, perhaps shared.
-            file: remembers them over a restart; None to forget.
+            folder: remembers them, and what was learned, over a restart; None to forget.
         """
         self.state = state
         self.store = store
@@ -106,7 +107,8 @@ class CreditControl:
         """What was known then of those met before: spent and held."""
         self.board = board or Directives()
         self._followed = -1
-        self._file = file
+        self._memories = Memories(folder)
+        self._remember_at = 0.0
         self.calls: Callable[[], Iterable[Call]] = tuple
         """The calls that run."""
 
@@ -140,12 +142,16 @@ class CreditControl:
     async def start(self) -> None:
         """Become ready to decide."""
         await self.store.start()
-        self._load_board()
+        self._memories.recall_experience(self.state.experience)
+        for item in self._memories.board():
+            with contextlib.suppress(ValueError):  # It has expired meanwhile.
+                self.board.add(item)
         await self.board.start()
         self.follow_board()
 
     async def close(self) -> None:
         """Send what the store has still to be told."""
+        self._memories.keep_experience(self.state.experience)
         await self.board.close()
         await self.store.close()
 
@@ -450,6 +456,14 @@ class CreditControl:
             self._said(name, "withdrawn", "")
         return found
 
+    def tend(self) -> None:
+        """What is done a few times a second: gauges, what others asked for, what was learned."""
+        self.follow_board()
+        self.gauge()
+        if time.monotonic() >= self._remember_at:
+            self._remember_at = time.monotonic() + REMEMBER_S
+            self._memories.keep_experience(self.state.experience)
+
     def follow_board(self) -> None:
         """Bring what is in force up to date with the board."""
         if self.board.version == self._followed:
@@ -479,7 +493,7 @@ class CreditControl:
             else:
                 self._direct(one)
         self._directed = bool(self.state.directives(now))
-        self._keep_board(list(wanted.values()))
+        self._memories.keep_board(list(wanted.values()))
 
     def _direct(self, directive: Directive) -> None:
         self.state.direct(directive)
@@ -488,29 +502,6 @@ class CreditControl:
             for call in list(self.calls()):
                 if call.facts is not None and directive.match.accepts(ask_by(call)):
                     self.cut(call, directive.id, "directive")
-
-    def _keep_board(self, items: list[dict[str, Any]]) -> None:
-        """Remember over a restart what is in force."""
-        if self._file is None:
-            return
-        part = self._file.with_suffix(".part")
-        try:
-            part.write_bytes(msgspec.json.encode(items, enc_hook=int))
-            part.replace(self._file)
-        except OSError as error:
-            log.error("directives would not survive a restart", reason=str(error))
-
-    def _load_board(self) -> None:
-        if self._file is None or not self._file.exists():
-            return
-        try:
-            items = msgspec.json.decode(self._file.read_bytes(), type=list[dict[str, Any]])
-        except (OSError, msgspec.DecodeError) as error:
-            log.error("directives of before the restart cannot be read", reason=str(error))
-            return
-        for item in items:
-            with contextlib.suppress(ValueError):  # It has expired meanwhile.
-                self.board.add(item)
 
     def _said(self, rule: str, action: str, detail: str) -> None:
         self._event("", "", budget=rule, action=action, detail=detail)
