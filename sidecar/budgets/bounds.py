@@ -22,6 +22,9 @@ MESSAGE_TOKENS = 16
 MEDIA_TOKENS = 8_192
 """The least that is assumed of media, whose tokens depend on the model."""
 MEDIA_BYTES_PER_TOKEN = 64
+UNKNOWN_CONTEXT = 200_000
+"""Tokens that a model may read of which nobody knows how many."""
+_STORED_MARK = b'"conversation"'
 
 
 class Rates(NamedTuple):
@@ -69,6 +72,18 @@ def most_input_tokens(facts: RequestFacts, body_bytes: int, estimated: int, *, l
     if facts.has_images or facts.has_remote_media:
         tokens += max(MEDIA_TOKENS, body_bytes // MEDIA_BYTES_PER_TOKEN)
     return tokens
+
+
+def most_stored_tokens(facts: RequestFacts, body: bytes, quote: Quote) -> int:
+    """Input tokens that a call may have besides its own text: what its provider keeps of a conversation.
+
+    Nobody here has seen it, so it may be all that the model can read.
+    """
+    if facts.api != "openai.responses":
+        return 0
+    if "previous_response_id" in facts.attributes or (facts.conversation_id and _STORED_MARK in body):
+        return quote.context_tokens or UNKNOWN_CONTEXT
+    return 0
 
 
 def most_output_tokens(facts: RequestFacts, quote: Quote) -> int:

@@ -38,7 +38,13 @@ from collector.journal import JournalWriter
 from collector.logs import get
 from sidecar.accounting import FREE_APIS
 from sidecar.books import Books
-from sidecar.budgets.bounds import MARGIN, dearest_rates, most_input_tokens, most_output_tokens
+from sidecar.budgets.bounds import (
+    MARGIN,
+    dearest_rates,
+    most_input_tokens,
+    most_output_tokens,
+    most_stored_tokens,
+)
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
 from sidecar.budgets.directives import Directives
 from sidecar.budgets.hold import Hold
@@ -278,6 +284,7 @@ class CreditControl:
         estimated, learned = books.input_tokens(target.model, facts.text_bytes)
         body = call.request.body
         tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
+        tokens += most_stored_tokens(facts, body, quote)
         price = quote.price
         rates = dearest_rates(
             price,

@@ -14,10 +14,12 @@ from sidecar.budgets.bounds import (
     MARGIN,
     MEDIA_TOKENS,
     MESSAGE_TOKENS,
+    UNKNOWN_CONTEXT,
     UNKNOWN_MAX_OUTPUT,
     dearest_rates,
     most_input_tokens,
     most_output_tokens,
+    most_stored_tokens,
 )
 from sidecar.wire import RequestFacts, read_request
 
@@ -118,6 +120,28 @@ def test_input_is_at_least_one_token_for_each_two_bytes_of_text(text: str) -> No
     facts = read_request("openai.chat", body)
     assert facts.text_bytes >= len(text.encode("utf-8", "surrogatepass"))
     assert 2 * most_input_tokens(facts, len(body), 0, learned=False) >= facts.text_bytes
+
+
+@pytest.mark.parametrize(
+    ("more", "stored"),
+    [
+        ({"previous_response_id": "resp_1"}, True),
+        ({"conversation": "conv_1"}, True),
+        ({"conversation": {"id": "conv_1"}}, True),
+        ({"metadata": {"conversation_id": "ours"}}, False),
+        ({}, False),
+    ],
+)
+def test_what_a_provider_keeps_of_a_conversation_may_be_all_that_the_model_can_read(
+    more: dict[str, object], stored: bool
+) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "input": "and then?", **more}).encode()
+    quote = BOOK.quote("openai", "gpt-4o-mini", 0)
+    assert quote.context_tokens
+    facts = read_request("openai.responses", body)
+    assert most_stored_tokens(facts, body, quote) == (quote.context_tokens if stored else 0)
+    unknown = replace(quote, context_tokens=None)
+    assert most_stored_tokens(facts, body, unknown) == (UNKNOWN_CONTEXT if stored else 0)
 
 
 # ---- output -------------------------------------------------------------------------------------
