@@ -83,6 +83,7 @@ class Plane:
             books,
             cost_header_body=config.limits.cost_header_body,
             guard=guard if guard.is_on else None,
+            cut_with_error=config.cut_style == "error",
         )
         self.answer: Onward = compose([self.record, limit, identify, Admit(credit, self.routing)], forward)
 

@@ -8,9 +8,9 @@ It never holds a stream back.
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.record import CacheResult, Outcome
@@ -30,9 +30,11 @@ _bits = random.Random(_random.getrandbits(256)).getrandbits  # noqa: S311
 _LOW_128 = (1 << 128) - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """Who and what a call is for; empty where nobody said."""
+_NO_TAGS: dict[str, str] = {}
+
+
+class Caller(NamedTuple):
+    """Who and what a call is for; empty where nobody said. A tuple, for most calls have one of their own."""
 
     tenant: str = ""
     team: str = ""
@@ -41,7 +43,8 @@ class Caller:
     conversation: str = ""
     conversation_source: str = ""
     task: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = _NO_TAGS
+    """Never changed."""
     key_id: str = ""
     models: frozenset[str] | None = None
     """Models that the key may ask for; None for all."""

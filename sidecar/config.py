@@ -272,6 +272,8 @@ class BursarConfig:
     """How many calls may run at once."""
     off_track: OffTrackConfig = field(default_factory=OffTrackConfig)
     """What happens to streams that repeat themselves without end."""
+    cut_style: Literal["length", "error"] = "length"
+    """How a stream that we cut ends: as if the model had reached its length, or with an error event."""
     cache: CacheConfig = field(default_factory=CacheConfig)
     """Reuse of answers."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections import deque
-from dataclasses import replace
 from pathlib import Path
 
 from collector.conversations.memory import MOST_CALLS, from_records, scope_of
@@ -10,9 +9,12 @@ from collector.domain.record import CallRecord, ConversationSource
 from collector.domain.stitching import STITCHED_APIS, Stitcher, Via
 from collector.journal import BadSegment, FrameKind, ReadEnd, decode_record, read_frames, segments
 from collector.logs import get
-from sidecar.call import Call
+from sidecar.call import Call, Caller
 
 log = get("bursar.sidecar")
+
+_CONVERSATION = Caller._fields.index("conversation")  # followed by its source
+_AFTER = _CONVERSATION + 2
 
 _AT_ONCE = 200
 """Calls taken up again in one turn of the loop."""
@@ -39,10 +41,13 @@ class Stitching:
         )
         call.placement = placed
         if placed.via is not Via.EXPLICIT:
-            call.caller = replace(
-                caller,
-                conversation=placed.conversation_id,
-                conversation_source=ConversationSource.STITCHED,
+            call.caller = Caller._make(
+                (
+                    *caller[:_CONVERSATION],
+                    placed.conversation_id,
+                    ConversationSource.STITCHED,
+                    *caller[_AFTER:],
+                )
             )
 
     def settle(self, call: Call) -> None:

@@ -17,7 +17,7 @@ from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing
 from sidecar.stages.identify import credentials_of
-from sidecar.wire import meter_for, spends, terminal_events, with_include_usage, with_model
+from sidecar.wire import error_event, meter_for, spends, terminal_events, with_include_usage, with_model
 
 USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
 """Dialects whose streams report usage only when asked to."""
@@ -35,11 +35,13 @@ class Forward:
         *,
         cost_header_body: int,
         guard: StreamGuard | None = None,
+        cut_with_error: bool = False,
     ) -> None:
         self._routing = routing
         self._books = books
         self._cost_header_body = cost_header_body
         self._guard = guard
+        self.cut_with_error = cut_with_error
 
     async def __call__(self, call: Call) -> Reply:
         """Answer ``call`` from an upstream.
@@ -213,7 +215,20 @@ class ForwardedStream:
         call.outcome, call.outcome_reason = Outcome.CUT, reason
         choices = call.facts.choice_count if call.facts is not None else 1
         facts = call.meter.facts() if call.meter is not None else None
-        self._relay.cut(terminal_events(call.api, facts, reason, choices=choices))
+        if self._forward.cut_with_error:
+            number = facts.place.sequence_number + 1 if facts is not None else 0
+            message = f"the stream was cut: {reason}"
+            ending = error_event(
+                call.api,
+                402,
+                kind="insufficient_quota",
+                code="stream_cut",
+                message=message,
+                sequence_number=number,
+            )
+        else:
+            ending = terminal_events(call.api, facts, reason, choices=choices)
+        self._relay.cut(ending)
 
     def _finish(self, on_end: Callable[[], None]) -> None:
         self._settle()

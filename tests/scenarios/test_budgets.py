@@ -269,3 +269,20 @@ def test_directives_and_raises_outlive_a_restart(upstream: ScriptedUpstream, sta
     stack.start("sidecar")
     assert post(stack, ASK, x_bursar_agent="loop")[0] == 402
     assert post(stack, ASK, x_bursar_agent="other")[0] == 200
+
+
+def test_a_cut_stream_can_end_with_an_error_instead(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    words = [event("word " * 40) for _ in range(400)]
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=words, gap_s=0.002, chunked=True)
+    budgets = [{"name": "all", "limit": "0.03 USD", "window": "day"}]
+    settings = {"budgets": budgets, "prices": PRICES, "cut_style": "error"}
+    stack = stack_for(upstream, settings=settings, with_collector=False)
+    client = openai.OpenAI(api_key="x", base_url=f"{stack.url}/v1", max_retries=0)
+    stream = client.chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": "go"}], stream=True
+    )
+    with pytest.raises(openai.APIError, match="budget_exceeded: all"):
+        for _ in stream:
+            pass
