@@ -10,5 +10,6 @@ vllm_probe    reads every replica once a second
 work_units    how much engine time a token takes: calibrated, from a roofline, or as configured
 gpu_cost      the meter of a replica, split over requests to the last pico-USD
 timelines     from attempts to the work that falls into a window
+replica_costs the running books of one replica: samples and ended attempts in, charges out
 gpu_prices    what a token costs at present, busy and loaded, and beside a provider
 """

@@ -1,11 +1,14 @@
 """A small NVIDIA driver made here: the real binding loads it and cannot tell."""
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,3 +69,15 @@ def gpus(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     # glibc finds a library that is loaded already by its SONAME, wherever it lies.
     ctypes.CDLL(str(nvml_library), mode=os.RTLD_GLOBAL)
     yield told
+
+
+@pytest.fixture(scope="session")
+def engine_steps() -> ModuleType:
+    """An engine whose every step is known; see the module of that name beside this file."""
+    path = Path(__file__).with_name("engine_steps.py")
+    spec = importlib.util.spec_from_file_location("bursar_test_engine_steps", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
