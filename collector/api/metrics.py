@@ -44,6 +44,7 @@ class StateMetrics(Collector):
         rows = CounterMetricFamily("bursar_collector_rows", "Rows booked", labels=["table"])
         rows.add_metric(["calls"], counts.calls)
         rows.add_metric(["attempts"], counts.attempts)
+        rows.add_metric(["events"], counts.events)
         yield rows
         yield CounterMetricFamily("bursar_collector_commits", "Transactions", value=counts.commits)
         yield CounterMetricFamily("bursar_collector_frames", "Journal frames booked", value=counts.frames)

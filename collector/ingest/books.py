@@ -17,6 +17,7 @@ from collector import logs
 from collector.domain.record import CallRecord
 from collector.ingest.clamp import clamped, sensible_instant
 from collector.ingest.crashed import presumed_record
+from collector.ingest.events import BudgetRow, columns_of
 from collector.ingest.pairing import Batch, Mark, Note, Opened, take
 from collector.journal import Frame, decode_intent
 from collector.store import rollups, schema
@@ -37,6 +38,8 @@ class Counts:
 
     calls: int = 0
     attempts: int = 0
+    events: int = 0
+    """Outcomes, and what befell budgets."""
     frames: int = 0
     commits: int = 0
     presumed: int = 0
@@ -173,6 +176,15 @@ class Books:
             if self._on_records is not None and batch.booked:
                 self._on_records(batch.booked)
 
+    def tell(self, events: Sequence[BudgetRow]) -> None:
+        """Add to ``budget_events`` what stands there under no such event id yet, in one transaction.
+
+        Raises:
+            StoreError: none of it was added.
+        """
+        once = {event.event_id: event for event in events}
+        self.enter(Entry(budget_events=list(once.values())))
+
     def write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one parameterised statement for each of ``rows``, in one transaction.
 
@@ -227,6 +239,14 @@ class Books:
             if batch.opened:
                 with self._staging.pending.holding([self._pending_rows(batch.opened.values())]):
                     self._staging.pending.run("insert")
+            if batch.outcomes:
+                said = [row._replace(reported_at_us=self._sensible(row[0])) for row in batch.outcomes]
+                with self._staging.outcomes.holding([columns_of(said, schema.OUTCOME_LAYOUT)]):
+                    self._staging.outcomes.run("insert")
+            if batch.budget_events:
+                told = [row._replace(happened_at_us=self._sensible(row[0])) for row in batch.budget_events]
+                with self._staging.budget_events.holding([columns_of(told, schema.BUDGET_EVENT_LAYOUT)]):
+                    self._staging.budget_events.run("insert")
             for opened in batch.presumed:
                 connection.execute(
                     "INSERT INTO presumed VALUES ($1, $2, make_timestamp($3))",
@@ -281,6 +301,7 @@ class Books:
         self.marks.update(batch.marks)
         counts.calls += sum(part.num_rows for part in batch.calls) - len(batch.corrected)
         counts.attempts += sum(part.num_rows for part in batch.attempts)
+        counts.events += len(batch.outcomes) + len(batch.budget_events)
         counts.frames += batch.frames
         counts.presumed += len(batch.presumed)
         counts.corrected += len(batch.corrected)

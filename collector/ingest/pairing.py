@@ -2,7 +2,7 @@
 
 A frame is taken once, by its sequence. An intent opens a call, its record settles it; what
 stays open is kept until the record comes or its source has ended. A record of a call that
-was already booked from its intent takes that booking's place.
+was already booked from its intent takes that booking's place. An event is a row of its own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector.domain.record import CallRecord
+from collector.ingest.events import BudgetRow, OutcomeRow, row_of
 from collector.journal import Frame, FrameKind, decode_record
 
 LARGE_PAYLOAD = 32 << 10
@@ -67,6 +68,8 @@ class Batch:
     """Calls that were booked from their intent, whose record is in this batch."""
     presumed: list[Opened] = field(default_factory=list)
     """Calls that this batch books from their intent."""
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    budget_events: list[BudgetRow] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     marks: dict[str, Mark] = field(default_factory=dict)
     frames: int = 0
@@ -82,7 +85,7 @@ class _Head(msgspec.Struct, array_like=True):
     started_at_us: int
 
 
-_RECORD, _INTENT = int(FrameKind.RECORD), int(FrameKind.INTENT)
+_RECORD, _INTENT, _EVENT = int(FrameKind.RECORD), int(FrameKind.INTENT), int(FrameKind.EVENT)
 _typed_record = msgspec.msgpack.Decoder(CallRecord).decode
 _intent_head = msgspec.msgpack.Decoder(_Head).decode
 
@@ -150,6 +153,12 @@ def take(
             elif kind == _INTENT:
                 head = _intent_head(payload)
                 fresh[head.call_id] = Opened(head.call_id, source, head.started_at_us, payload)
+            elif kind == _EVENT:
+                row = row_of(payload, f"{source}:{sequence}")
+                if isinstance(row, OutcomeRow):
+                    batch.outcomes.append(row)
+                else:
+                    batch.budget_events.append(row)
             else:
                 batch.notes.append(Note(source, "undecodable", f"kind {kind} at {sequence}", 1))
         except (ValueError, msgspec.MsgspecError) as error:

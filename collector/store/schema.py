@@ -193,3 +193,22 @@ PENDING_LAYOUT = pa.schema(
     ]
 )
 SETTLED_LAYOUT = pa.schema([pa.field("call_id", pa.string())])
+_AMOUNT = pa.decimal128(38, 12)
+OUTCOME_LAYOUT = pa.schema(
+    [
+        pa.field("reported_at", pa.timestamp("us")),
+        *(pa.field(name, pa.string()) for name in ("tenant", "task_id", "conversation_id", "trace_id")),
+        pa.field("success", pa.bool_()),
+        pa.field("score", pa.float64()),
+        pa.field("value_usd", _AMOUNT),
+        pa.field("note", pa.string()),
+    ]
+)
+BUDGET_EVENT_LAYOUT = pa.schema(
+    [
+        pa.field("happened_at", pa.timestamp("us")),
+        *(pa.field(name, pa.string()) for name in ("budget", "counter", "action", "call_id")),
+        *(pa.field(name, _AMOUNT) for name in ("limit_usd", "spent_usd", "held_usd")),
+        *(pa.field(name, pa.string()) for name in ("detail", "tenant", "event_id")),
+    ]
+)

@@ -62,7 +62,7 @@ class Staged:
 
 
 class Staging:
-    """What a ledger's writer stages: calls, attempts, open calls, and calls that are open no more."""
+    """What a ledger's writer stages: calls, attempts, open calls, calls that are open no more, and events."""
 
     _made: ClassVar["WeakKeyDictionary[Database, Staging]"] = WeakKeyDictionary()
 
@@ -79,6 +79,15 @@ class Staging:
             "pending", schema.PENDING_LAYOUT, "insert", "INSERT INTO pending SELECT * FROM staged_pending"
         )
         self.settled = staged("settled", schema.SETTLED_LAYOUT, "forget", forget)
+        self.outcomes = staged(
+            "outcomes", schema.OUTCOME_LAYOUT, "insert", "INSERT INTO outcomes SELECT * FROM staged_outcomes"
+        )
+        # Whoever had no answer sends an event again.
+        events = (
+            "INSERT INTO budget_events SELECT * FROM staged_budget_events staged WHERE NOT EXISTS"
+            " (SELECT 1 FROM budget_events known WHERE known.event_id = staged.event_id)"
+        )
+        self.budget_events = staged("budget_events", schema.BUDGET_EVENT_LAYOUT, "insert", events)
 
     @classmethod
     def of(cls, database: Database) -> "Staging":

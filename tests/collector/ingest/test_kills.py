@@ -149,6 +149,7 @@ import os, sys, time
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from conftest import intent_of, make_call
+from collector.domain.record import Event, EventKind
 from collector.journal import JournalConfig, JournalWriter
 folder, source, first = Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 writer = JournalWriter(folder / "journal", source, JournalConfig(segment_bytes=60_000, slow_write_s=60))
@@ -159,6 +160,7 @@ while True:
     record = make_call(call_id=f"call-{number}", cost=number, started_at_us=now)
     writer.intent(intent_of(record, hold_pico=number))
     writer.record(record)
+    writer.event(Event(EventKind.BUDGET, now, "acme", record.call_id, {"budget": "b", "action": "flag"}))
     os.write(acknowledged, f"{number}\\n".encode())
     number += 1
     if number % 20 == 0:
@@ -228,6 +230,7 @@ def check(folder: Path, acknowledged: dict[str, int]) -> None:
         "SELECT count(*), sum(effective_cost_usd), (SELECT sum(effective_cost_usd) FROM attempts) FROM calls"
     )
     gaps = ask("SELECT * FROM quarantined WHERE reason = 'gap'")
+    told = [call_id for (call_id,) in ask("SELECT call_id FROM budget_events")]
     lost = [call_id for call_id in acknowledged if call_id not in found]
     opened.database.close()
     assert opened.set_aside == []
@@ -236,6 +239,8 @@ def check(folder: Path, acknowledged: dict[str, int]) -> None:
     # A call whose record was cut off by the kill is booked at its hold, which here is its cost.
     assert money == attempts_money == usd(sum(int(call_id.removeprefix("call-")) for call_id in found))
     assert gaps == []
+    assert len(told) == len(set(told))
+    assert set(acknowledged) <= set(told)
 
 
 def test_kill_9_of_sidecar_and_collector_loses_and_doubles_nothing(tmp_path):
