@@ -13,11 +13,10 @@ from collector.probes.gpu_sample import GpuSample
 if TYPE_CHECKING:
     import pyarrow as pa
 
-INSERT = (
+_INSERT = (
     "INSERT INTO gpu_samples BY NAME SELECT * REPLACE (CAST(attributes AS JSON) AS attributes) FROM "
     "staged_gpu_samples"
 )
-"""Puts what `table_of` made, registered as ``staged_gpu_samples``, into the ledger."""
 
 _json = msgspec.json.Encoder(order="sorted").encode
 
@@ -57,7 +56,7 @@ def rows_of(sample: GpuSample) -> dict[str, Any]:
 
 
 def table_of(samples: Iterable[GpuSample]) -> "pa.Table":
-    """The rows as an Arrow table; see `INSERT`."""
+    """The rows as an Arrow table."""
     import pyarrow as pa
 
     text, whole, real = pa.string(), pa.int64(), pa.float64()
@@ -80,6 +79,15 @@ def table_of(samples: Iterable[GpuSample]) -> "pa.Table":
         ]
     )
     return pa.Table.from_pylist([rows_of(sample) for sample in samples], schema=schema)
+
+
+def book(connection: Any, samples: Iterable[GpuSample]) -> None:
+    """Put samples into the ledger's table, over its writer's connection (within its transaction)."""
+    connection.register("staged_gpu_samples", table_of(samples))
+    try:
+        connection.execute(_INSERT)
+    finally:
+        connection.unregister("staged_gpu_samples")
 
 
 # -- Prometheus

@@ -1,14 +1,17 @@
 """Engine samples as rows and as Prometheus text. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from collector.export.exposition import Number, header, label_text, number
 from collector.export.families import Family
 from collector.probes.vllm_metrics import EngineSample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 COLUMNS = {
     "sampled_at": "TIMESTAMP",
@@ -28,7 +31,12 @@ COLUMNS = {
     "preemptions": "BIGINT",
     "attributes": "JSON",
 }
-"""Of a table of such rows, with DuckDB's types."""
+"""Of the table ``engine_samples``, with DuckDB's types."""
+
+_INSERT = (
+    "INSERT INTO engine_samples BY NAME SELECT * REPLACE (CAST(attributes AS JSON) AS attributes) FROM "
+    "staged_engine_samples"
+)
 
 _json = msgspec.json.Encoder(order="sorted").encode
 _WITH_COLUMN = frozenset(COLUMNS)
@@ -62,6 +70,32 @@ def rows_of(sample: EngineSample) -> dict[str, Any]:
         "preemptions": _whole(counted.get("preemptions")),
         "attributes": _json(rest).decode(),
     }
+
+
+def table_of(samples: Iterable[EngineSample]) -> "pa.Table":
+    """The rows as an Arrow table."""
+    import pyarrow as pa
+
+    arrow = {
+        "TIMESTAMP": pa.timestamp("us"),
+        "VARCHAR": pa.string(),
+        "JSON": pa.string(),
+        "BOOLEAN": pa.bool_(),
+        "DOUBLE": pa.float64(),
+        "INTEGER": pa.int32(),
+        "BIGINT": pa.int64(),
+    }
+    schema = pa.schema([(name, arrow[kind]) for name, kind in COLUMNS.items()])
+    return pa.Table.from_pylist([rows_of(sample) for sample in samples], schema=schema)
+
+
+def book(connection: Any, samples: Iterable[EngineSample]) -> None:
+    """Put samples into the ledger's table, over its writer's connection (within its transaction)."""
+    connection.register("staged_engine_samples", table_of(samples))
+    try:
+        connection.execute(_INSERT)
+    finally:
+        connection.unregister("staged_engine_samples")
 
 
 def _whole(value: float | None) -> int | None:

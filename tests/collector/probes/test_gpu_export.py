@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.export.families import FAMILIES
-from collector.probes.gpu_export import INSERT, MORE_FAMILIES, metrics_of, rows_of, table_of
+from collector.probes.gpu_export import MORE_FAMILIES, book, metrics_of, rows_of
 from collector.probes.gpu_sample import GpuProcess, GpuSample, GpuSlice
 
 BARE = GpuSample(sampled_at_us=1_790_000_000_250_000, host="box", gpu="GPU-1", index=0, name="NVIDIA H200")
@@ -118,8 +118,8 @@ def test_a_row_has_a_value_for_every_column_and_the_rest_as_json() -> None:
 
 
 def test_rows_go_into_the_ledgers_own_table(database: Any, rows: Any) -> None:
-    database.connection.register("staged_gpu_samples", table_of([FULL, BARE]))
-    database.connection.execute(INSERT)
+    with database.turn, database.transaction() as connection:
+        book(connection, [FULL, BARE])
 
     assert rows(
         "SELECT gpu, power_watts, sm_clock_hz, throttle_reasons[1], attributes->>'$.xids[0]' "

@@ -2,13 +2,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.probes.vllm_export import COLUMNS, metrics_of, rows_of
+from collector.probes.vllm_export import COLUMNS, book, metrics_of, rows_of
 from collector.probes.vllm_metrics import COUNTERS, GAUGES, LABELLED, Differences, EngineSample, parse
 
 RECORDED = Path(__file__).with_name("vllm")
@@ -204,3 +205,14 @@ def test_a_sample_is_a_row_and_prometheus_text(idle: str) -> None:
     assert told[("bursar_engine_up", *at)] == 1
     assert metrics_of([sample.silent()]).count("bursar_engine_up{") == 1
     assert "running" not in metrics_of([sample.silent()])
+
+
+def test_rows_go_into_a_table_of_those_columns(database: Any, rows: Any, idle: str) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    database.connection.execute(f"CREATE TABLE IF NOT EXISTS engine_samples ({columns})")
+    with database.turn, database.transaction() as connection:
+        book(connection, samples_of(idle, idle.replace("949.0", "1000.0")))
+
+    assert rows(
+        "SELECT replica, generation_tokens, running, restarted FROM engine_samples ORDER BY sampled_at"
+    ) == [("127.0.0.1:8000", None, 0, False), ("127.0.0.1:8000", 51, 0, False)]
