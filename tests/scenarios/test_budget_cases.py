@@ -127,12 +127,13 @@ def test_forty_streams_with_a_high_cap_run_at_once_under_a_budget_that_could_not
 # ---- crashes and clients that go ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(30, marks=[pytest.mark.slow, pytest.mark.timeout(300)])])
 def test_a_sidecar_killed_between_hold_and_settlement_knows_the_truth_when_it_is_back(
-    upstream: ScriptedUpstream, stack_for: StackMaker
+    upstream: ScriptedUpstream, stack_for: StackMaker, rounds: int
 ) -> None:
     upstream.script = lambda seen: Answer(delay_s=30)
     stack = stack_for(upstream, settings=with_budgets(day(limit="5 USD")))
-    for round_ in (1, 2):
+    for round_ in range(1, rounds + 1):
         client = open_call(stack, {**ASK, "max_tokens": 1000})
         wait_for("the request upstream", lambda wanted=round_: len(upstream.seen) == wanted)
         stack.stop("sidecar", signal.SIGKILL)
@@ -144,10 +145,10 @@ def test_a_sidecar_killed_between_hold_and_settlement_knows_the_truth_when_it_is
         assert Decimal(shown["spent"]) >= Decimal("0.01") * round_
     upstream.script = lambda seen: Answer(pieces=[chat_reply()])
     assert post(stack, CAPPED)[0] == 200
-    booked = sum(Decimal(row["effective_cost_usd"]) for row in stack.calls(3))
+    booked = sum(Decimal(row["effective_cost_usd"]) for row in stack.calls(rounds + 1))
     [shown] = standings(stack)
     # Each call is rounded up to whole nano-USD once.
-    assert booked <= Decimal(shown["spent"]) <= booked + Decimal("3e-9")
+    assert booked <= Decimal(shown["spent"]) <= booked + Decimal(rounds + 1) / 10**9
 
 
 def test_an_agent_that_leaves_right_before_the_usage_pays_for_what_it_got(
@@ -221,10 +222,12 @@ def test_a_message_stream_that_crosses_its_budget_ends_as_anthropics_sdk_expects
 ) -> None:
     upstream.script = lambda seen: Answer(headers=SSE, pieces=message_events(800), gap_s=0.002, chunked=True)
     stack = stack_for(upstream, settings=with_budgets(day(limit="0.05 USD")))
-    client = anthropic.Anthropic(api_key="x", base_url=stack.url, max_retries=0)
-    with client.messages.stream(
-        model="claude-sonnet-4-6", max_tokens=60_000, messages=[{"role": "user", "content": "go"}]
-    ) as stream:
+    with (
+        anthropic.Anthropic(api_key="x", base_url=stack.url, max_retries=0) as client,
+        client.messages.stream(
+            model="claude-sonnet-4-6", max_tokens=60_000, messages=[{"role": "user", "content": "go"}]
+        ) as stream,
+    ):
         message = stream.get_final_message()
     assert message.stop_reason == "max_tokens"
     wait_for("the upstream to be left", lambda: upstream.gone, 5)
@@ -248,16 +251,12 @@ def test_a_limit_that_changes_holds_from_the_next_call_and_a_wrong_one_changes_n
 
     stack.write_config(budgets=[day(limit="0.001 USD")])
     wait_for("the lower limit", lambda: not served(), 10)
-    stack.write_config(budgets=[day(limit="3 USD")])
-    wait_for("the higher limit", served, 10)
     wrong = ("-5 USD", "1e30 USD", "NaN USD", "'10'")
     stack.write_config(budgets=[day(f"b{place}", limit.strip("'")) for place, limit in enumerate(wrong)])
     wait_for("the complaints", lambda: all(limit in stack.log("sidecar") for limit in wrong), 10)
-    assert served()
-    stack.write_config(budgets=[day(limit="0 USD")])
-    wait_for("the limit of nothing", lambda: not served(), 10)
-    stack.write_config(budgets=[])
-    wait_for("no budget any more", served, 10)
+    assert not served()
+    stack.write_config(budgets=[day(limit="3 USD")])
+    wait_for("the higher limit", served, 10)
 
 
 def test_a_share_that_was_reached_is_told_once_and_still_holds_after_a_restart(

@@ -73,15 +73,15 @@ def spent(stack: Stack, name: str = "all") -> Decimal:
 
 
 def test_two_hundred_agents_on_four_sidecars_spend_one_budget_to_the_end_and_not_beyond(
-    redis: RedisServer, stack_for: StackMaker
+    redis: RedisServer, upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
     limit = Decimal(2)
     with simulator("--speed", "40") as model:
         upstreams = {"openai": {"kind": "openai", "base_url": f"{model}/v1"}}
         settings = shared(redis.url, total(limit="2 USD"), prices={"prover": PROVER_PRICES})
-        none = ScriptedUpstream(lambda seen: Answer())
         stacks = [
-            stack_for(none, upstreams=upstreams, settings=settings, with_collector=False) for _ in range(4)
+            stack_for(upstream, upstreams=upstreams, settings=settings, with_collector=False)
+            for _ in range(4)
         ]
         seen = asyncio.run(crowd([stack.url for stack in stacks], 200, Manner(), seed=1))
         wait_for("everything settled", lambda: held(stacks) == 0, 15)
@@ -208,7 +208,10 @@ TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize(
+    "trouble",
+    ["scripts forgotten", *(pytest.param(name, marks=pytest.mark.slow) for name in list(TROUBLES)[1:])],
+)
 def test_a_redis_that_refuses_answers_in_time_and_is_trusted_again(
     redis: RedisServer, upstream: ScriptedUpstream, stack_for: StackMaker, trouble: str
 ) -> None:
@@ -247,6 +250,7 @@ def test_an_emptied_redis_is_told_again_what_was_spent(
     wait_for("exact sums", lambda: spent(one) == spent(two) == counted, 5)
 
 
+@pytest.mark.slow
 def test_all_sidecars_new_on_an_empty_redis_count_what_the_books_know_once(
     redis: RedisServer, upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
