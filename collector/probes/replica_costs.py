@@ -121,6 +121,7 @@ class ReplicaCosts:
         self._calibrated_to = start_us
         self._closed: deque[_Closed] = deque(maxlen=self._config.most_windows)
         self._ahead_units = 0
+        self._model = ""
         self._settled: list[Settlement] = []
         self.lines = Lines()
         """Sums since the start."""
@@ -135,7 +136,11 @@ class ReplicaCosts:
     # -- what comes in
 
     def see_engine(self, sample: EngineSample) -> None:
-        """Take in a look at the engine; in the order of time."""
+        """Take in a look at the engine; in the order of time. Another model is calibrated anew."""
+        if sample.model and sample.model != self._model:
+            if self._model:
+                self._calibrator.forget()
+            self._model = sample.model
         self._kept.engine.append(sample)
 
     def see_gpus(self, samples: Iterable[GpuSample]) -> None:

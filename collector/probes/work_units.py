@@ -23,7 +23,8 @@ Method = Literal["calibrated", "mfu", "prior"]
 
 PRIOR_OUTPUT_RATIO = 8
 """An output token's work in prompt tokens where nothing is known. API prices say 4 to 5; 2.5, as some
-tools take it, was 1.6 to 3.7 times off; a vLLM CPU server showed 9 to 17 at a batch of 3 to 7."""
+tools take it, was 1.6 to 3.7 times off. A vLLM CPU server showed 9 to 17 at a batch of 3 to 7; the log
+of one on a 24 GB GPU (Llama 3.2 1B, liao4s/BurstGPT_test) 7 to 10 at five loads."""
 
 _FEWEST = 20
 """Busy seconds before a calibration is believed."""
@@ -129,6 +130,12 @@ class Calibrator:
         self._peaks = peaks
         self._prior = prior(output_ratio)
         self._known: Coefficients | None = None
+        self._good: Coefficients | None = None
+
+    def forget(self) -> None:
+        """Begin anew: another model is served."""
+        self._kept.clear()
+        self._known = self._good = None
 
     def observe(self, observation: Observation) -> None:
         """Take in a second. One of a restart, or without work, should not be given."""
@@ -138,9 +145,13 @@ class Calibrator:
         self._known = None
 
     def coefficients(self) -> Coefficients:
-        """The best that can be had at present."""
+        """The best that can be had at present.
+
+        A calibration outlasts a time in which all traffic is alike and none could be made.
+        """
         if self._known is None:
-            self._known = calibrate(self._kept) or self._by_roofline() or self._prior
+            self._good = calibrate(self._kept) or self._good
+            self._known = self._good or self._by_roofline() or self._prior
         return self._known
 
     def _by_roofline(self) -> Coefficients | None:

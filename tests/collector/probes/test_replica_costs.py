@@ -194,3 +194,16 @@ def test_the_same_attempt_twice_is_charged_once() -> None:
     costs.see_attempt(line("a", 0, 5))
     costs.see_attempt(line("a", 0, 5))
     assert [one.charge.money_pico for one in costs.advance(us(40))] == [5 * 10**9]
+
+
+def test_another_model_is_calibrated_anew(engine_steps: Any) -> None:
+    run = engine_steps.simulate(random.Random(3), {"P": 2, "D": 6}, 60.0)
+    costs = ReplicaCosts(RENTED, 0)
+    feed(costs, run, 60)
+    assert costs.windows[-1].method == "calibrated"
+
+    costs.see_engine(look(121, model="one"))
+    costs.see_engine(look(122, model="other"))
+    costs.advance(us(180))
+
+    assert costs.windows[-1].method == "prior"

@@ -1,6 +1,9 @@
 import random
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +120,19 @@ def test_a_calibrator_forgets_and_heeds_no_empty_second() -> None:
     assert calibrator.coefficients().prompt_ps == pytest.approx(100e6, rel=0.01)
 
 
+def test_a_calibration_outlasts_monotonous_traffic_but_not_another_model() -> None:
+    calibrator = Calibrator(seconds=50)
+    for one in mixed(random.Random(9), 50, 50e6, 1000e6):
+        calibrator.observe(one)
+    good = calibrator.coefficients()
+    for _ in range(50):
+        calibrator.observe(Observation(10_000, 0, 10))
+    assert calibrator.coefficients() == good
+
+    calibrator.forget()
+    assert calibrator.coefficients().method == "prior"
+
+
 def test_gpus_are_known_by_the_drivers_name() -> None:
     assert peaks_of("NVIDIA H200") == Peaks(flops=9.89e14, bytes=4.8e12)
     assert peaks_of("NVIDIA A100-SXM4-80GB") == Peaks(flops=3.12e14, bytes=2.039e12)
@@ -188,3 +204,28 @@ def test_charges_by_class_are_within_a_twentieth_of_what_the_engines_steps_say(
     )
     assert charged == pytest.approx(run.share("P"), abs=0.05)
     assert abs(by_tokens - run.share("P")) > 0.15
+
+
+def test_a_real_gpu_servers_log_gives_the_same_work_of_a_token_at_every_load(shared_data: Path) -> None:
+    """Llama 3.2 1B on a 24 GB GPU, throughputs each half second, at loads that differ five fold."""
+    log = parquet.read_table(shared_data / "gpu_serving_logs" / "vllm_log.parquet").to_pylist()
+    found = {}
+    for load in (300, 500, 700, 900, 1500):
+        rows = sorted(
+            (row for row in log if row["load_scale"] == load), key=lambda row: float(row["timestamp"])
+        )
+        looks = []
+        for before, after in pairwise(rows):
+            seconds = after["timestamp"] - before["timestamp"]
+            if 0 < seconds < 2 and after["num_running"]:
+                prompt = after["prompt_throughput"] * seconds
+                output = after["generation_throughput"] * seconds
+                looks.append(Observation(round(seconds * 1e6), prompt, output))
+        found[load] = calibrate(looks)
+
+    works = [by for by in found.values() if by is not None]
+    assert len(works) == 5
+    outputs = [by.output_ps for by in works]
+    assert max(outputs) / min(outputs) < 1.15
+    assert all(6 < by.output_ps / by.prompt_ps < 11 for by in works)
+    assert all(by.residual is not None and by.residual < 0.5 for by in works)
