@@ -5,6 +5,7 @@ GET  /v1/questions/{name}       an answer, as Arrow or JSON by `Accept`
 POST /v1/sql                    one SELECT on the published snapshot
 POST /v1/journal                a batch of journal frames from another machine
 POST /v1/outcomes               how a task ended, said by an agent
+POST /v1/events                 what was done to budgets and calls, said by those who did it
 GET  /healthz /readyz /metrics
 """
 
@@ -30,10 +31,12 @@ from starlette.types import ASGIApp
 import collector
 from collector import logs
 from collector.api import metrics
+from collector.api.events import BadEvents, event_rows
 from collector.api.guard import Guard
-from collector.api.outcomes import INSERT, BadOutcome, outcome_row
+from collector.api.outcomes import outcome_row
 from collector.ingest import remote
 from collector.ingest.state import Ledger, State
+from collector.outcomes import BadOutcome
 from collector.settings import Address
 from collector.store import asking, sandbox
 from collector.store.answers import ARROW, JSON, arrow_bytes, json_bytes
@@ -63,6 +66,7 @@ class Api:
             Route("/v1/sql", self.sql, methods=["POST"]),
             Route("/v1/journal", self.journal, methods=["POST"]),
             Route("/v1/outcomes", self.outcomes, methods=["POST"]),
+            Route("/v1/events", self.events, methods=["POST"]),
             Route("/healthz", self.alive),
             Route("/readyz", self.ready),
             Route("/metrics", self.metrics),
@@ -206,15 +210,24 @@ class Api:
 
     async def outcomes(self, request: Request) -> Response:
         """How a task ended."""
-        if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
-            raise HTTPException(415, "send application/json")
         try:
-            row = outcome_row(await _body(request, 64 << 10), time.time_ns() // 1000)
+            row = outcome_row(await _json_body(request, 64 << 10), time.time_ns() // 1000)
         except BadOutcome as error:
             return _error(400, str(error))
         ledger = self._ledger()
-        await asyncio.to_thread(ledger.books.write, INSERT, [row])
+        await asyncio.to_thread(ledger.books.tell, outcomes=[row])
         return JSONResponse({"recorded": True}, status_code=201)
+
+    async def events(self, request: Request) -> Response:
+        """What was done to budgets and calls."""
+        try:
+            rows = event_rows(await _json_body(request, 2 << 20))
+        except BadEvents as error:
+            return _error(400, str(error))
+        ledger = self._ledger()
+        if rows:
+            await asyncio.to_thread(ledger.books.tell, events=rows)
+        return JSONResponse({"recorded": len(rows)}, status_code=201)
 
     # -- how it is
 
@@ -266,6 +279,13 @@ async def _body(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise HTTPException(413, f"at most {most >> 10} KiB")
     return body
+
+
+async def _json_body(request: Request, most: int) -> bytes:
+    # A form of a web page can send text, never this.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != JSON:
+        raise HTTPException(415, "send application/json")
+    return await _body(request, most)
 
 
 def _wants_arrow(request: Request) -> bool:

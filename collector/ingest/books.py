@@ -17,7 +17,7 @@ from collector import logs
 from collector.domain.record import CallRecord
 from collector.ingest.clamp import clamped, sensible_instant
 from collector.ingest.crashed import presumed_record
-from collector.ingest.events import BudgetRow, columns_of
+from collector.ingest.events import BudgetRow, OutcomeRow, columns_of
 from collector.ingest.pairing import Batch, Mark, Note, Opened, take
 from collector.journal import Frame, decode_intent
 from collector.store import rollups, schema
@@ -176,14 +176,14 @@ class Books:
             if self._on_records is not None and batch.booked:
                 self._on_records(batch.booked)
 
-    def tell(self, events: Sequence[BudgetRow]) -> None:
-        """Add to ``budget_events`` what stands there under no such event id yet, in one transaction.
+    def tell(self, *, outcomes: Sequence[OutcomeRow] = (), events: Sequence[BudgetRow] = ()) -> None:
+        """Add rows that come past the journal; of events, those whose id is not there yet.
 
         Raises:
             StoreError: none of it was added.
         """
         once = {event.event_id: event for event in events}
-        self.enter(Entry(budget_events=list(once.values())))
+        self.enter(Entry(outcomes=list(outcomes), budget_events=list(once.values())))
 
     def write(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
         """Run one parameterised statement for each of ``rows``, in one transaction.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from collector.store import questions
-from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, Question
+from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING, Question
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 
 ORDERS = ("newest", "oldest", "dearest", "slowest")
@@ -84,8 +84,8 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
     """
     asked = Asked(question=question)
     known = set(question.parameters)
-    filters = DIMENSIONS if "filters" in known else ()
-    known.discard("filters")
+    filters = DIMENSIONS if "filters" in known else tuple(name for name in NARROWING if name in known)
+    known -= {"filters", *filters}
     for name in given:
         if name not in known and name not in filters:
             raise BadParameter(name, "no such parameter", sorted({*known, *filters}))

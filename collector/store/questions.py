@@ -10,6 +10,8 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
     {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
     {bucket}    for the start of the bucket that a row of {books} belongs to
+    {from}, {to}    for the period, of a table that is not of calls
+    {narrowed}  for what its rows are narrowed down to
 
 and every value is bound as a parameter. Another database answers the same questions by
 bringing its own SQL under the same names.
@@ -66,6 +68,8 @@ class Question:
 
 
 PERIOD = ("since", "until", "tz", "filters")
+NARROWING = ("budget", "action", "tenant", "task_id", "conversation_id", "trace_id")
+"""What rows of other tables than the calls' can be narrowed down by."""
 
 PARAMETERS = {
     "since": "start of the period: ISO 8601, seconds since 1970, or 15m, 24h, 7d ago (default 24h)",
@@ -74,6 +78,12 @@ PARAMETERS = {
     "filters": "any dimension by its name, repeatable: only calls with one of these values; tag=KEY=VALUE",
     "by": "dimensions to tell apart, separated by commas; a tag as tag:KEY",
     "bucket": f"length of a step: {', '.join(BUCKETS)} (default auto)",
+    "budget": "only what befell this budget; repeatable",
+    "action": "only this action, such as raise or cut; repeatable",
+    "tenant": "only of this tenant; repeatable",
+    "task_id": "only of this task; repeatable",
+    "conversation_id": "only of this conversation; repeatable",
+    "trace_id": "only of this trace; repeatable",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
     "order": "newest (default) or oldest or dearest or slowest",
@@ -161,6 +171,24 @@ VALUES = Question(
         GROUP BY ALL ORDER BY calls DESC, value LIMIT $limit""",
 )
 
+BUDGET_EVENTS = Question(
+    name="budget_events",
+    help="What was done to budgets, and by them: thresholds, raises, directives, cuts; newest first.",
+    parameters=("since", "until", "tz", "budget", "action", "tenant", "limit"),
+    sql="""
+        SELECT * FROM budget_events WHERE happened_at >= {from} AND happened_at < {to}{narrowed}
+        ORDER BY happened_at DESC, event_id DESC LIMIT $limit""",
+)
+
+OUTCOMES = Question(
+    name="outcomes",
+    help="How tasks ended, as agents and people said; newest first.",
+    parameters=("since", "until", "tz", "tenant", "task_id", "conversation_id", "trace_id", "limit"),
+    sql="""
+        SELECT * FROM outcomes WHERE reported_at >= {from} AND reported_at < {to}{narrowed}
+        ORDER BY reported_at DESC, task_id, conversation_id, trace_id LIMIT $limit""",
+)
+
 HEALTH = Question(
     name="health",
     help="How the collector is: how far behind the journal, what it holds, what was lost or set aside.",
@@ -175,5 +203,8 @@ HEALTH = Question(
 
 CATALOGUE = {
     question.name: question
-    for question in (TOTALS, SPEND_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES, HEALTH)
+    for question in (
+        *(TOTALS, SPEND_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
+        *(BUDGET_EVENTS, OUTCOMES, HEALTH),
+    )
 }

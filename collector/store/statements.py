@@ -58,6 +58,10 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
             fields["talked_column"] = ", coalesce(conversations, 0) AS conversations"
     if "{calls}" in sql:
         fields["calls"] = _calls(asked, where, values)
+    if "{narrowed}" in sql:
+        values["since_us"], values["until_us"] = asked.since_us, asked.until_us
+        fields["from"], fields["to"] = "make_timestamp($since_us)", "make_timestamp($until_us)"
+        fields["narrowed"] = where.of("calls")
     if "{page}" in sql:
         fields["order"], fields["page"] = _page(asked)
     return Statement(sql.format(**fields), values)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import httpx
 import msgspec
@@ -50,8 +51,6 @@ def client_of(app, host="127.0.0.1:4010"):
 
 @pytest.fixture
 def calls(state, journal, call):
-    import time
-
     now = time.time_ns() // 1000
     calls = [
         call(started_at_us=now - n * 1_000_000, cost=10**12 + n, agent=f"agent{n % 2}") for n in range(20)
@@ -66,6 +65,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
 
     listed = {question["name"]: question for question in reply.json()["questions"]}
     expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
+    expected |= {"budget_events", "outcomes"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())
@@ -73,6 +73,8 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
 
 
 async def test_every_question_that_is_listed_is_answered(client, calls):
+    await client.post("/v1/events", json={"events": [told("e1")]})
+    await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})
     listed = (await client.get("/v1/questions")).json()["questions"]
     needed = {"call_id": calls[0].call_id, "dimension": "agent"}
     for question in listed:
@@ -168,6 +170,95 @@ async def test_an_outcome_that_is_none_is_refused(client, rows, body):
 async def test_an_outcome_must_be_sent_as_json_so_that_no_web_form_can(client):
     reply = await client.post("/v1/outcomes", content=b'{"task_id":"t","success":true}')
     assert reply.status_code == 415
+
+
+def told(event_id, **changes):
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    detail = json.dumps({"reason": "burn rate", "dry_run": False})
+    plain = {
+        "happened_at": now,
+        "budget": "search",
+        "counter": "team=search",
+        "call_id": "",
+        "detail": detail,
+    }
+    return {"event_id": event_id, "action": "directive_raised:throttle", **plain, **changes}
+
+
+async def ask(client, question, **parameters):
+    reply = await client.get(f"/v1/questions/{question}", params=parameters)
+    assert reply.status_code == 200, reply.text
+    return reply.json()["rows"]
+
+
+async def test_events_are_kept_once_each_however_often_they_are_sent(client):
+    first = await client.post("/v1/events", json={"events": [told("e1"), told("e2", action="cut")]})
+    again = await client.post("/v1/events", json={"events": [told("e1"), told("e3", budget="other")]})
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    rows = await ask(client, "budget_events")
+    assert sorted(row["event_id"] for row in rows) == ["e1", "e2", "e3"]
+    assert json.loads(rows[0]["detail"]) == {"reason": "burn rate", "dry_run": False}
+
+
+async def test_what_the_alerts_process_posts_is_taken_as_it_is(client, rows):
+    from alerts.audit import Audit
+
+    audit = Audit("http://127.0.0.1:4010", client, [told("a1"), told("a2")])
+
+    assert await audit.deliver()
+    assert audit.waiting == []
+    assert rows("SELECT event_id FROM budget_events ORDER BY 1") == [("a1",), ("a2",)]
+
+
+async def test_budget_events_come_newest_first_and_narrowed_down(client):
+    events = [
+        told("old", happened_at="2026-01-01T10:00:00Z"),
+        told("new", happened_at="2026-01-01T12:00:00+01:00", action="cut"),
+        told("other", happened_at="2026-01-01T10:30:00", budget="index"),
+    ]
+    await client.post("/v1/events", json={"events": events})
+    day = {"since": "2026-01-01", "until": "2026-01-02"}
+
+    async def ids(**parameters):
+        return [row["event_id"] for row in await ask(client, "budget_events", **day, **parameters)]
+
+    assert await ids() == ["new", "other", "old"]
+    assert await ids(limit=1) == ["new"]
+    assert await ids(budget="search") == ["new", "old"]
+    assert await ids(budget="search", action="cut") == ["new"]
+    assert await ids(budget=["index", "nothing"]) == ["other"]
+    assert await ask(client, "budget_events", since="2026-01-02", until="2026-01-03") == []
+    refused = await client.get("/v1/questions/budget_events", params={"team": "x"})
+    assert refused.status_code == 400
+    assert "action" in refused.json()["error"]["choices"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"events": {}},
+        {},
+        {"events": [{"event_id": "x"}]},
+        {"events": [told("")]},
+        {"events": [told("x", happened_at="yesterday")]},
+        {"events": [told("x", detail="y" * 9000)]},
+        {"events": [told(str(number)) for number in range(1001)]},
+    ],
+)
+async def test_events_that_are_none_are_refused_and_none_of_them_kept(client, rows, body):
+    assert (await client.post("/v1/events", json=body)).status_code == 400
+    assert rows("SELECT count(*) FROM budget_events") == [(0,)]
+
+
+async def test_outcomes_are_told_newest_first_and_of_one_task(client):
+    for task, success in (("t1", False), ("t2", True), ("t1", True)):
+        await client.post("/v1/outcomes", json={"task_id": task, "success": success, "value_usd": "0.1"})
+
+    rows = await ask(client, "outcomes")
+    assert [(row["task_id"], row["success"]) for row in rows] == [("t1", True), ("t2", True), ("t1", False)]
+    assert rows[0]["value_usd"] == "0.100000000000"
+    assert [row["success"] for row in await ask(client, "outcomes", task_id="t1")] == [True, False]
 
 
 async def test_sql_is_answered_from_the_snapshot(client, state, calls):

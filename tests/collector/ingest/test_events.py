@@ -173,8 +173,8 @@ def test_what_is_too_long_is_cut_and_what_a_newer_writer_adds_is_passed_over(eve
 def test_a_told_event_is_taken_once_however_often_it_is_sent(books, rows, event):
     row = row_of(msgspec.msgpack.encode(event(fields={**BUDGET, "detail": json.dumps({"a": 1})})), "alerts-1")
     other = row._replace(event_id="alerts-2")
-    books.tell([row, row])
-    books.tell([row, other])
+    books.tell(events=[row, row])
+    books.tell(events=[row, other])
 
     assert rows("SELECT event_id FROM budget_events ORDER BY 1") == [("alerts-1",), ("alerts-2",)]
 
