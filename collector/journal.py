@@ -172,7 +172,7 @@ def parse_frames(data: bytes, offset: int = 0) -> tuple[list[Frame], int, ReadEn
     """Whole frames at the beginning of ``data``, the bytes they take, and why they end there."""
     frames: list[Frame] = []
     position, size = 0, len(data)
-    unpack, head, crc32 = _FRAME.unpack_from, _FRAME.size, zlib.crc32
+    unpack, head, crc32, view = _FRAME.unpack_from, _FRAME.size, zlib.crc32, memoryview(data)
     while position < size:
         if position + head > size:
             # Zeros after the last frame are what a file system leaves after a power cut.
@@ -183,9 +183,10 @@ def parse_frames(data: bytes, offset: int = 0) -> tuple[list[Frame], int, ReadEn
             return frames, position, ReadEnd.CORRUPT
         if start + length > size:
             return frames, position, ReadEnd.TORN
-        payload = data[start : start + length]
-        if crc32(payload, crc32(data[position + 8 : start])) != crc:
+        # Sequence, kind and payload lie side by side.
+        if crc32(view[position + 8 : start + length]) != crc:
             return frames, position, ReadEnd.CORRUPT
+        payload = data[start : start + length]
         position = start + length
         frames.append(Frame(sequence, kind, payload, offset + position))
     return frames, position, ReadEnd.END
@@ -500,8 +501,8 @@ def lightened(record: CallRecord, pressure: Pressure) -> CallRecord:
 
 def frame_bytes(sequence: int, kind: FrameKind, payload: bytes) -> bytes:
     """One frame as it stands in a segment or in a batch between machines."""
-    crc = zlib.crc32(payload, zlib.crc32(_SEQUENCED.pack(sequence, kind)))
-    return _FRAME.pack(len(payload), crc, sequence, kind) + payload
+    body = _SEQUENCED.pack(sequence, kind) + payload
+    return _HEADER.pack(len(payload), zlib.crc32(body)) + body
 
 
 def encoded(items: Iterable[Intent | CallRecord], first_sequence: int = 1) -> bytes:
