@@ -207,7 +207,7 @@ windows = st.builds(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(windows, prices, works, coefficients, st.integers(-(10**18), 10**18), st.floats(0, 1), works)
 def test_charges_idle_and_unobserved_are_the_meter_exactly(
     window: Window,

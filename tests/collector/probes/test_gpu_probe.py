@@ -8,7 +8,7 @@ import pytest
 from collector.probes.gpu_probe import GpuProbe, GpuProbeConfig
 from collector.probes.nvml import NoDriver
 
-QUICK = GpuProbeConfig(interval_s=0.02, deadline_s=0.3, look_again_s=0.05, most_waiting=50)
+QUICK = GpuProbeConfig(interval_s=0.02, deadline_s=0.3, look_again_s=0.05, most_waiting=20)
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:

@@ -148,7 +148,7 @@ def test_no_work_at_all_is_no_unit() -> None:
 figures = st.floats(0, 1e6, allow_nan=False).map(lambda value: round(value, 3))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.tuples(figures, figures), figures), min_size=1, max_size=20),
     st.tuples(figures, figures),
