@@ -109,7 +109,8 @@ def test_a_learned_ratio_bounds_with_a_margin_and_never_beyond_a_token_a_byte() 
 
 @pytest.mark.parametrize("field", ["has_images", "has_remote_media"])
 def test_media_are_never_free(field: str) -> None:
-    seen = RequestFacts("openai.chat", "m", text_bytes=10, **{field: True})
+    seen = RequestFacts("openai.chat", "m", text_bytes=10)
+    setattr(seen, field, True)
     assert most_input_tokens(seen, 100, 5, learned=False) >= MEDIA_TOKENS
     assert most_input_tokens(seen, 64_000_000, 5, learned=False) >= 1_000_000
 

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.domain.credit import Unit
-from collector.domain.policy import Ask, Budget, Lease, Match, Policy, State, Window, decide
-from collector.domain.policy.deciding import Allow
+from collector.domain.policy import Allow, Ask, Budget, Lease, Match, Policy, State, Window, decide
 from collector.domain.record import AttemptRecord, CallRecord, Intent
 from sidecar.budgets.charges import amounts_of, ask_of, charges_by
 
