@@ -69,9 +69,7 @@ class Model:
         places = hashed(text)
         if not places:
             return 0.0
-        table = self.table
-        # Signed bytes by hand: ``memoryview.cast`` would have to be kept beside the bytes.
-        steps = sum(value - 256 if (value := table[place]) > 127 else value for place in places)
+        steps = sum(map(memoryview(self.table).cast("b").__getitem__, places))
         odds = self.bias + self.scale * steps / math.sqrt(len(places))
         return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))
 
@@ -114,9 +112,8 @@ def windows(text: str) -> Iterator[str]:
 def hashed(text: str) -> set[int]:
     """The places of the table that the words of ``text``, and the pairs of neighbours, fall on."""
     found = words(text)
-    places = {crc32(word) & _MASK for word in found}
-    places.update(crc32(b"%b %b" % pair) & _MASK for pair in pairwise(found))
-    return places
+    pairs = [b"%b %b" % pair for pair in pairwise(found)]
+    return {crc32(each) & _MASK for each in found + pairs}
 
 
 def words(text: str) -> list[bytes]:

@@ -37,6 +37,12 @@ STIFFNESS = 20.0
 """scikit-learn's C. From 5 to 50 the recall moves by two points and the false alarms by one."""
 EMPHASIS = {"direct": 4.0, "lookalike": 3.0}
 """How much more these few texts count than the others."""
+SCORES = {f"{score}": float(np.log(score / (1 - score))) for score in (0.5, 0.8, 0.9)}
+"""Log odds of some scores."""
+PUBLISHED = """\
+published, % of NotInject called attacks and of attacks found (PIGuard's paper, with attacks of its own):
+PIGuard 12.7 and 77.4, GPT-4o 13.3 and 79.1, Lakera Guard 12.4 and 53.2, LlamaGuard3 0.3 and 28.3,
+ProtectAI v2 42.8 and 48.6, fmops 71.7 and 93.5, deepset 70.5 and 91.5, PromptGuard 99.7 and 97.1"""
 
 ENDINGS = [
     "py",
@@ -285,6 +291,11 @@ def judge(folder: Path, say: Callable[[str], object]) -> None:
         }
         say(f"\n{name}: share above the line that so many look-alikes exceed, %")
         shares(say, found, data.texts, lines)
+    half = np.random.default_rng(1).permutation(len(data.texts)) % 2 == 0
+    found = np.where(half, odds(shifted(data, extra, ~half), data), odds(shifted(data, extra, half), data))
+    say("\neach half by a model and a line (0.5) of the other half: share above a score, %")
+    shares(say, found, data.texts, SCORES)
+    say(PUBLISHED)
     seen = np.array(["NotInject_t" not in text.origin for text in data.texts])
     other = odds(shifted(data, extra, seen), data)[~seen]
     say(
@@ -294,8 +305,7 @@ def judge(folder: Path, say: Callable[[str], object]) -> None:
     shipped = Model.from_json(WEIGHTS.read_text(encoding="ascii"))
     away = table(unseen(folder))
     say("\nharmless texts of origins not fitted on: share above a score of 0.5, 0.8, 0.9 (shipped model), %")
-    lines = {f"{share}": float(np.log(share / (1 - share))) for share in (0.5, 0.8, 0.9)}
-    shares(say, odds(shipped, away), away.texts, lines)
+    shares(say, odds(shipped, away), away.texts, SCORES)
     long = "".join(text.text for text in away.texts)[:400_000]
     began = process_time()
     shipped.score(long)
