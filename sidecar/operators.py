@@ -123,18 +123,18 @@ class OperatorPages:
             return 200, {"directives": [one.plain() for one in control.state.directives(now)]}
         if path == DIRECTIVES and method == "POST":
             directive = read_directive(request.body, now)
-            control.add_directive(directive)
+            control.orders.add_directive(directive)
             return 200, {"id": directive.id, "expires_us": directive.expires_us}
         if path.startswith(DIRECTIVES + "/") and method == "DELETE":
-            return _gone(control.remove(path.removeprefix(DIRECTIVES + "/")))
+            return _gone(control.orders.remove(path.removeprefix(DIRECTIVES + "/")))
         if path == RAISES and method == "GET":
             return 200, {"raises": [plain_raise(one) for one in control.state.raises(now)]}
         if path == RAISES and method == "POST":
             more = read_raise(request.body, now, control)
-            control.add_raise(more)
+            control.orders.add_raise(more)
             return 200, {"id": more.id, "until_us": more.until_us}
         if path.startswith(RAISES + "/") and method == "DELETE":
-            return _gone(control.remove(path.removeprefix(RAISES + "/")))
+            return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             return 200, {"budgets": await control.all_standings()}
         if path == SIMULATE and method == "POST":

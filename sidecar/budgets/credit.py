@@ -5,7 +5,6 @@ is where its decisions meet both. The store answers at once where it can, so tha
 waits for nothing.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -19,10 +18,8 @@ from collector.domain.policy import (
     Crossed,
     Decision,
     Directive,
-    DirectiveKind,
     Downgrade,
     Policy,
-    Raise,
     Refuse,
     Slot,
     State,
@@ -30,7 +27,6 @@ from collector.domain.policy import (
     decide,
     store_lost,
 )
-from collector.domain.policy.wording import amount_text, time_text
 from collector.domain.record import Event, EventKind
 from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
@@ -50,8 +46,9 @@ from sidecar.budgets.directives import Directives
 from sidecar.budgets.hold import Hold
 from sidecar.budgets.memories import Memories
 from sidecar.budgets.needs import needs_of
+from sidecar.budgets.orders import Orders
 from sidecar.budgets.store import CreditStore
-from sidecar.budgets.telling import ask_by, plain_raise, plain_standing, raise_of
+from sidecar.budgets.telling import ask_by, plain_standing
 from sidecar.call import Call, Caller
 from sidecar.errors import NoRoute, OutOfBudget, SlowedDown
 from sidecar.routing import Routing, Target
@@ -104,16 +101,21 @@ class CreditControl:
         self.ttl_s = longest_call_s + _LEASE_SLACK_S
         self._catalogue = catalogue or Catalogue()
         self._running: dict[str, Hold] = {}
-        self._directed = False
         self._shares = False
         """Whether others spend from the same counters."""
         self._met: dict[str, Slot] = {}
         """Shared counters that calls met since :meth:`listen` looked last."""
         self._heard: dict[str, tuple[int, int]] = {}
         """What was known then of those met before: spent and held."""
-        self.board = board or Directives()
-        self._followed = -1
         self._memories = Memories(folder)
+        self.orders = Orders(
+            state,
+            board or Directives(),
+            self._memories,
+            now_us=now_us,
+            said=self._said,
+            on_cut=self._cut_by,
+        )
         self._remember_at = 0.0
         self.calls: Callable[[], Iterable[Call]] = tuple
         """The calls that run."""
@@ -129,10 +131,10 @@ class CreditControl:
     @property
     def in_force(self) -> bool:
         """Whether there is anything to ask the policy about."""
-        if self.board.version != self._followed:
-            self.follow_board()
+        if self.orders.changed:
+            self.orders.follow()
         policy = self.state.policy
-        return bool(policy.budgets or policy.throttles or policy.caps or self._directed)
+        return bool(policy.budgets or policy.throttles or policy.caps or self.orders.directed)
 
     @property
     def policy(self) -> Policy:
@@ -149,16 +151,12 @@ class CreditControl:
         """Become ready to decide."""
         await self.store.start()
         self._memories.recall_experience(self.state.experience)
-        for item in self._memories.board():
-            with contextlib.suppress(ValueError):  # It has expired meanwhile.
-                self.board.add(item)
-        await self.board.start()
-        self.follow_board()
+        await self.orders.start()
 
     async def close(self) -> None:
         """Send what the store has still to be told."""
         self._memories.keep_experience(self.state.experience)
-        await self.board.close()
+        await self.orders.close()
         await self.store.close()
 
     # -- before
@@ -429,86 +427,19 @@ class CreditControl:
         """Count and write down what a rule did to a running call."""
         self._act(rule, action, call, detail)
 
-    # -- what operators and alerts ask for
-
-    def add_directive(self, directive: Directive) -> None:
-        """Put a directive in force, here at once and soon wherever else budgets are shared.
-
-        Raises:
-            ValueError: it has expired, or there are too many.
-        """
-        self.board.add({**directive.plain(), "what": "directive"})
-        self.follow_board()
-        until = time_text(directive.expires_us)
-        said = f"until {until}, by {directive.source}: {directive.reason}"
-        self._said(directive.id, directive.kind.value, said)
-
-    def add_raise(self, more: Raise) -> None:
-        """Give a budget more room for a while.
-
-        Raises:
-            ValueError: it is over, or there are too many.
-        """
-        self.board.add({**plain_raise(more), "what": "raise", "expires_us": more.until_us})
-        self.follow_board()
-        amount = amount_text(self.policy.by_name[more.budget].unit, more.amount)
-        said = f"{amount} more until {time_text(more.until_us)}, by {more.source}: {more.reason}"
-        self._said(more.budget, "raise", said)
-
-    def remove(self, name: str) -> bool:
-        """Take a directive or a raise back before it expires; whether there was one."""
-        found = self.board.remove(name)
-        self.follow_board()
-        if found:
-            self._said(name, "withdrawn", "")
-        return found
-
     def tend(self) -> None:
         """What is done a few times a second: gauges, what others asked for, what was learned."""
-        self.follow_board()
+        self.orders.follow()
         self.gauge()
         if time.monotonic() >= self._remember_at:
             self._remember_at = time.monotonic() + REMEMBER_S
             self._memories.keep_experience(self.state.experience)
 
-    def follow_board(self) -> None:
-        """Bring what is in force up to date with the board."""
-        if self.board.version == self._followed:
-            return
-        self._followed = self.board.version
-        now = now_us()
-        wanted = {item["id"]: item for item in self.board.active(now)}
-        for directive in self.state.directives(now):
-            if directive.id not in wanted:
-                self.state.withdraw(directive.id)
-        for more in self.state.raises(now):
-            if more.id not in wanted:
-                self.state.lower_limit(more.id)
-        known: dict[str, Directive | Raise] = {}
-        known |= {directive.id: directive for directive in self.state.directives(now)}
-        known |= {more.id: more for more in self.state.raises(now)}
-        for name, item in wanted.items():
-            try:
-                one = raise_of(item) if item.get("what") == "raise" else Directive.of(item)
-            except (KeyError, TypeError, ValueError) as error:
-                log.error("a directive cannot be read", id=name, reason=str(error))
-                continue
-            if known.get(name) == one:
-                continue
-            if isinstance(one, Raise):
-                self.state.raise_limit(one)
-            else:
-                self._direct(one)
-        self._directed = bool(self.state.directives(now))
-        self._memories.keep_board(list(wanted.values()))
-
-    def _direct(self, directive: Directive) -> None:
-        self.state.direct(directive)
-        if directive.kind is DirectiveKind.CUT:
-            # Also calls that hold nothing, because no budget is for them.
-            for call in list(self.calls()):
-                if call.facts is not None and directive.match.accepts(ask_by(call)):
-                    self.cut(call, directive.id, "directive")
+    def _cut_by(self, directive: Directive) -> None:
+        # Also calls that hold nothing, because no budget is for them.
+        for call in list(self.calls()):
+            if call.facts is not None and directive.match.accepts(ask_by(call)):
+                self.cut(call, directive.id, "directive")
 
     def _said(self, rule: str, action: str, detail: str) -> None:
         self._event("", "", budget=rule, action=action, detail=detail)
