@@ -1,7 +1,7 @@
 """The collector process: the books, and everyone who asks about them.
 
-One thread keeps the books, one publishes snapshots, and the main thread answers requests. The
-process runs below the sidecars in priority: they serve traffic, it can wait.
+One thread keeps the books, one publishes snapshots, some take spans in by OTLP, and the main
+thread answers requests. The process runs below the sidecars in priority: they serve traffic, it can wait.
 """
 
 import asyncio
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collector.domain.record import CallRecord
     from collector.export.spans import SpanExport
     from collector.ingest.books import RecordSink
+    from collector.ingest.state import State
+    from collector.store.duckdb import Database
 
 NICENESS = 10
 _STALE_SPAN_S = 3600
@@ -95,6 +97,8 @@ def _serve(
 
     state = State(data_dir=data_dir)
     export = _span_export(config, environ)
+    # The books are closed last: spans that were taken in are stored before.
+    closing = threading.Event()
     keeper = Keeper(
         KeeperConfig(
             data_dir=data_dir,
@@ -105,7 +109,7 @@ def _serve(
             database=DatabaseConfig(memory_limit_bytes=int(config.memory_limit), threads=config.threads),
         ),
         state,
-        stop,
+        closing,
         on_records=_young(export) if export is not None else None,
     )
     try:
@@ -114,8 +118,12 @@ def _serve(
         _log.error("the read API cannot listen", address=str(config.listen), reason=str(error))
         return 1
     _stop_on_signals(stop)
+    spans = threading.Thread(
+        target=_take_spans, args=(config, control_key, state, stop, closing), name="otlp", daemon=True
+    )
     try:
-        asyncio.run(_answer(build_app(state, config.listen, control_key), listener, keeper.run, stop))
+        app = build_app(state, config.listen, control_key)
+        asyncio.run(_answer(app, listener, keeper.run, spans.start, stop))
     finally:
         if export is not None:
             export.shutdown()
@@ -134,10 +142,54 @@ def _listener(address: Address) -> socket.socket:
     return listener
 
 
-async def _answer(
-    app: "ASGIApp", listener: socket.socket, keep: Callable[[], None], stop: threading.Event
+def _take_spans(
+    config: CollectorConfig,
+    control_key: str | None,
+    state: "State",
+    stop: threading.Event,
+    closing: threading.Event,
 ) -> None:
-    """Serve the API while ``keep`` runs in a thread of its own; it returns soon after ``stop`` is set."""
+    """A thread's work: take spans in until ``stop``, store what has come in, then set ``closing``."""
+    try:
+        if config.otlp_http is None and config.otlp_grpc is None:
+            stop.wait()
+            return
+        from collector.ingest.otlp.receiver import OtlpConfig, OtlpReceiver
+
+        def database() -> "Database | None":
+            ledger = state.ledger
+            return ledger.books.database if ledger is not None else None
+
+        receiver = OtlpReceiver(
+            OtlpConfig(http=config.otlp_http, grpc=config.otlp_grpc, key=control_key),
+            database,
+            journal_lag_s=lambda: state.lag_s(time.time()),
+        )
+        state.measured.append(receiver.metrics)
+        try:
+            receiver.start()
+            stop.wait()
+        finally:
+            receiver.stop()
+    except Exception as error:
+        # Spans are not what the books stand on: calls are booked and questions answered without them.
+        _log.error("spans are not taken in", failure=error)
+        stop.wait()
+    finally:
+        closing.set()
+
+
+async def _answer(
+    app: "ASGIApp",
+    listener: socket.socket,
+    keep: Callable[[], None],
+    meanwhile: Callable[[], None],
+    stop: threading.Event,
+) -> None:
+    """Serve the API while ``keep`` runs in a thread of its own; it returns soon after ``stop`` is set.
+
+    ``meanwhile`` is called once requests are answered.
+    """
     import uvicorn
 
     config = uvicorn.Config(
@@ -159,7 +211,9 @@ async def _answer(
     await server.startup(sockets=[listener])
     with ThreadPoolExecutor(1, "ledger") as thread:
         try:
-            await asyncio.get_running_loop().run_in_executor(thread, keep)
+            keeping = asyncio.get_running_loop().run_in_executor(thread, keep)
+            meanwhile()
+            await keeping
         finally:
             stop.set()
             await server.shutdown(sockets=[listener])

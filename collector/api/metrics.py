@@ -86,5 +86,6 @@ class StateMetrics(Collector):
 def exposition(state: State) -> bytes:
     """The text that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(StateMetrics(state))
+    for measured in (StateMetrics(state), *state.measured):
+        registry.register(measured)
     return generate_latest(registry)

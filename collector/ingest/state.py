@@ -3,11 +3,15 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector.ingest.books import Books
 from collector.ingest.follower import Follower
 from collector.store.reader import LedgerReader
 from collector.store.snapshot import Publisher
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 
 @dataclass(slots=True)
@@ -32,6 +36,8 @@ class State:
     rebuilds: int = 0
     """Databases that were set aside since the process started."""
     started_at: float = field(default_factory=time.time)
+    measured: list["Collector"] = field(default_factory=list)
+    """Others of the process that have metrics."""
 
     @property
     def snapshot(self) -> Path:

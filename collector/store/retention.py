@@ -17,6 +17,8 @@ SINGLE = {
     "contents": "started_at",
     "presumed": "started_at",
     "spans_received": "started_at",
+    "span_calls": "started_at",
+    "call_contexts": "started_at",
     "budget_events": "happened_at",
     "gpu_samples": "sampled_at",
 }

@@ -1,8 +1,8 @@
 # ruff: noqa: S608  (names are our own; values are bound)
 """Spans of others in the ledger: their tables, and how they get in.
 
-`MIGRATION` is what the schema needs beside table ``spans_received``. Spans are stored once: an
-OTLP client that had no answer sends a whole batch again.
+Table ``spans_received`` has a column for each of the vocabulary, in its order. Spans are stored
+once: an OTLP client that had no answer sends a whole batch again.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,76 +13,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collector.ingest.otlp.batch import SCHEMA, SpanBatch
-from collector.ingest.otlp.vocabulary import COLUMNS, Kind
+from collector.ingest.otlp.vocabulary import COLUMNS
 from collector.store.duckdb import Connection, Database, DatabaseError, DatabaseUnavailable, told_apart
 
-_TABLE_TYPES: Final = {
-    Kind.TEXT: "VARCHAR",
-    Kind.COUNT: "BIGINT",
-    Kind.SECONDS: "DOUBLE",
-    Kind.MILLISECONDS: "DOUBLE",
-    Kind.USD: "DOUBLE",
-    Kind.FLAG: "BOOLEAN",
-    Kind.WORDS: "VARCHAR[]",
-}
-
-ADDED: Final = (
-    ("producer", "VARCHAR"),
-    ("role", "VARCHAR"),
-    *((column.name, _TABLE_TYPES[column.kind]) for column in COLUMNS),
-)
-"""Columns of ``spans_received`` beyond its first ones, in order."""
-
-MIGRATION: Final = "\n".join(
-    [
-        "-- What a received span says, in one vocabulary (collector/ingest/otlp/vocabulary.py).",
-        *(f"ALTER TABLE spans_received ADD COLUMN {name} {kind};" for name, kind in ADDED),
-        """
--- Model calls that spans of others tell of, and which call of ours each of them is;
--- call_id is empty for one that never passed the sidecar.
-CREATE TABLE span_calls (
-    trace_id VARCHAR,
-    span_id VARCHAR,
-    started_at TIMESTAMP,
-    call_id VARCHAR,
-    matched_by VARCHAR,
-    noted_at TIMESTAMP
-);
-
--- What the spans around a call say of it: the nearest agent, tool, task and step.
-CREATE TABLE call_contexts (
-    call_id VARCHAR,
-    started_at TIMESTAMP,
-    trace_id VARCHAR,
-    agent VARCHAR,
-    tool VARCHAR,
-    task VARCHAR,
-    step VARCHAR,
-    conversation_id VARCHAR,
-    user_id VARCHAR
-);
-
--- Model calls that bypassed the sidecar: seen in spans, and in no record of ours.
-CREATE VIEW bypass_calls AS
-SELECT s.* FROM spans_received s JOIN span_calls m
-    ON s.trace_id = m.trace_id AND s.span_id = m.span_id AND s.started_at = m.started_at
-WHERE m.call_id = '';
-""",
-    ]
-)
-
-_NAMES: Final = (
+TABLE_COLUMNS: Final = (
     *("received_at", "trace_id", "span_id", "parent_span_id", "name", "kind", "service", "started_at"),
-    *("duration_ms", "status", "error_type", "attributes", *(name for name, _ in ADDED)),
+    *("duration_ms", "status", "error_type", "attributes", "producer", "role"),
+    *(column.name for column in COLUMNS),
 )
+"""Of ``spans_received``, in the order of the table."""
 _EXPRESSIONS: Final = {
     "received_at": "make_timestamp(received_at_us)",
     "started_at": "make_timestamp(started_at_us)",
     "duration_ms": "duration_us / 1000",
 }
 _INSERT: Final = f"""
-    INSERT INTO spans_received ({", ".join(_NAMES)})
-    SELECT {", ".join(_EXPRESSIONS.get(name, name) for name in _NAMES)} FROM staged_spans staged
+    INSERT INTO spans_received ({", ".join(TABLE_COLUMNS)})
+    SELECT {", ".join(_EXPRESSIONS.get(name, name) for name in TABLE_COLUMNS)} FROM staged_spans staged
     WHERE NOT EXISTS (
         SELECT 1 FROM spans_received known
         WHERE known.started_at BETWEEN make_timestamp($1) AND make_timestamp($2)
@@ -96,7 +43,7 @@ class LedgerSink:
     """Writes batches of spans into a ledger. May be called from any thread; writers take turns.
 
     Args:
-        database: the ledger at this moment, with `MIGRATION` done; None while it is not open.
+        database: the ledger at this moment; None while it is not open.
     """
 
     def __init__(self, database: Callable[[], Database | None]) -> None:

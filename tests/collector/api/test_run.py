@@ -62,6 +62,7 @@ def collector(data_dir: Path, port: int):
         "import sys; from pathlib import Path; from collector.run import run;"
         "from collector.settings import *;"
         "sys.exit(run(CollectorConfig(listen=Address('127.0.0.1', int(sys.argv[2])),"
+        " otlp_http=None, otlp_grpc=None,"
         " commit_every=Duration(0.05), snapshot_every=Duration(0.2)),"
         " data_dir=Path(sys.argv[1]), environ={}))"
     )
@@ -140,7 +141,9 @@ from collector import logs
 from collector.run import run
 from collector.settings import Address, CollectorConfig
 logs.configure("collector")
-config = CollectorConfig(listen=Address("127.0.0.1", int(sys.argv[2])))
+config = CollectorConfig(
+    listen=Address("127.0.0.1", int(sys.argv[2])), otlp_http=None, otlp_grpc=None
+)
 sys.exit(run(config, data_dir=Path(sys.argv[1]), environ={}))
 """
 

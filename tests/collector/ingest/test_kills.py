@@ -173,7 +173,7 @@ from pathlib import Path
 from collector.run import run
 from collector.settings import Address, CollectorConfig, Duration
 config = CollectorConfig(listen=Address("127.0.0.1", int(sys.argv[2])), commit_every=Duration(0.02),
-                         snapshot_every=Duration(0.3))
+                         snapshot_every=Duration(0.3), otlp_http=None, otlp_grpc=None)
 sys.exit(run(config, data_dir=Path(sys.argv[1]), environ={}))
 """
 

@@ -15,7 +15,6 @@ from collector.export.span_data import SpanFacts
 from collector.ingest.books import Books
 from collector.ingest.otlp.normalise import ROW, Spans
 from collector.ingest.otlp.protobuf import SpanDecoder
-from collector.ingest.otlp.table import MIGRATION
 from collector.store.duckdb import Database
 from collector.store.migrate import migrate
 
@@ -125,11 +124,6 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ledger") / "empty.duckdb"
     database = Database(path)
     migrate(database.connection)
-    columns = [row[0] for row in database.connection.execute("DESCRIBE spans_received").fetchall()]
-    if "role" not in columns:
-        for statement in MIGRATION.split(";"):
-            if statement.strip():
-                database.connection.execute(statement)
     database.checkpoint()
     database.close()
     return path

@@ -9,7 +9,7 @@ from collector.ingest.otlp.batch import SpanBatch
 from collector.ingest.otlp.intake import Full, Intake, IntakeLimits
 from collector.ingest.otlp.normalise import Spans
 from collector.ingest.otlp.protobuf import SpanDecoder
-from collector.ingest.otlp.table import LedgerSink
+from collector.ingest.otlp.table import TABLE_COLUMNS, LedgerSink
 from collector.store.duckdb import DatabaseUnavailable
 
 
@@ -118,3 +118,9 @@ def test_every_column_comes_back_as_it_was(ledger: Any, maker: Any) -> None:
     assert (row["finish_reasons"], row["foreign_cost_usd"], row["tool"]) == (["stop", "length"], 0.5, "look")
     assert row["attributes"] == '{"gen_ai.request.max_tokens":7}'
     assert ledger.rows("SELECT count(*) FROM spans WHERE origin = 'otlp'") == [(1,)]
+
+
+def test_the_table_has_a_column_for_each_of_the_vocabulary_in_its_order(ledger: Any) -> None:
+    described = ledger.rows("DESCRIBE spans_received")
+
+    assert tuple(name for name, *_ in described) == TABLE_COLUMNS
