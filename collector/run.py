@@ -39,6 +39,9 @@ NICENESS = 10
 _STALE_SPAN_S = 3600
 """Records older than this come from a rebuild: their spans were exported when they were young."""
 
+_PATIENCE_LOOKS, _LOOK_INTERVAL_S = 40, 0.05
+"""The books are opened first, if they open at once: what OTLP loads would hold them up by half a second."""
+
 _log = logs.get("collector")
 
 
@@ -154,6 +157,9 @@ def _take_spans(
         if config.otlp_http is None and config.otlp_grpc is None:
             stop.wait()
             return
+        for _ in range(_PATIENCE_LOOKS):
+            if state.ledger is not None or stop.wait(_LOOK_INTERVAL_S):
+                break
         from collector.ingest.otlp.receiver import OtlpConfig, OtlpReceiver
 
         def database() -> "Database | None":
