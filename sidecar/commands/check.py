@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from collector.domain.money import usd
 from collector.domain.names import provider_name
+from collector.domain.policy.wording import amount_text
 from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
 from collector.settings import unknown_overrides
@@ -52,6 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(
             f"  model {model}: goes to {target.upstream}{f' as {target.model}' if target.model else ''}\n"
         )
+    for budget in config.budgets:
+        limit = amount_text(budget.limit.unit, budget.limit.amount)
+        rule = budget.budget()
+        wanted = [f"{name}={'|'.join(values)}" for name, values in rule.match.wanted]
+        matches = ", ".join(wanted) or "every call"
+        each = f", for each {budget.each}" if budget.each else ""
+        sys.stdout.write(f"  budget {budget.name}: {limit} ({budget.window}) for {matches}{each}\n")
     sys.stdout.write(f"  prices: {prices.version}\n")
     return 0
 

@@ -107,7 +107,7 @@ def test_the_configuration_shown_in_the_design_is_valid(tmp_path: Path) -> None:
     ran = bursar("check", cwd=tmp_path)
 
     assert ran.returncode == 0, ran.stderr
-    assert "without limiting" in ran.stderr
+    assert "budget t: 25 USD" in ran.stdout
 
 
 def test_a_price_is_explained(tmp_path: Path) -> None:

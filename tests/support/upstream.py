@@ -54,11 +54,12 @@ class ScriptedUpstream:
     gone: list[float] = field(default_factory=list)
     """Loop times at which a client closed while we were answering."""
     port: int = 0
-    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
     _thread: threading.Thread | None = None
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
         ready = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()

@@ -115,7 +115,12 @@ class Agent:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._started.result(90)
+        try:
+            self._started.result(90)
+        except BaseException:
+            self._thread.join(10)
+            self._loop.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
