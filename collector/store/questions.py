@@ -53,6 +53,7 @@ def _usd(column: str) -> str:
 COSTS = ", ".join(_usd(column) for column in ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd"))
 TOKENS = ", ".join(_count(f"sum({column})", column) for column in _TOKENS)
 CALLS = _count("sum(calls)", "calls")
+TRIED = _count("sum(attempts)", "attempts")
 FAILED = _count("sum(calls) FILTER (WHERE outcome = 'failed')", "failed_calls")
 
 
@@ -97,7 +98,7 @@ TOTALS = Question(
     help="What was asked, used and spent altogether; one row.",
     parameters=PERIOD,
     sql=f"""
-        SELECT {CALLS}, {_count("sum(attempts)", "attempts")}, {FAILED},
+        SELECT {CALLS}, {TRIED}, {FAILED},
             {_count("sum(calls) FILTER (WHERE price_grade = 'prior')", "unpriced_calls")},
             {_count("sum(calls) FILTER (WHERE usage_grade IN ('estimated', 'assumed'))", "estimated_calls")},
             {TOKENS}, {COSTS}, min(first_at) AS first_at, max(last_at) AS last_at
@@ -106,10 +107,10 @@ TOTALS = Question(
 
 SPEND_OVER_TIME = Question(
     name="spend_over_time",
-    help="Calls, tokens and cost for each step of the period; steps without calls are left out.",
+    help="Calls, attempts, tokens and cost for each step of the period; steps without calls are left out.",
     parameters=(*PERIOD, "bucket", "by"),
     sql=f"""
-        SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS}
+        SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS}
         FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
 )
 
@@ -119,7 +120,7 @@ SPEND_BY = Question(
     parameters=(*PERIOD, "by", "limit", "with"),
     sql=f"""
         WITH spent AS MATERIALIZED (
-            SELECT {{by}} {CALLS}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
+            SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
             GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by_key}} LIMIT $limit
         ),
         counted AS (

@@ -251,6 +251,15 @@ async def test_events_that_are_none_are_refused_and_none_of_them_kept(client, ro
     assert rows("SELECT count(*) FROM budget_events") == [(0,)]
 
 
+async def test_attempts_are_told_beside_calls_over_time_and_by_dimension(client, journal, call, attempt):
+    now = time.time_ns() // 1000 - 1_000_000
+    journal.write(call(started_at_us=now, attempts=(attempt(1, now), attempt(2, now, attempt=2))))
+
+    for question in ("spend_over_time", "spend_by"):
+        (row,) = await ask(client, question)
+        assert (row["calls"], row["attempts"]) == (1, 2), question
+
+
 async def test_outcomes_are_told_newest_first_and_of_one_task(client):
     for task, success in (("t1", False), ("t2", True), ("t1", True)):
         await client.post("/v1/outcomes", json={"task_id": task, "success": success, "value_usd": "0.1"})
