@@ -31,6 +31,9 @@ _WORDS = {
     "refuse": "directive_withheld",
 }
 
+MOST_DETAIL = 4000
+"""Characters of an outcome that are kept; the collector takes twice as much in all."""
+
 
 def line(done: Done, now: float) -> dict[str, Any]:
     """One row of ``budget_events``: what was done to which calls, and why."""
@@ -42,7 +45,7 @@ def line(done: Done, now: float) -> dict[str, Any]:
         "do": item.do,
         "dry_run": item.dry_run,
         "reason": done.step.reason,
-        "outcome": done.detail,
+        "outcome": done.detail[:MOST_DETAIL],
         "expires_at": instant(item.expires_at),
         "directives": ",".join(done.standing.ids.values()) if done.standing else "",
     }

@@ -60,7 +60,7 @@ class Collector:
 class LedgerMinutes:
     """The ledger's minutes, for detectors.
 
-    The question it asks counts calls, failures, tokens and money; attempts and latency it does not tell, so
+    The question it asks counts calls, failures, attempts, tokens and money; latency it does not tell, so
     signals made of those stay still.
 
     Args:
@@ -114,7 +114,7 @@ def point_of(row: Mapping[str, Any]) -> Point:
         at=at // MINUTE_S * MINUTE_S,
         calls=int(row["calls"]),
         failed=int(row["failed_calls"]),
-        attempts=int(row["calls"]),
+        attempts=int(row["attempts"]),
         cost_pico=int(Decimal(str(row["effective_cost_usd"])) * PICO_PER_USD),
         input_tokens=int(row["input_tokens"]),
         output_tokens=int(row["output_tokens"]),
