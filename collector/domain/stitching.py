@@ -60,8 +60,8 @@ STITCHED_APIS: Final = frozenset({"openai.chat", "openai.responses", "anthropic.
 class StitchingLimits:
     """What may be remembered."""
 
-    conversations: int = 4_000
-    hashes: int = 24_000
+    conversations: int = 2_500
+    hashes: int = 16_000
     """States and messages together; about 150 bytes each."""
     hashes_per_conversation: int = 64
     """The newest. A fork from further back begins a new conversation."""
