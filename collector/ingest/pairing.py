@@ -152,6 +152,9 @@ def take(
                 records.append(record)
             elif kind == _INTENT:
                 head = _intent_head(payload)
+                if head.call_id in opened:
+                    # A stream that holds more than it was opened with: the newer intent takes the place.
+                    batch.settled.append(head.call_id)
                 fresh[head.call_id] = Opened(head.call_id, source, head.started_at_us, payload)
             elif kind == _EVENT:
                 row = row_of(payload, f"{source}:{sequence}")

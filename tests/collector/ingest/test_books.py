@@ -55,6 +55,40 @@ def test_open_intents_survive_a_restart(books, enter, rows, call, intent):
     assert Books(books.database).opened == {}
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stream_that_held_more_is_booked_once_when_it_ends(books, enter, rows, call, intent, together):
+    record = call(cost=7)
+    enter(intent(record, hold_pico=10))
+    if together:
+        enter(intent(record, hold_pico=20), record)
+    else:
+        enter(intent(record, hold_pico=20))
+        assert rows("SELECT count(*) FROM pending") == [(1,)]
+        enter(record)
+
+    assert rows("SELECT count(*), sum(effective_cost_usd) FROM calls") == [(1, usd(7))]
+    assert rows("SELECT count(*) FROM pending") == [(0,)]
+    assert books.opened == {}
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_stream_that_held_more_and_never_ended_is_booked_once_at_what_it_held_last(
+    books, enter, rows, call, intent, together
+):
+    record = call()
+    enter(intent(record, hold_pico=10))
+    entry = books.begin()
+    if together:
+        books.take(entry, "test", frames_of(intent(record, hold_pico=20), first=2), books.marks["test"])
+    else:
+        enter(intent(record, hold_pico=20))
+    books.finish(entry, "test", entry.marks.get("test", books.marks["test"]))
+    books.enter(entry)
+
+    assert rows("SELECT count(*), sum(effective_cost_usd) FROM calls") == [(1, usd(20))]
+    assert rows("SELECT count(*) FROM pending") == [(0,)]
+
+
 def test_a_call_without_an_end_is_booked_at_its_hold_and_says_so(books, enter, rows, call, intent):
     record = call()
     enter(intent(record, hold_pico=12_345))
