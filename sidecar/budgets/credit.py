@@ -5,6 +5,7 @@ is where its decisions meet both. The store answers at once where it can, so tha
 waits for nothing.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -250,7 +251,14 @@ class CreditControl:
         if not allow.claims:
             return Granted(())
         answer = self.store.reserve(call.call_id, allow.claims, self.ttl_s)
-        return answer if isinstance(answer, Granted | Refused) else await answer
+        if isinstance(answer, Granted | Refused):
+            return answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The agent has left; whatever the store says now, nothing will be spent.
+            self.store.release(call.call_id)
+            raise
 
     def _begin(self, call: Call, ask: Ask, target: Target, allow: Allow, granted: Granted) -> None:
         facts = call.facts
@@ -332,7 +340,10 @@ class CreditControl:
         )
         staying = books.prices.quote(target.upstream.provider, target.model, call.started_at_us)
         source = served(target)
+        allowed = call.caller.models
         for model in wish.to:
+            if allowed is not None and model not in allowed:
+                continue
             try:
                 there = routing.target_of(call, model)
             except NoRoute:

@@ -72,6 +72,9 @@ class Hold:
         answer = await asked
         self._asking = None
         if self.call.recorded:
+            if isinstance(answer, Granted):
+                # It came after the settlement: nobody else would give it back.
+                self._control.store.release(self.call.call_id)
             return
         if self._answered(more, answer) and self.call.go_on is not None:
             self.call.go_on()
