@@ -1,6 +1,7 @@
 """Real Redis servers that tests start, freeze, kill, empty and roll back."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -18,6 +19,15 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+def free_cluster_port() -> int:
+    """A port whose neighbour 10,000 above, where nodes of a cluster talk to each other, is a port and free."""
+    while True:
+        port = free_port()
+        with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
+            bus.bind(("127.0.0.1", port + 10_000))
+            return port
+
+
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
     """Wait for ``condition``; fails loudly when it does not come."""
     loop = asyncio.get_running_loop()
@@ -32,7 +42,7 @@ class RedisServer:
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = free_cluster_port() if "--cluster-enabled" in options else free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self.command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder)]
         self.options = options
@@ -45,14 +55,15 @@ class RedisServer:
             [*self.command, "--save", "", "--appendonly", "no", "--loglevel", "warning", *self.options],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
             try:
                 if b"PONG" in self.say("PING"):
                     return
             except OSError:
                 pass
             time.sleep(0.01)
+        self.kill()
         raise AssertionError("redis-server did not start")
 
     def say(self, *words: str) -> bytes:
