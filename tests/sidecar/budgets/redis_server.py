@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 def free_cluster_port() -> int:
-    """A port whose neighbour 10,000 above, where nodes of a cluster talk to each other, is a port and free."""
+    """A port with a free one 10,000 above, where nodes of a cluster talk to each other."""
     while True:
         port = free_port()
         with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
