@@ -1,7 +1,7 @@
 """Asking the collector, as everybody does: named questions over HTTP; and its minutes as points."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +13,7 @@ from alerts.learning import MINUTE_S, Minutes
 from collector import logs
 from collector.domain.money import PICO_PER_USD
 
-VIEWS: tuple[tuple[str, ...], ...] = (("team", "agent"), ("request_model",), ("upstream",))
+VIEWS: tuple[tuple[str, ...], ...] = (("team", "agent"), ("key_id",), ("request_model",), ("upstream",))
 """By what the ledger's minutes are told apart; each set of values is a subject to watch."""
 LABELS = {"request_model": "model", "user_id": "user", "key_id": "key"}
 """What a label is called where the ledger's column has another name."""
@@ -60,9 +60,6 @@ class Collector:
 class LedgerMinutes:
     """The ledger's minutes, for detectors.
 
-    The question it asks counts calls, failures, attempts, tokens and money; latency it does not tell, so
-    signals made of those stay still.
-
     Args:
         collector: who is asked.
         views: by what the minutes are told apart.
@@ -90,26 +87,32 @@ class LedgerMinutes:
         """The minutes that begin from ``since`` to before ``until``; None when the ledger does not answer."""
         found: dict[Subject, list[Point]] = {}
         for view in self._views:
+            # By when calls ended: one that started in a minute that was shown may still be running, and
+            # those that take long are the ones to be seen.
             rows = await self._collector.ask(
-                "spend_over_time",
+                "ended_over_time",
                 since=datetime.fromtimestamp(since, UTC).isoformat(),
                 until=datetime.fromtimestamp(until, UTC).isoformat(),
-                bucket="minute",
                 by=",".join(view),
             )
             if rows is None:
                 return None
             for row in rows:
-                labels = {LABELS.get(name, name): str(row[name]) for name in view if row.get(name)}
-                if labels:
-                    found.setdefault(tuple(sorted(labels.items())), []).append(point_of(row))
+                if subject := labels_of(row, view):
+                    found.setdefault(subject, []).append(point_of(row))
         return found
 
 
+def labels_of(row: Mapping[str, Any], view: Sequence[str]) -> Subject:
+    """Whose row of an answer it is; empty where none of ``view`` has a value."""
+    return tuple(sorted((LABELS.get(name, name), str(row[name])) for name in view if row.get(name)))
+
+
 def point_of(row: Mapping[str, Any]) -> Point:
-    """One row of ``spend_over_time`` as a point."""
+    """One row of ``ended_over_time`` as a point."""
     began = datetime.fromisoformat(str(row["bucket"]).replace("Z", "+00:00"))
     at = int((began if began.tzinfo else began.replace(tzinfo=UTC)).timestamp())
+    buckets = (pair.partition(":") for pair in str(row["latency"]).split())
     return Point(
         at=at // MINUTE_S * MINUTE_S,
         calls=int(row["calls"]),
@@ -119,4 +122,5 @@ def point_of(row: Mapping[str, Any]) -> Point:
         input_tokens=int(row["input_tokens"]),
         output_tokens=int(row["output_tokens"]),
         cache_read_tokens=int(row["cache_read_input_tokens"]),
+        latency=tuple((int(bucket), int(calls)) for bucket, _, calls in buckets),
     )

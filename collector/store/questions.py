@@ -7,6 +7,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
     {latency}   for the same calls counted by how long they took
+    {ended}     for the calls that ended in the period, whenever they started
     {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
     {bucket}    for the start of the bucket that a row of {books} belongs to
@@ -20,6 +21,7 @@ bringing its own SQL under the same names.
 from dataclasses import dataclass
 
 from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
+from collector.store.rollups import LATENCY_BUCKET
 
 EXTRAS = ("conversations",)
 """Columns that cost so much that they come only when asked for."""
@@ -50,7 +52,8 @@ def _usd(column: str) -> str:
     return f"coalesce(sum({column}), CAST(0 AS {_USD})) AS {column}"
 
 
-COSTS = ", ".join(_usd(column) for column in ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd"))
+_COST_COLUMNS = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
+COSTS = ", ".join(_usd(column) for column in _COST_COLUMNS)
 TOKENS = ", ".join(_count(f"sum({column})", column) for column in _TOKENS)
 CALLS = _count("sum(calls)", "calls")
 TRIED = _count("sum(attempts)", "attempts")
@@ -112,6 +115,32 @@ SPEND_OVER_TIME = Question(
     sql=f"""
         SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS}
         FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
+)
+
+_COUNTED = ("calls", "attempts", "failed_calls", *_TOKENS)
+
+ENDED_OVER_TIME = Question(
+    name="ended_over_time",
+    help=(
+        "Calls by the minute they ended in, whenever they started; latency is BUCKET:CALLS of what was"
+        " served, where bucket n holds what took from 2^(n/2) ms on."
+    ),
+    parameters=(*PERIOD, "by"),
+    sql=f"""
+        WITH counted AS (
+            SELECT CAST(date_trunc('minute', ended_at) AS TIMESTAMP) AS bucket, {{by}}
+                CASE WHEN outcome = 'served' THEN {LATENCY_BUCKET} END AS latency_bucket,
+                count(*) AS calls, sum(attempt_count) AS attempts,
+                count(*) FILTER (WHERE outcome = 'failed') AS failed_calls,
+                {", ".join(f"sum({column}) AS {column}" for column in (*_TOKENS, *_COST_COLUMNS))}
+            FROM {{ended}} GROUP BY ALL
+        )
+        SELECT bucket, {{by}}
+            {", ".join(f"CAST(sum({column}) AS BIGINT) AS {column}" for column in _COUNTED)},
+            {", ".join(f"sum({column}) AS {column}" for column in _COST_COLUMNS)},
+            coalesce(string_agg(latency_bucket || ':' || calls, ' ' ORDER BY latency_bucket)
+                FILTER (WHERE latency_bucket IS NOT NULL), '') AS latency
+        FROM counted GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
 )
 
 SPEND_BY = Question(
@@ -205,7 +234,7 @@ HEALTH = Question(
 CATALOGUE = {
     question.name: question
     for question in (
-        *(TOTALS, SPEND_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
+        *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
         *(BUDGET_EVENTS, OUTCOMES, HEALTH),
     )
 }

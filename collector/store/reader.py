@@ -14,7 +14,7 @@ import pyarrow as pa
 from collector.store import rollups
 from collector.store.asking import Asked, BadParameter
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
-from collector.store.questions import BUCKETS, MOST_STEPS, SPEND_OVER_TIME
+from collector.store.questions import BUCKETS, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
 from collector.store.statements import cursor_statement, floor_statement, statement
 
 
@@ -96,6 +96,10 @@ class LedgerReader:
         if asked.question is SPEND_OVER_TIME and table.num_rows > MOST_STEPS:
             wider = BUCKETS[BUCKETS.index(asked.bucket) + 1 :]
             raise BadParameter("bucket", f"the answer has more than {MOST_STEPS} rows", wider)
+        if asked.question is ENDED_OVER_TIME and table.num_rows > MOST_STEPS:
+            raise BadParameter(
+                "since", f"the answer has more than {MOST_STEPS} rows; ask for a shorter period"
+            )
         return table
 
     @staticmethod

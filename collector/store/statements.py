@@ -12,6 +12,8 @@ from collector.store.questions import CALLS_LISTED, VALUES
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
 
 _QUARTER_US = HOUR_US // 4
+_LONGEST_CALL_US = 4 * HOUR_US
+"""A call that took longer is not found by when it ended; calls are cut off long before, by default."""
 _ORDERS = {
     "newest": ("started_at DESC, call_id DESC", "started_at", "<"),
     "oldest": ("started_at, call_id", "started_at", ">"),
@@ -58,6 +60,8 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
             fields["talked_column"] = ", coalesce(conversations, 0) AS conversations"
     if "{calls}" in sql:
         fields["calls"] = _calls(asked, where, values)
+    if "{ended}" in sql:
+        fields["ended"] = _ended(asked, where, values)
     if "{narrowed}" in sql:
         values["since_us"], values["until_us"] = asked.since_us, asked.until_us
         fields["from"], fields["to"] = "make_timestamp($since_us)", "make_timestamp($until_us)"
@@ -222,6 +226,19 @@ def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     return (
         f"(SELECT *{extra} FROM calls WHERE started_at >= make_timestamp($from_calls)"
         f" AND started_at < make_timestamp($to_calls){where.of('calls')})"
+    )
+
+
+def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
+    """The calls that ended in the period. They are sorted by their start: of older ones nothing is read."""
+    values["from_ended"], values["to_ended"] = asked.since_us, asked.until_us
+    extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
+    took = "started_at + to_microseconds(CAST(duration_ms * 1000 AS BIGINT))"
+    return (
+        f"(SELECT *{extra}, {took} AS ended_at FROM calls"
+        f" WHERE started_at >= make_timestamp(CAST($from_ended AS BIGINT) - {_LONGEST_CALL_US})"
+        f" AND started_at < make_timestamp($to_ended) AND ended_at >= make_timestamp($from_ended)"
+        f" AND ended_at < make_timestamp($to_ended){where.of('calls')})"
     )
 
 

@@ -65,7 +65,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
 
     listed = {question["name"]: question for question in reply.json()["questions"]}
     expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
-    expected |= {"budget_events", "outcomes"}
+    expected |= {"budget_events", "outcomes", "ended_over_time"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())

@@ -174,6 +174,22 @@ def test_spend_over_time_sums_to_the_total_in_buckets_that_hold_their_calls(ask,
         assert expected[key] == row["calls"]
 
 
+@pytest.mark.parametrize("by", ["", "agent", "team,user_id", "tag:env"])
+def test_every_call_ends_in_one_minute_whatever_is_told_apart(ask, ledger, by):
+    rows = ask("ended_over_time", since="30d", by=by)
+
+    expected = Counter(
+        (record.started_at_us + record.duration_us) // MINUTE_US * MINUTE_US for record in ledger
+    )
+    found: Counter[int] = Counter()
+    for row in rows:
+        found[int(row["bucket"].replace(tzinfo=UTC).timestamp() * 1_000_000)] += row["calls"]
+        timed = sum(int(pair.partition(":")[2]) for pair in row["latency"].split())
+        assert timed == row["calls"] - row["failed_calls"]
+    assert found == expected
+    assert sum(row["effective_cost_usd"] for row in rows) == cost(ledger)
+
+
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Asia/Kolkata", "America/St_Johns"])
 def test_days_are_those_of_the_zone_asked_for(ask, ledger, zone):
     rows = ask("spend_over_time", bucket="day", since="30d", tz=zone)
