@@ -1,4 +1,4 @@
-"""The line that the collector keeps of everything an alert did to calls.
+"""The lines that the collector keeps: of every alert as it begins and ends, and of what it did to calls.
 
 Lines wait in the saved state until the collector has taken them; each has an id, so that one posted twice
 can be told apart. There is room for a thousand: the oldest go first, and that is said.
@@ -7,7 +7,7 @@ can be told apart. There is room for a thousand: the oldest go first, and that i
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import msgspec
@@ -70,15 +70,21 @@ class Audit:
         url: of the collector.
         client: carries the control key.
         waiting: lines of an earlier run.
+        kind: ``events`` for what was done to calls, ``anomalies`` for what was found.
     """
 
     def __init__(
-        self, url: str, client: httpx.AsyncClient, waiting: Iterable[Mapping[str, Any]] = ()
+        self,
+        url: str,
+        client: httpx.AsyncClient,
+        waiting: Iterable[Mapping[str, Any]] = (),
+        kind: Literal["events", "anomalies"] = "events",
     ) -> None:
-        self._url = f"{url.rstrip('/')}/v1/events"
+        self._kind = kind
+        self._url = f"{url.rstrip('/')}/v1/{kind}"
         self._client = client
         self._waiting: deque[dict[str, Any]] = deque(map(dict, waiting), maxlen=MOST_WAITING)
-        self._state = logs.StateLog(_log, "audit lines")
+        self._state = logs.StateLog(_log, "audit lines" if kind == "events" else "lines about alerts")
 
     @property
     def waiting(self) -> list[dict[str, Any]]:
@@ -96,7 +102,7 @@ class Audit:
         while self._waiting:
             batch = [self._waiting[place] for place in range(min(MOST_AT_ONCE, len(self._waiting)))]
             try:
-                reply = await self._client.post(self._url, json={"events": batch}, timeout=TIMEOUT_S)
+                reply = await self._client.post(self._url, json={self._kind: batch}, timeout=TIMEOUT_S)
             except httpx.HTTPError as error:
                 self._state.enter("the collector does not answer", error_type=type(error).__name__)
                 return False

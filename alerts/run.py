@@ -169,6 +169,7 @@ async def _serve(
             ),
             controls=Controls(config.sidecars or (around.control_url,), own),
             audit=Audit(around.collector_url, own),
+            incidents=Audit(around.collector_url, own, kind="anomalies"),
             learned=learned or (learning(config, around, own, folder) if config.detectors else None),
         )
         watcher = Watcher(config, parts, config.dashboard or around.dashboard_url)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Protocol
 
+from alerts import incidents
 from alerts.alertmanager import Alertmanagers
 from alerts.audit import Audit, line
 from alerts.detectors.finding import Finding
@@ -58,6 +59,8 @@ class Parts:
     alertmanagers: Alertmanagers
     controls: Controls
     audit: Audit
+    incidents: Audit | None = None
+    """Lines about alerts, for the ledger."""
     learned: Learned | None = None
 
 
@@ -101,6 +104,8 @@ class Watcher:
             await parts.alertmanagers.tell(parts.engine.alerts, now)
         await self._act(now)
         await parts.audit.deliver()
+        if parts.incidents is not None:
+            await parts.incidents.deliver()
         return moved
 
     async def _anomalies(self, now: float) -> list[Signal]:
@@ -145,6 +150,9 @@ class Watcher:
 
     def _note(self, moved: Iterable[Tracked], now: float) -> None:
         for tracked in moved:
+            row = incidents.told(tracked, self._parts.engine.alerts, now)
+            if row is not None and self._parts.incidents is not None:
+                self._parts.incidents.note(row)
             if tracked.alert.phase is Phase.PENDING or tracked.labels.get("severity") == "none":
                 continue
             write = _log.warning if tracked.alert.firing else _log.info
@@ -195,6 +203,7 @@ class Watcher:
             "alerts": [tracked.to_dict() for tracked in self._parts.engine.alerts],
             "standing": [standing.to_dict() for standing in self._standing.values()],
             "audit": self._parts.audit.waiting,
+            "incidents": self._parts.incidents.waiting if self._parts.incidents is not None else [],
             "paged_at": self._paged_at,
             "loudness": self._loudness,
         }
@@ -217,6 +226,9 @@ class Watcher:
             self._standing[standing.name] = standing
         for given in state.get("audit", ()):
             self._parts.audit.note(given)
+        if self._parts.incidents is not None:
+            for given in state.get("incidents", ()):
+                self._parts.incidents.note(given)
         self._paged_at = [float(at) for at in state.get("paged_at", ())]
         self._loudness = {
             str(name): value for name, value in state.get("loudness", {}).items() if value in SEVERITIES

@@ -6,6 +6,7 @@ POST /v1/sql                    one SELECT on the published snapshot
 POST /v1/journal                a batch of journal frames from another machine
 POST /v1/outcomes               how a task ended, said by an agent
 POST /v1/events                 what was done to budgets and calls, said by those who did it
+POST /v1/anomalies              what alerting found, each time it changed
 GET  /healthz /readyz /metrics
 """
 
@@ -30,6 +31,7 @@ from starlette.types import ASGIApp
 
 import collector
 from collector import logs
+from collector.api import anomalies as found
 from collector.api import metrics
 from collector.api.events import BadEvents, event_rows
 from collector.api.guard import Guard
@@ -57,6 +59,8 @@ class Api:
         self._state = state
         self._limits = limits or sandbox.SandboxLimits()
         self._sql_places = asyncio.Semaphore(MOST_SQL_AT_ONCE)
+        self._scores = found.InjectionScores()
+        state.measured.append(self._scores)
 
     def routes(self) -> list[Route]:
         """Everything that is answered."""
@@ -67,6 +71,7 @@ class Api:
             Route("/v1/journal", self.journal, methods=["POST"]),
             Route("/v1/outcomes", self.outcomes, methods=["POST"]),
             Route("/v1/events", self.events, methods=["POST"]),
+            Route("/v1/anomalies", self.anomalies, methods=["POST"]),
             Route("/healthz", self.alive),
             Route("/readyz", self.ready),
             Route("/metrics", self.metrics),
@@ -227,6 +232,17 @@ class Api:
         ledger = self._ledger()
         if rows:
             await asyncio.to_thread(ledger.books.tell, events=rows)
+        return JSONResponse({"recorded": len(rows)}, status_code=201)
+
+    async def anomalies(self, request: Request) -> Response:
+        """What alerting found."""
+        ledger = self._ledger()
+        try:
+            rows = found.told(await _json_body(request, 2 << 20), self._scores)
+        except found.BadAnomalies as error:
+            return _error(400, str(error))
+        if rows:
+            await asyncio.to_thread(ledger.books.write, found.INSERT, rows)
         return JSONResponse({"recorded": len(rows)}, status_code=201)
 
     # -- how it is

@@ -115,6 +115,10 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
         if not one.get("call_id"):
             raise BadParameter("call_id", "is required")
         asked.values["call_id"] = one["call_id"][:64]
+    if "anomaly_id" in known:
+        if not one.get("anomaly_id"):
+            raise BadParameter("anomaly_id", "is required")
+        asked.values["anomaly_id"] = one["anomaly_id"][:512]
     if "dimension" in known:
         name = _choice("dimension", one.get("dimension") or "", DIMENSIONS)
         asked.by = (_value_of(name),)

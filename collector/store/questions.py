@@ -72,7 +72,10 @@ class Question:
 
 
 PERIOD = ("since", "until", "tz", "filters")
-NARROWING = ("budget", "action", "tenant", "task_id", "conversation_id", "trace_id")
+NARROWING = (
+    *("budget", "action", "tenant", "task_id", "conversation_id", "trace_id"),
+    *("alertname", "severity"),
+)
 """What rows of other tables than the calls' can be narrowed down by."""
 
 PARAMETERS = {
@@ -88,6 +91,9 @@ PARAMETERS = {
     "task_id": "only of this task; repeatable",
     "conversation_id": "only of this conversation; repeatable",
     "trace_id": "only of this trace; repeatable",
+    "alertname": "only of this alert, such as SpendAnomaly; repeatable",
+    "severity": "only as loud as this: page, warn or info; repeatable",
+    "anomaly_id": "which incident",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
     "order": "newest (default) or oldest or dearest or slowest",
@@ -219,6 +225,42 @@ OUTCOMES = Question(
         ORDER BY reported_at DESC, task_id, conversation_id, trace_id LIMIT $limit""",
 )
 
+_LATEST_OF_EACH = """
+        SELECT * EXCLUDE (place) FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY anomaly_id ORDER BY detected_at DESC, state DESC
+            ) AS place
+            FROM anomalies WHERE state <> 'seen'
+        )
+        WHERE place = 1{narrowed} AND (state = 'open' OR (detected_at >= {from} AND detected_at < {to}))"""
+
+INCIDENTS = Question(
+    name="incidents",
+    help="Alerts and anomalies as they stand: those that are open, and those that ended in the period.",
+    parameters=("since", "until", "tz", "alertname", "severity", "limit"),
+    sql=f"""
+        {_LATEST_OF_EACH} ORDER BY state DESC, detected_at DESC, anomaly_id LIMIT $limit""",
+)
+
+INCIDENT = Question(
+    name="incident",
+    help="Everything that was told of one incident, oldest first.",
+    parameters=("anomaly_id",),
+    sql="SELECT * FROM anomalies WHERE anomaly_id = $anomaly_id ORDER BY detected_at, state DESC LIMIT 1000",
+)
+
+INJECTIONS = Question(
+    name="injections",
+    help="Calls whose new texts read like a prompt injection, newest first; a reason to look, no verdict.",
+    parameters=("since", "until", "tz", "limit"),
+    sql="""
+        SELECT detected_at, scope, score, json_extract_string(detail, '$.call_id') AS call_id,
+            CAST(json_extract(detail, '$.text') AS BIGINT) AS text
+        FROM anomalies WHERE detector = 'injection' AND state = 'seen'
+            AND detected_at >= {from} AND detected_at < {to}{narrowed}
+        ORDER BY detected_at DESC, event_id LIMIT $limit""",
+)
+
 HEALTH = Question(
     name="health",
     help="How the collector is: how far behind the journal, what it holds, what was lost or set aside.",
@@ -235,6 +277,6 @@ CATALOGUE = {
     question.name: question
     for question in (
         *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
-        *(BUDGET_EVENTS, OUTCOMES, HEALTH),
+        *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, HEALTH),
     )
 }

@@ -4,24 +4,16 @@ import random
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
+from support.collector_api import app_over, client_of, state_over
 from support.past import past_call, write_past
 
 from alerts.detectors.finding import Finding, Kind, Point, Subject, subject
 from alerts.detectors.watch import SubjectWatch
 from alerts.ledger import Collector, LedgerMinutes
-from collector.api.app import build_app
 from collector.domain.record import CallRecord
-from collector.ingest.books import Books
-from collector.ingest.follower import Follower
-from collector.ingest.state import Ledger, State
-from collector.settings import Address
 from collector.store.duckdb import DatabaseConfig
 from collector.store.opening import open_ledger
-from collector.store.reader import LedgerReader
-from collector.store.sandbox import SandboxLimits
-from collector.store.snapshot import Publisher
 
 BEGIN = 1_790_000_000 // 60 * 60
 Shown = Callable[[Iterable[CallRecord], int, int], Awaitable[dict[Subject, list[Point]]]]
@@ -33,19 +25,11 @@ def minutes_of(tmp_path: Path) -> Iterator[Shown]:
     database = open_ledger(tmp_path / "ledger", DatabaseConfig()).database
 
     async def minutes_of(calls: Iterable[CallRecord], since: int, until: int) -> dict[Subject, list[Point]]:
-        books = Books(database)
+        state = state_over(database, tmp_path)
+        assert state.ledger is not None
         write_past(tmp_path / "journal", calls)
-        ledger = Ledger(
-            books=books,
-            reader=LedgerReader(database),
-            follower=Follower(tmp_path / "journal", books),
-            publisher=Publisher(database, tmp_path / "snapshot.duckdb", 60),
-        )
-        ledger.follower.catch_up()
-        state = State(data_dir=tmp_path, ledger=ledger, trouble="")
-        app = build_app(state, Address("127.0.0.1", 4010), None, SandboxLimits(seconds=5))
-        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport) as client:
+        state.ledger.follower.catch_up()
+        async with client_of(app_over(state)) as client:
             shown = await LedgerMinutes(Collector("http://127.0.0.1:4010", client)).minutes(since, until)
         assert shown is not None
         return {name: list(points) for name, points in shown.items()}

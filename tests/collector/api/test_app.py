@@ -4,49 +4,28 @@ import json
 import os
 import time
 
-import httpx
 import msgspec
 import pyarrow as pa
 import pytest
+from support.collector_api import HERE, LIMITS, client_of, state_over
 
 from collector.api.app import build_app
 from collector.domain.money import usd
-from collector.ingest.books import Books
-from collector.ingest.follower import Follower
 from collector.ingest.remote import packed
-from collector.ingest.state import Ledger, State
 from collector.journal import encoded
 from collector.settings import Address
 from collector.store.answers import ARROW
-from collector.store.reader import LedgerReader
-from collector.store.sandbox import SandboxLimits
-from collector.store.snapshot import Publisher
-
-HERE = Address("127.0.0.1", 4010)
-LIMITS = SandboxLimits(seconds=5)
 
 
 @pytest.fixture
 def state(tmp_path, database):
-    books = Books(database)
-    ledger = Ledger(
-        books=books,
-        reader=LedgerReader(database),
-        follower=Follower(tmp_path / "journal", books),
-        publisher=Publisher(database, tmp_path / "snapshot.duckdb", 60),
-    )
-    return State(data_dir=tmp_path, ledger=ledger, trouble="")
+    return state_over(database, tmp_path)
 
 
 @pytest.fixture
 async def client(state):
     async with client_of(build_app(state, HERE, None, LIMITS)) as client:
         yield client
-
-
-def client_of(app, host="127.0.0.1:4010"):
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url=f"http://{host}")
 
 
 @pytest.fixture
@@ -65,18 +44,28 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
 
     listed = {question["name"]: question for question in reply.json()["questions"]}
     expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
-    expected |= {"budget_events", "outcomes", "ended_over_time"}
+    expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())
     assert "team" in reply.json()["dimensions"]
 
 
+def an_anomaly(state):
+    at = {
+        "event_id": state,
+        "anomaly_id": state,
+        "detected_at": time.strftime("%FT%TZ", time.gmtime(time.time() - 9)),
+    }
+    return {**at, "state": state, "detector": "injection", "signal": "prompt_injection"}
+
+
 async def test_every_question_that_is_listed_is_answered(client, calls):
     await client.post("/v1/events", json={"events": [told("e1")]})
     await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})
     listed = (await client.get("/v1/questions")).json()["questions"]
-    needed = {"call_id": calls[0].call_id, "dimension": "agent"}
+    await client.post("/v1/anomalies", json={"anomalies": [an_anomaly("open"), an_anomaly("seen")]})
+    needed = {"call_id": calls[0].call_id, "dimension": "agent", "anomaly_id": "open"}
     for question in listed:
         parameters = {name: needed[name] for name in question["parameters"] if name in needed}
         reply = await client.get(f"/v1/questions/{question['name']}", params=parameters)
