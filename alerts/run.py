@@ -20,6 +20,7 @@ from alerts.backtest import Episode, Tuning
 from alerts.detectors.finding import State, Subject
 from alerts.directives import Controls
 from alerts.engine import Engine, Tracked
+from alerts.injection.watching import InjectionWatch
 from alerts.learning import Learning, Single
 from alerts.rules import InvalidRule, Rule, load_rules, needed
 from alerts.samples import Samples
@@ -171,11 +172,18 @@ async def _serve(
             audit=Audit(around.collector_url, own),
             incidents=Audit(around.collector_url, own, kind="anomalies"),
             learned=learned or (learning(config, around, own, folder) if config.detectors else None),
+            injection=InjectionWatch(around.collector_url, own) if config.injection else None,
         )
+        if parts.injection is not None:
+            await parts.injection.start(folder.path)
         watcher = Watcher(config, parts, config.dashboard or around.dashboard_url)
         watcher.restore(folder.load("state"), clock())
         _log.info("watching", interval_s=float(config.interval), count=len(rules))
-        await _watch(watcher, folder, stop, clock, float(config.interval))
+        try:
+            await _watch(watcher, folder, stop, clock, float(config.interval))
+        finally:
+            if parts.injection is not None:
+                parts.injection.close()
         if isinstance(parts.learned, Learning) and parts.learned.shown_until:
             parts.learned.save()
 

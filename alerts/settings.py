@@ -86,6 +86,8 @@ class AlertsConfig:
     """Money an hour below which an anomaly of cost is only listed."""
     detectors: bool = True
     """Learn what is usual and warn of what is not."""
+    injection: bool = True
+    """Score what users write and tools return for prompt injection, on copies, beside the calls."""
     escalate_after: Duration = Duration(900)
     """A page that nobody has silenced for so long is escalated; 0 switches that off."""
     actions: tuple[ActionPolicy, ...] = ()

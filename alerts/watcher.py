@@ -15,6 +15,7 @@ from alerts.detectors.finding import Finding
 from alerts.directives import Controls, Done, Standing, logged, steps
 from alerts.engine import Engine, Tracked
 from alerts.grouping import leaders
+from alerts.injection.watching import InjectionWatch
 from alerts.rules import SEVERITIES
 from alerts.samples import Samples
 from alerts.scraping import Scraper
@@ -62,6 +63,7 @@ class Parts:
     incidents: Audit | None = None
     """Lines about alerts, for the ledger."""
     learned: Learned | None = None
+    injection: InjectionWatch | None = None
 
 
 class Watcher:
@@ -98,7 +100,8 @@ class Watcher:
             self._listed = await parts.alertmanagers.listed() or self._listed
         anomalies = await self._anomalies(now)
         pages = escalations(self._listed, now, self._config.escalate_after)
-        moved = parts.engine.look(parts.samples, now, [*anomalies, *pages])
+        bursts = parts.injection.signals(self._config.labels) if parts.injection is not None else []
+        moved = parts.engine.look(parts.samples, now, [*anomalies, *bursts, *pages])
         self._note(moved, now)
         if len(parts.alertmanagers):
             await parts.alertmanagers.tell(parts.engine.alerts, now)
@@ -106,6 +109,8 @@ class Watcher:
         await parts.audit.deliver()
         if parts.incidents is not None:
             await parts.incidents.deliver()
+        if parts.injection is not None:
+            await parts.injection.deliver()
         return moved
 
     async def _anomalies(self, now: float) -> list[Signal]:

@@ -32,6 +32,7 @@ from sidecar.budgets.store import CreditStore
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
+from sidecar.copies import Copies
 from sidecar.errors import NoRoute
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing
@@ -112,6 +113,8 @@ class Sidecar:
             capture_bytes=config.capture.max_bytes,
         )
         self.stitching = self.books.stitching = Stitching()
+        if config.alerts.injection:
+            self.books.copies = Copies(config.data_dir / "alerts")
         policy = policy_in(config)
         self.credit = CreditControl(
             State(policy) if config.redis is None else State(policy, trust_us=SHARED_TRUST_US),
@@ -194,6 +197,8 @@ class Sidecar:
         await self.control.close()
         await self.plane.close()
         await self.credit.close()
+        if self.books.copies is not None:
+            self.books.copies.close()
         await asyncio.to_thread(self.journal.close)
 
     def reconfigure(self, config: BursarConfig) -> None:

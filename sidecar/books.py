@@ -10,6 +10,7 @@ from collector.journal import JournalFull, JournalWriter
 from collector.pricing.book import PriceBook
 from sidecar.accounting import Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
+from sidecar.copies import Copies
 from sidecar.errors import JournalUnavailable
 from sidecar.stitching import Stitching
 from sidecar.wire import TokenRatios
@@ -38,6 +39,8 @@ class Books:
         self.prices = prices
         self.stitching: Stitching | None = None
         """Told how each call ended."""
+        self.copies: Copies | None = None
+        """Given what each call asked, once it has ended."""
         self.running = 0
         self._settled = 0
         self._refuse_when_full = refuse_when_full
@@ -193,6 +196,8 @@ class Books:
             self.stitching.settle(call)
         if call.on_close is not None:
             call.on_close(call)
+        if self.copies is not None and call.metered:
+            self.copies.offer(call)
 
 
 def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int) -> CallRecord:

@@ -2,6 +2,9 @@
 
 model    a text's score, by words; weights.json holds what was fitted (scripts/alerts/injection.py)
 bursts   many high scores together, for one subject: when that is an incident
+texts    what of a request is from users and tools
+listening  hears the copies that sidecars send
+watching  what comes of it: signals, lines for the ledger, counts
 worker   the thread that scores what calls offer, within its share of one processor
 
 Needs the standard library only. Texts stay in this process, in memory, until they are scored.
