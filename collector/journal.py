@@ -192,10 +192,13 @@ def parse_frames(data: bytes, offset: int = 0) -> tuple[list[Frame], int, ReadEn
     return frames, position, ReadEnd.END
 
 
+_ATTEMPTS = CallRecord._fields.index("attempts")
+
+
 def decode_record(payload: bytes) -> CallRecord:
     """The record in a frame; fields that an older writer did not know take their defaults."""
     fields = _fitted(_decode(payload), CallRecord._fields, CallRecord._field_defaults)
-    fields[-1] = tuple(decode_attempt(attempt) for attempt in fields[-1])
+    fields[_ATTEMPTS] = tuple(decode_attempt(attempt) for attempt in fields[_ATTEMPTS])
     return CallRecord._make(fields)
 
 

@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from collector.domain.policy import Policy, State
@@ -28,6 +28,7 @@ from sidecar.budgets.directives import Directives
 from sidecar.budgets.guard import StreamGuard
 from sidecar.budgets.memory import MemoryStore
 from sidecar.budgets.replay import Charges, JournalReader
+from sidecar.budgets.runaway import RunawayBreaker
 from sidecar.budgets.store import CreditStore
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
@@ -35,7 +36,7 @@ from sidecar.control import Control, leave_state
 from sidecar.copies import Copies
 from sidecar.errors import NoRoute
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
-from sidecar.keys import KeyFileBroken, KeyRing
+from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
 from sidecar.providers.native import Upstream
 from sidecar.routes import OWN_ROUTES, route_of
 from sidecar.routing import Routing
@@ -61,7 +62,14 @@ _JSON: HeaderList = [(b"content-type", b"application/json")]
 class Plane:
     """What a configuration stands for; swapped whole when the configuration changes."""
 
-    def __init__(self, config: BursarConfig, books: Books, keys: KeyRing, credit: CreditControl) -> None:
+    def __init__(
+        self,
+        config: BursarConfig,
+        books: Books,
+        keys: KeyRing,
+        credit: CreditControl,
+        runaways: RunawayBreaker,
+    ) -> None:
         deadlines = deadlines_of(config)
         self.upstreams = {name: Upstream(name, item, deadlines) for name, item in config.upstreams.items()}
         self.names = frozenset(self.upstreams)
@@ -77,7 +85,7 @@ class Plane:
             stitching=books.stitching,
         )
         self.routing = Routing(self.upstreams, config.models)
-        self.pages = AgentPages(identify, books.journal, credit.standings_for)
+        self.pages = AgentPages(identify, books.journal, credit.standings_for, runaways)
         guard = StreamGuard(config.off_track, credit)
         forward = Forward(
             self.routing,
@@ -86,7 +94,9 @@ class Plane:
             guard=guard if guard.is_on else None,
             cut_with_error=config.cut_style == "error",
         )
-        self.answer: Onward = compose([self.record, limit, identify, Admit(credit, self.routing)], forward)
+        admit = Admit(credit, self.routing, runaways if runaways.is_on else None)
+        books.on_end = runaways.settle if runaways.is_on else None
+        self.answer: Onward = compose([self.record, limit, identify, admit], forward)
 
     async def close(self) -> None:
         """Close the connections to all upstreams."""
@@ -124,7 +134,13 @@ class Sidecar:
             board=Directives(config.redis),
             folder=config.data_dir,
         )
-        self.plane = Plane(config, self.books, self.keys, self.credit)
+        self.runaways = RunawayBreaker(
+            config.runaway,
+            self.credit,
+            secret=cache(partial(read_pepper, config.data_dir)),
+            listen=str(config.listen),
+        )
+        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways)
         self.server = Server(
             self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
         )
@@ -148,7 +164,10 @@ class Sidecar:
             await self.control.start(config.control.listen)
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
         self._inheriting = asyncio.create_task(self._inherit(), name="inherit")
-        self._recalling = asyncio.create_task(self.stitching.recall(config.journal_dir), name="recall")
+        recalled = self.runaways.recall if self.runaways.is_on else None
+        self._recalling = asyncio.create_task(
+            self.stitching.recall(config.journal_dir, recalled), name="recall"
+        )
 
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
@@ -206,7 +225,8 @@ class Sidecar:
         old, self.config = self.plane, config
         self.books.prices = load_prices(config)
         self.credit.state.follow(policy_in(config))
-        self.plane = Plane(config, self.books, self.keys, self.credit)
+        self.runaways.follow_config(config.runaway)
+        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways)
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 
 from collector.domain.record import AttemptRecord, CallRecord, Intent
 from collector.domain.usage import NOTHING, UsageGrade
@@ -41,6 +42,8 @@ class Books:
         """Told how each call ended."""
         self.copies: Copies | None = None
         """Given what each call asked, once it has ended."""
+        self.on_end: Callable[[Call], None] | None = None
+        """Told after it."""
         self.running = 0
         self._settled = 0
         self._refuse_when_full = refuse_when_full
@@ -194,6 +197,8 @@ class Books:
             call.settle_credit(call, sequence)
         if self.stitching is not None:
             self.stitching.settle(call)
+        if self.on_end is not None:
+            self.on_end(call)
         if call.on_close is not None:
             call.on_close(call)
         if self.copies is not None and call.metered:
@@ -282,6 +287,12 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
             reply.last_message_hash if reply else 0,
             captured(call, capture_bytes),
             attempts,
+            reply.tool_call_hashes if reply else [],
+            facts.input_role if facts else "",
+            facts.input_hash if facts else 0,
+            facts.tool_errors if facts else 0,
+            facts.tools_hash if facts else 0,
+            facts.system_hash if facts else 0,
         )
     )
 

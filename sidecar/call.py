@@ -104,6 +104,7 @@ class Call:
         "hold",
         "meter",
         "metered",
+        "notice",
         "on_close",
         "outcome",
         "outcome_reason",
@@ -167,6 +168,8 @@ class Call:
         """Told once that the call has ended, with its record's sequence in the journal (0: it left none)."""
         self.placement: Placement | None = None
         """Where its conversation stands; None where nobody looked."""
+        self.notice = b""
+        """What ``x-bursar-runaway`` says; empty for nothing."""
         self.recorded = False
         self.captured_output: bytearray | None = None
         """The reply so far, while the key opted in to capturing content."""

@@ -28,6 +28,7 @@ from sidecar.budgets.configured import (
     ConcurrencyConfig,
     DowngradeConfig,
     OffTrackConfig,
+    RunawayConfig,
     ThrottleConfig,
     policy_of,
 )
@@ -272,6 +273,8 @@ class BursarConfig:
     """How many calls may run at once."""
     off_track: OffTrackConfig = field(default_factory=OffTrackConfig)
     """What happens to streams that repeat themselves without end."""
+    runaway: RunawayConfig = field(default_factory=RunawayConfig)
+    """What happens to conversations that run in circles."""
     cut_style: Literal["length", "error"] = "length"
     """How a stream that we cut ends: as if the model had reached its length, or with an error event."""
     cache: CacheConfig = field(default_factory=CacheConfig)

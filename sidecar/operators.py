@@ -7,6 +7,8 @@
     POST   /bursar/v1/raises                {budget, amount, for_s, subject, reason, source} -> {id}
     DELETE /bursar/v1/raises/ID
     GET    /bursar/v1/budgets               every counter that is known
+    GET    /bursar/v1/runaways              conversations that the runaway breaker has stopped
+    POST   /bursar/v1/resume                {conversation, by} -> {resumed}: let one go on
     POST   /bursar/v1/simulate              {model, agent, ...} -> what would be decided
 
 On the control port, with the control key.
@@ -31,6 +33,7 @@ from collector.domain.policy import (
 from collector.domain.policy.wording import amount_text
 from sidecar.budgets.configured import Amount, Money
 from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.runaway import RESUME, RunawayBreaker
 from sidecar.budgets.telling import plain_raise
 from sidecar.http import HeaderList, Request, Responder
 
@@ -38,6 +41,7 @@ DIRECTIVES = "/bursar/v1/directives"
 RAISES = "/bursar/v1/raises"
 BUDGETS = "/bursar/v1/budgets"
 SIMULATE = "/bursar/v1/simulate"
+RUNAWAYS = "/bursar/v1/runaways"
 
 MOST_SECONDS = 40 * 86_400
 """How long a directive or a raise may hold: what is meant to last belongs into the configuration."""
@@ -72,6 +76,11 @@ class _RaiseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     id: str = ""
 
 
+class _ResumeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    conversation: str
+    by: str = "operator"
+
+
 class SimulatedCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A call that nobody makes: what would be decided of it?"""
 
@@ -100,8 +109,14 @@ class BadRequest(ValueError):
 class OperatorPages:
     """Answers the paths above."""
 
-    def __init__(self, control: CreditControl, clock: Callable[[], int] = now_us) -> None:
+    def __init__(
+        self,
+        control: CreditControl,
+        clock: Callable[[], int] = now_us,
+        runaways: RunawayBreaker | None = None,
+    ) -> None:
         self._control = control
+        self._runaways = runaways
         self._clock = clock
 
     def serves(self, path: str) -> bool:
@@ -137,6 +152,11 @@ class OperatorPages:
             return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             return 200, {"budgets": await control.all_standings()}
+        if path == RUNAWAYS and method == "GET" and self._runaways is not None:
+            return 200, {"stopped": self._runaways.stopped()}
+        if path == RESUME and method == "POST" and self._runaways is not None:
+            wanted = msgspec.json.decode(request.body, type=_ResumeBody)
+            return 200, {"resumed": self._runaways.resume(wanted.conversation, wanted.by[:200])}
         if path == SIMULATE and method == "POST":
             said = msgspec.json.decode(request.body, type=SimulatedCall)
             return 200, simulate(control, said, now)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from collector.conversations.memory import MOST_CALLS, from_records, scope_of
@@ -57,12 +58,19 @@ class Stitching:
             last, response = (reply.last_message_hash, reply.response_id) if reply is not None else (0, "")
             self._stitcher.settle(call.placement, last, response)
 
-    async def recall(self, journal: Path) -> None:
-        """Take up again what the journal knows of the latest calls; calls are placed meanwhile."""
+    async def recall(self, journal: Path, also: Callable[[Sequence[CallRecord]], None] | None = None) -> None:
+        """Take up again what the journal knows of the latest calls; calls are placed meanwhile.
+
+        ``also`` is handed the same calls, oldest first, some at a time.
+        """
         records = await asyncio.to_thread(latest_records, journal)
         known = list(from_records(records))
         for start in range(0, len(known), _AT_ONCE):
             self._stitcher.recall(known[start : start + _AT_ONCE])
+            await asyncio.sleep(0)
+        for start in range(0, len(records) if also is not None else 0, _AT_ONCE):
+            assert also is not None
+            also(records[start : start + _AT_ONCE])
             await asyncio.sleep(0)
 
 

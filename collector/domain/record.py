@@ -178,6 +178,20 @@ class CallRecord(NamedTuple):
     content: dict[str, str] | None
     """Captured ``input`` and ``output``, only where the key opted in."""
     attempts: tuple[AttemptRecord, ...]
+    # A digest told two ways has the CRC-32 of what was said in its lower 32 bits, and above them that
+    # of its shape: the same without digits, which clocks, counters and offsets do not change.
+    tool_call_hashes: list[int] = []  # noqa: RUF012  (never changed)
+    """Of each tool call in the reply, name and arguments, two ways; in the order of `tool_names`."""
+    input_role: str = ""
+    """Who spoke last in the request: ``tool`` where an agent handed in results, else the role."""
+    input_hash: int = 0
+    """What was said last in the request, two ways."""
+    tool_errors: int = 0
+    """How many of the results that were handed in said that their tool failed."""
+    tools_hash: int = 0
+    """The tools offered: in their order, and above that in any order; 0 for none."""
+    system_hash: int = 0
+    """The system prompt, two ways; 0 for none."""
 
 
 class Intent(NamedTuple):

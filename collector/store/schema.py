@@ -89,6 +89,11 @@ _KINDS = {
     "attempt": Kind.COUNT,
     "overhead_us": Kind.COUNT,
     "last_message_hash": Kind.COUNT,
+    "tool_call_hashes": Kind.HASHES,
+    "input_hash": Kind.COUNT,
+    "tool_errors": Kind.COUNT,
+    "tools_hash": Kind.COUNT,
+    "system_hash": Kind.COUNT,
     "request_bytes": Kind.COUNT,
     "response_bytes": Kind.COUNT,
     "chunks": Kind.COUNT,
@@ -162,7 +167,7 @@ def staged_calls(records: Sequence[CallRecord]) -> pa.RecordBatch:
     """
     columns = list(zip(*records, strict=True))
     arrays = [_array(columns[position], column.kind) for position, column in _CALL_PLACES]
-    arrays.append(pa.array(map(len, columns[-1]), pa.int64()))
+    arrays.append(pa.array(map(len, columns[_ATTEMPTS_PLACE]), pa.int64()))
     return pa.RecordBatch.from_arrays(arrays, schema=CALL_LAYOUT)
 
 
@@ -177,6 +182,7 @@ def staged_attempts(records: Sequence[CallRecord]) -> pa.RecordBatch | None:
     return pa.RecordBatch.from_arrays(arrays, schema=ATTEMPT_LAYOUT)
 
 
+_ATTEMPTS_PLACE = CallRecord._fields.index("attempts")
 _CALL_PLACES = [(CallRecord._fields.index(column.field), column) for column in CALLS]
 CALL_LAYOUT = pa.schema(
     [*(pa.field(column.field, column.kind.arrow) for column in CALLS), pa.field("attempt_count", pa.int64())]

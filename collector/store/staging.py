@@ -70,7 +70,7 @@ class Staging:
         def staged(name: str, layout: pa.Schema, word: str, sql: str) -> Staged:
             return Staged(connection, name, layout, {word: sql})
 
-        calls = f"INSERT INTO calls SELECT * FROM {schema.STAGED_CALLS}"  # noqa: S608
+        calls = f"INSERT INTO calls BY NAME SELECT * FROM {schema.STAGED_CALLS}"  # noqa: S608
         attempts = f"INSERT INTO attempts SELECT * FROM {schema.STAGED_ATTEMPTS}"  # noqa: S608
         forget = "DELETE FROM pending WHERE call_id IN (SELECT call_id FROM staged_settled)"
         self.calls = staged("calls", schema.CALL_LAYOUT, "insert", calls)

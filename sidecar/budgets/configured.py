@@ -26,6 +26,7 @@ from collector.domain.policy.budget import (
 from collector.domain.policy.matching import DIMENSIONS, TAG, Match
 from collector.domain.policy.plans import Policy
 from collector.domain.policy.windows import Window, zone_of
+from collector.settings import Duration
 
 _NANO_PER_USD = 10**9
 _AMOUNT = re.compile(r"(\$)?\s*(\d[\d_]*(?:\.\d+)?)\s*(k|M|G)?\s*(usd|\$|tokens?|calls?)?", re.IGNORECASE)
@@ -374,6 +375,29 @@ class OffTrackConfig:
     """Calls that it is for."""
     runaway: Literal["off", "flag", "cut"] = "flag"
     """The same for a reply that is only far longer than others of its model and agent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunawayConfig:
+    """What happens to conversations that run in circles: the same calls, the same results, growing bills."""
+
+    action: Literal["off", "flag", "downgrade", "pause", "cut"] = "flag"
+    """``flag`` notes them among the budgets' events; ``downgrade`` sends what follows to a cheaper model, by
+    the ladders of ``downgrades``; ``pause`` refuses what follows until somebody lets it go on; ``cut`` also
+    ends streams that run."""
+    score: Decimal = Decimal(8)
+    """Where it acts. A step that repeats an earlier one adds 1 to 1.5, a fresh one takes away; an agent whose
+    conversations often stand still is stopped later than others."""
+    match: MatchConfig = field(default_factory=MatchConfig)
+    """Calls that it is for."""
+    never_for: list[MatchConfig] = field(default_factory=list)
+    """Calls whose conversations are never stopped."""
+    lasts: Duration = Duration(86_400)
+    """How long it holds, unless somebody lets the conversation go on before."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.score <= 40:
+            raise ValueError(f"score: {self.score} is not between 1 and 40")
 
 
 def policy_of(

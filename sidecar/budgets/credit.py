@@ -59,6 +59,8 @@ log = get("bursar.budgets")
 
 REMEMBER_S = 60.0
 """How often what was learned is written down."""
+_OWN_RULES = frozenset({"off_track", "runaway"})
+"""Rules that are not budgets and have a name of their own in the metrics."""
 _MOST_TRIES = 4
 FOREVER = 2**63
 """How often a call is decided anew because the store knew better than we did."""
@@ -434,7 +436,7 @@ class CreditControl:
             self._act(rule, "cut", call, reason)
             call.cut(f"{reason}: {rule}")
 
-    def note(self, call: Call, rule: str, action: str, detail: str) -> None:
+    def note(self, call: Call | None, rule: str, action: str, detail: str) -> None:
         """Count and write down what a rule did to a running call."""
         self._act(rule, action, call, detail)
 
@@ -500,11 +502,12 @@ class CreditControl:
                 self._metrics.set_gauge(f"bursar_budget_{what}_usd", {"budget": name}, amount / 1e9)
 
     def _act(self, rule: str, action: str, call: Call | None, detail: str) -> None:
-        name = rule if rule in self.policy.by_name or rule == "off_track" else "directive"
+        name = rule if rule in self.policy.by_name or rule in _OWN_RULES else "directive"
         self._metrics.add("bursar_budget_actions_total", {"budget": name, "action": action})
         # What befalls a call at its start stands in its own record.
-        if call is not None and action in ("cut", "flag"):
-            self._event(call.caller.tenant, call.call_id, budget=rule, action=action, detail=detail)
+        if rule == "runaway" or (call is not None and action in ("cut", "flag")):
+            tenant, call_id = (call.caller.tenant, call.call_id) if call is not None else ("", "")
+            self._event(tenant, call_id, budget=rule, action=action, detail=detail)
 
     def _event(self, tenant: str, call_id: str, **fields: object) -> None:
         self._journal.event(Event(EventKind.BUDGET, now_us(), tenant, call_id, fields))

@@ -71,14 +71,23 @@ class Orders:
         """Share no more."""
         await self._board.close()
 
-    def add_directive(self, directive: Directive) -> None:
+    @property
+    def followed(self) -> int:
+        """Changes whenever something comes into force or out of it."""
+        return self._followed
+
+    def add_directive(self, directive: Directive, *, tell: bool = True) -> None:
         """Put a directive in force, here at once and soon wherever else budgets are shared.
+
+        ``tell``: write it down; whoever does so himself says no.
 
         Raises:
             ValueError: it has expired, or there are too many.
         """
         self._board.add({**directive.plain(), "what": "directive"})
         self.follow()
+        if not tell:
+            return
         until = time_text(directive.expires_us)
         said = f"until {until}, by {directive.source}: {directive.reason}"
         self._said(directive.id, directive.kind.value, said)

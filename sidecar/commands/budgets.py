@@ -30,7 +30,7 @@ QUESTION_DIMENSIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One of list, show, raise, lower, simulate."""
+    """One of list, show, raise, lower, resume, simulate."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="how every budget stands")
     show = actions.add_parser("show", help="one budget: who spends it, and when it runs out")
@@ -43,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--reason", default="", help="for the record")
     lower = actions.add_parser("lower", help="take a raise back")
     lower.add_argument("id", help="as `bursar budgets raise` said it")
+    resume = actions.add_parser("resume", help="let a conversation go on that ran in circles and was stopped")
+    resume.add_argument(
+        "conversation", nargs="?", default="", help="as the refusal names it; none lists those stopped"
+    )
     call = actions.add_parser("simulate", help="what would be decided of a call")
     call.add_argument("--model", required=True)
     for name in (
@@ -80,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
             operate(config, "DELETE", f"/bursar/v1/raises/{urllib.parse.quote(arguments.id, safe='')}")
             sys.stdout.write(f"{arguments.id} is taken back\n")
             return 0
+        if arguments.action == "resume":
+            return resume(config, arguments.conversation)
         return simulate(config, arguments)
     except NoAnswer as error:
         return complain(error)
@@ -188,6 +194,23 @@ def give_more(config: BursarConfig, arguments: argparse.Namespace) -> int:
         f"{arguments.name} has {arguments.amount} more until {until:%Y-%m-%dT%H:%M:%S}Z; "
         f"`bursar budgets lower {made['id']}` takes it back\n"
     )
+    return 0
+
+
+def resume(config: BursarConfig, conversation: str) -> int:
+    """Let a stopped conversation go on, or list those stopped; 1 when it was not stopped."""
+    if not conversation:
+        stopped = operate(config, "GET", "/bursar/v1/runaways")["stopped"]
+        if not stopped:
+            sys.stdout.write("No conversation is stopped.\n")
+        else:
+            print_rows(stopped, ("conversation", "tenant", "until", "reason"))
+        return 0
+    said = {"conversation": conversation, "by": f"{getpass.getuser()} (bursar budgets)"}
+    if not operate(config, "POST", "/bursar/v1/resume", said)["resumed"]:
+        sys.stderr.write(f"{conversation} is not stopped\n")
+        return 1
+    sys.stdout.write(f"{conversation} may go on\n")
     return 0
 
 

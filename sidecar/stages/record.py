@@ -71,6 +71,8 @@ def own_headers(call: Call) -> HeaderList:
     headers = [(b"x-bursar-call-id", call.call_id.encode()), _CACHE[call.cache]]
     if call.room_nano is not None:
         headers.append((b"x-bursar-budget-remaining-usd", usd_text(call.room_nano * PICO_PER_NANO).encode()))
+    if call.notice:
+        headers.append((b"x-bursar-runaway", call.notice))
     if call.downgraded_from:
         headers.append((b"x-bursar-downgraded-from", call.downgraded_from.encode()))
     return headers

@@ -35,7 +35,7 @@ def read_ordinary_event(payload: bytes, reading: Reading) -> bool:
     if delta.text is not None:
         reading.say(delta.text)
     elif delta.partial_json is not None:
-        reading.argue(delta.partial_json)
+        reading.argue(delta.partial_json, -1)
     else:
         reading.think(delta.thinking)
     return True
@@ -49,7 +49,7 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
         if isinstance(delta, dict):
             reading.say(delta.get("text"))
             reading.think(delta.get("thinking"))
-            reading.argue(delta.get("partial_json"))
+            reading.argue(delta.get("partial_json"), -1)
     elif kind == "content_block_start":
         open_blocks = reading.scratch.setdefault("open_blocks", set())
         if len(open_blocks) < 1024:
@@ -98,4 +98,5 @@ def _read_block(block: dict[str, Any], reading: Reading, *, streamed: bool) -> N
     elif kind == "tool_use":
         reading.call_tool(block.get("id"), block.get("name"))
     if kind in ("tool_use", "server_tool_use", "mcp_tool_use") and not streamed:
-        reading.argue(msgspec.json.encode(block.get("input")).decode())
+        place = -1 if kind == "tool_use" else None
+        reading.argue(msgspec.json.encode(block.get("input")).decode(), place)

@@ -54,7 +54,7 @@ def read_converse_body(body: Mapping[str, Any], reading: Reading) -> None:
             _read_reasoning(block.get("reasoningContent"), reading)
             if isinstance(tool := block.get("toolUse"), dict):
                 reading.call_tool(tool.get("toolUseId"), tool.get("name"))
-                reading.argue(msgspec.json.encode(tool.get("input")).decode())
+                reading.argue(msgspec.json.encode(tool.get("input")).decode(), -1)
     reading.finished(body.get("stopReason"))
     reading.use(body.get("usage"))
 
@@ -82,7 +82,7 @@ def read_converse_event(name: str, event: Mapping[str, Any], reading: Reading) -
             reading.say(delta.get("text"))
             _read_reasoning(delta.get("reasoningContent"), reading)
             if isinstance(tool := delta.get("toolUse"), dict):
-                reading.argue(tool.get("input"))
+                reading.argue(tool.get("input"), -1)
     elif name == "contentBlockStart":
         start = event.get("start")
         tool = start.get("toolUse") if isinstance(start, dict) else None

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.wire.facts import RequestFacts
-from sidecar.wire.hashing import call_mark, fold, media_mark
+from sidecar.wire.hashing import SYSTEM_ROLES, call_mark, fold, media_mark, told_two_ways
 from sidecar.wire.request_fields import (
     MAX_CHOICES,
     check_number,
@@ -31,6 +31,7 @@ from sidecar.wire.strict import Fields, checked, value
 MEDIA_PARTS: Final = frozenset(
     {"image_url", "input_image", "image", "file", "input_file", "document", "video_url", "input_audio"}
 )
+_LONGEST_ROLE: Final = 32
 _REMOTE: Final = ('"http://', '"https://', '"file:', '"ftp://')
 
 
@@ -172,6 +173,7 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
     check_number(messages, "messages")
     rolling = size = 0
     hashes = facts.message_hashes
+    text = b""
     for message in messages:
         content = message.content
         if content.__class__ is not str:
@@ -186,7 +188,11 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
                 size += len(function.name) + len(function.arguments.encode())
         rolling = fold(rolling, message.role, text, marks)
         hashes.append(rolling)
+        if rolling == hashes[0] and message.role in SYSTEM_ROLES:
+            facts.system_hash = told_two_ways(text)
     facts.text_bytes += size
+    if messages:
+        facts.input_role, facts.input_hash = message.role[:_LONGEST_ROLE], told_two_ways(text)
 
 
 def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) -> int:
@@ -206,6 +212,10 @@ def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) ->
     facts.text_bytes += len(encoded)
     rolling = fold(rolling, str(message.get("role") or ""), encoded, marks)
     facts.message_hashes.append(rolling)
+    role = str(message.get("role") or "")
+    facts.input_role, facts.input_hash = role[:_LONGEST_ROLE], told_two_ways(encoded)
+    if rolling == facts.message_hashes[0] and role in SYSTEM_ROLES:
+        facts.system_hash = facts.input_hash
     return rolling
 
 

@@ -48,7 +48,7 @@ def _read_calls(calls: object, reading: Reading) -> None:
             function = function if isinstance(function, dict) else call
             if call.get("id") or function.get("name"):
                 reading.call_tool(call.get("id"), function.get("name"))
-            reading.argue(function.get("arguments") or str(function.get("parameters") or ""))
+            reading.argue(function.get("arguments") or str(function.get("parameters") or ""), -1)
 
 
 def read_cohere_event(name: str, event: Mapping[str, Any], reading: Reading) -> bool:
@@ -56,7 +56,7 @@ def read_cohere_event(name: str, event: Mapping[str, Any], reading: Reading) -> 
     kind = event.get("type") or event.get("event_type")
     if isinstance(response := event.get("response"), dict):  # version 1: stream-end repeats everything
         counted = reading.text_bytes, bytes(reading.text)
-        reading.tools.clear()
+        reading.forget_tools()
         read_cohere_body(response, reading)
         if counted[0]:
             reading.text_bytes, reading.text = counted[0], bytearray(counted[1])

@@ -63,6 +63,16 @@ class RequestFacts(msgspec.Struct):
     """UTF-8 bytes of all text the model will read, tool definitions included; media are not."""
     message_hashes: list[int] = msgspec.field(default_factory=list)
     """Rolling 63-bit hash after each message, in order."""
+    input_role: str = ""
+    """Who speaks last: ``tool`` where the agent hands in what a tool said, else the message's role."""
+    input_hash: int = 0
+    """What is said last, two ways (:func:`sidecar.wire.hashing.told_two_ways`)."""
+    tool_errors: int = 0
+    """How many tools said that they failed, among what is said last."""
+    tools_hash: int = 0
+    """The tools offered, in their order and in any (:func:`sidecar.wire.hashing.tools_digest`)."""
+    system_hash: int = 0
+    """The system prompt, two ways."""
     attributes: dict[str, object] = msgspec.field(default_factory=dict)
     """See ``CallRecord.request_attributes``."""
 
@@ -115,6 +125,8 @@ class ReplyFacts(msgspec.Struct):
     """In the provider's words, one for each choice that ended, in order of choices."""
     tool_names: list[str] = msgspec.field(default_factory=list)
     """Tools that the agent is asked to run, in order; server-side tools are not among them."""
+    tool_call_hashes: list[int] = msgspec.field(default_factory=list)
+    """Of each of them, name and arguments two ways (:func:`sidecar.wire.hashing.told_two_ways`)."""
     error: WireError | None = None
     chunks: int = 0
     """Stream events seen, the closing ``[DONE]`` included; 0 when the reply is not a stream."""

@@ -58,7 +58,7 @@ def _read_candidate(candidate: dict[str, Any], place: int, reading: Reading) -> 
             reading.say(part.get("text"), index)
         if isinstance(call := part.get("functionCall"), dict):
             reading.call_tool(call.get("id"), call.get("name"))
-            reading.argue(str(call.get("args") or ""))
+            reading.argue(str(call.get("args") or ""), -1)
         if isinstance(code := part.get("executableCode"), dict):
             reading.argue(code.get("code"))
     grounding = candidate.get("groundingMetadata")

@@ -13,9 +13,20 @@ are folded into 63 bits.
 from typing import Final
 from zlib import crc32
 
+import msgspec
+
 _BITS: Final = (1 << 63) - 1
 _CHAIN: Final = 2_654_435_761
 _WORD: Final = 2_246_822_519
+DIGITS: Final = b"0123456789"
+_SHAPE_BYTES: Final = 2048
+_HALF_SHAPE: Final = _SHAPE_BYTES // 2
+_SHAPE_BITS: Final = (1 << 31) - 1
+_members: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_MOST_TOOL_SETS: Final = 256
+_tool_sets: Final[dict[int, int]] = {}
+"""Of definitions seen before: agents send the same ones with every call."""
+SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _SEEDS: Final = {role: crc32(role.encode()) for role in ("system", "developer", "user", "assistant", "tool")}
 
 
@@ -31,6 +42,42 @@ def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
             seed = crc32(marks.encode("utf-8", "replace"), seed)
     text = text.strip()
     return (previous * _CHAIN + crc32(text, seed) * _WORD + len(text)) & _BITS or 1
+
+
+def told_two_ways(text: bytes) -> int:
+    """Two digests of a text in one number of 63 bits: what it says, and, above that, its shape.
+
+    The shape is the text without its digits, so that a clock, a counter or an offset does not change it; of
+    a long text only both ends are looked at. Never 0.
+    """
+    ends = text if len(text) <= _SHAPE_BYTES else text[:_HALF_SHAPE] + text[-_HALF_SHAPE:]
+    return (crc32(ends.translate(None, DIGITS)) & _SHAPE_BITS) << 32 | crc32(text) or 1
+
+
+def tool_digest(said: int, shape: int) -> int:
+    """Both digests of a tool call, each the CRC-32 of its name and arguments, in one number; never 0."""
+    return (shape & _SHAPE_BITS) << 32 | said or 1
+
+
+def call_digest(name: str, arguments: bytes) -> int:
+    """Both digests of a whole tool call."""
+    named = crc32(name.encode("utf-8", "replace"))
+    return tool_digest(crc32(arguments, named), crc32(arguments.translate(None, DIGITS), named))
+
+
+def tools_digest(definitions: bytes) -> int:
+    """Both digests of a list of tool definitions: in their order, and, above that, in any order."""
+    said = crc32(definitions)
+    known = _tool_sets.get(said)
+    if known is None:
+        try:
+            members = [crc32(memoryview(member)) for member in _members(definitions)]
+        except (msgspec.DecodeError, RecursionError):
+            members = [said]
+        if len(_tool_sets) >= _MOST_TOOL_SETS:
+            _tool_sets.clear()
+        known = _tool_sets[said] = sum(members) & _SHAPE_BITS
+    return known << 32 | said or 1
 
 
 def media_mark(raw: bytes) -> str:

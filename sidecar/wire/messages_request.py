@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from sidecar.wire.chat_request import note_media
 from sidecar.wire.facts import RequestFacts
-from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.hashing import call_mark, fold, told_two_ways
 from sidecar.wire.request_fields import (
     bounded_metadata,
     check_number,
@@ -78,7 +78,7 @@ def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
         facts.max_output_tokens = attributes["max_tokens"] = cap
     _read_messages(fields, facts)
     if "system" in fields:
-        read_blocks(value(fields, "system"), facts)
+        facts.system_hash = told_two_ways(read_blocks(value(fields, "system"), facts)[0])
     if sequences := stop_sequences(value(fields, "stop_sequences")):
         attributes["stop_sequences"] = sequences
     config = value(fields, "output_config")
@@ -131,9 +131,17 @@ def _read_messages(fields: Fields, facts: RequestFacts) -> None:
     except (msgspec.DecodeError, RecursionError, _Unusual):
         rolling = 0
         for message in messages_of(raw, "messages"):
-            text, marks = read_blocks(message.get("content"), facts)
-            rolling = fold(rolling, str(message.get("role") or ""), text, marks)
+            content, role = message.get("content"), str(message.get("role") or "")
+            text, marks = read_blocks(content, facts)
+            rolling = fold(rolling, role, text, marks)
             facts.message_hashes.append(rolling)
+            results = [
+                block
+                for block in (content if isinstance(content, list) else ())
+                if isinstance(block, dict) and block.get("type") == "tool_result"
+            ]
+            facts.input_role, facts.input_hash = "tool" if results else role[:32], told_two_ways(text)
+            facts.tool_errors = sum(block.get("is_error") is True for block in results)
 
 
 class _Unusual(Exception):
@@ -146,10 +154,11 @@ def _hash_turns(turns: list[_Turn], facts: RequestFacts) -> None:
     Raises:
         _Unusual: there is something else in them; ``facts`` are as they were.
     """
-    rolling = size = 0
+    rolling = size = errors = 0
     hashes: list[int] = []
+    role, text = "", b""
     for turn in turns:
-        content = turn.content
+        content, role, errors = turn.content, turn.role, 0
         marks = ""
         if isinstance(content, str):
             text = content.encode()
@@ -167,6 +176,8 @@ def _hash_turns(turns: list[_Turn], facts: RequestFacts) -> None:
                 elif kind == "tool_result":
                     texts.append(_result_text(block.content))
                     marks += f"{block.tool_use_id};"
+                    role = "tool"
+                    errors += block.is_error is True
                 elif kind == "thinking":
                     size += len((block.thinking or "").encode())
                 else:
@@ -177,6 +188,8 @@ def _hash_turns(turns: list[_Turn], facts: RequestFacts) -> None:
         hashes.append(rolling)
     facts.text_bytes += size
     facts.message_hashes = hashes
+    if turns:
+        facts.input_role, facts.input_hash, facts.tool_errors = role[:32], told_two_ways(text), errors
 
 
 def _result_text(content: str | list[_Inner] | None) -> str:

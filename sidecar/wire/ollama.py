@@ -24,7 +24,7 @@ def read_ollama_body(body: Mapping[str, Any], reading: Reading) -> None:
             function = call.get("function") if isinstance(call, dict) else None
             if isinstance(function, dict):
                 reading.call_tool("", function.get("name"))
-                reading.argue(str(function.get("arguments") or ""))
+                reading.argue(str(function.get("arguments") or ""), -1)
     reading.say(body.get("response"))
     if body.get("done") is True:
         reading.finished(body.get("done_reason"))

@@ -167,8 +167,8 @@ def _read_call(call: dict[str, Any], place: tuple[int, int], reading: Reading) -
         if (call_id and known_id and call_id != known_id) or (name and type(index) is not int):
             known = None
     if known is None and (call_id or name):
-        reading.tool_places[key] = reading.call_tool(call_id, name)
+        known = reading.tool_places[key] = reading.call_tool(call_id, name)
     elif known is not None and known < len(reading.tools) and (call_id or name):
         old_id, old_name = reading.tools[known]
         reading.tools[known] = (old_id or str(call_id)[:256], old_name or str(name)[:256])
-    reading.argue(function.get("arguments") if "arguments" in function else function.get("input"))
+    reading.argue(function.get("arguments") if "arguments" in function else function.get("input"), known)

@@ -76,7 +76,7 @@ def read_responses_body(body: Mapping[str, Any], reading: Reading, *, streamed: 
         reading.service_tier = tier[:64]
     output = body.get("output")
     if isinstance(output, list) and output:
-        reading.tools.clear()
+        reading.forget_tools()
         reading.units = []
         reading.searches = 0
         counted = reading.text_bytes, reading.reasoning_bytes
@@ -111,7 +111,9 @@ def _read_output_item(item: dict[str, Any], reading: Reading) -> None:
 
 
 def _count_output_text(item: dict[str, Any], reading: Reading) -> None:
-    reading.argue(item.get("arguments") if item.get("type") == "function_call" else item.get("input"))
+    kind = item.get("type")
+    arguments = item.get("arguments") if kind == "function_call" else item.get("input")
+    reading.argue(arguments, -1 if kind in CALLS else None)
     for name in ("content", "summary"):
         parts = item.get(name)
         for part in parts if isinstance(parts, list) else ():

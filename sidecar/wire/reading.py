@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
+from zlib import crc32
 
 from collector.domain.money import pico_from_usd
 from collector.domain.usage import Usage
 from sidecar.wire.errors import read_error
 from sidecar.wire.facts import ReplyFacts, RequestFacts, WireError
-from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.hashing import DIGITS, call_mark, fold, tool_digest
 from sidecar.wire.usage import read_usage
 
 MOST_TEXT: Final = 1 << 20
@@ -29,7 +30,7 @@ class Reading:
         "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
         "hidden_thinking", "prelude", "reasoning_bytes", "request", "response_id",
         "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
-        "text", "text_bytes", "tool_places", "tools", "units", "usage_block", "watch",
+        "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "usage_block", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,8 @@ class Reading:
         self.system_fingerprint = ""
         self.finish: dict[int, str] = {}
         self.tools: list[tuple[str, str]] = []
+        self.tool_crcs: list[tuple[int, int]] = []
+        """Of each tool call so far, the CRC-32 of name and arguments, and of those without digits."""
         self.tool_places: dict[tuple[int, int], int] = {}
         self.error: WireError | None = None
         self.chunks = 0
@@ -93,11 +96,14 @@ class Reading:
             if self.watch is not None:
                 self.watch(encoded)
 
-    def argue(self, text: object) -> None:
-        """Count arguments of a tool call."""
+    def argue(self, text: object, place: int | None = None) -> None:
+        """Count arguments of a tool call: of the one at ``place`` in the list, which they are hashed with."""
         if isinstance(text, str):
             encoded = text.encode("utf-8", "replace")
             self.text_bytes += len(encoded)
+            if place is not None and -len(self.tool_crcs) <= place < len(self.tool_crcs):
+                said, shape = self.tool_crcs[place]
+                self.tool_crcs[place] = crc32(encoded, said), crc32(encoded.translate(None, DIGITS), shape)
             if self.watch is not None:
                 self.watch(encoded)
 
@@ -107,7 +113,14 @@ class Reading:
             named = name[:_MOST_NAME] if isinstance(name, str) else ""
             self.tools.append((str(call_id or "")[:_MOST_NAME], named))
             self.text_bytes += len(named)
+            said = crc32(named.encode("utf-8", "replace"))
+            self.tool_crcs.append((said, said))
         return len(self.tools) - 1
+
+    def forget_tools(self) -> None:
+        """They are told again from the beginning."""
+        self.tools.clear()
+        self.tool_crcs.clear()
 
     def finished(self, reason: object, choice: int = 0) -> None:
         """Note why a choice ended; a later reason for the same choice replaces an earlier."""
@@ -164,6 +177,7 @@ class Reading:
             response_model=self.response_model,
             finish_reasons=[self.finish[choice] for choice in sorted(self.finish)],
             tool_names=[name for _, name in self.tools],
+            tool_call_hashes=[tool_digest(said, shape) for said, shape in self.tool_crcs],
             error=self.error,
             chunks=self.chunks,
             complete=self.complete and not self.prelude,

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.wire.facts import InvalidRequest, RequestFacts
+from sidecar.wire.hashing import tools_digest
 from sidecar.wire.strict import MAX_DEPTH, Fields, check_depth, checked, decode_value
 
 MAX_MODEL_CHARS: Final = 256
@@ -218,6 +219,7 @@ def read_tools(fields: Fields, facts: RequestFacts, *names: str) -> None:
         if size > 4:  # neither [] nor null
             facts.has_tools = True
             facts.text_bytes += size
+            facts.tools_hash = tools_digest(bytes(raw))
             if size >= _SMALL:
                 check_depth(raw, name)
 

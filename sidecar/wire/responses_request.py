@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.wire.chat_request import read_content
 from sidecar.wire.facts import InvalidRequest, RequestFacts
-from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.hashing import SYSTEM_ROLES, call_mark, fold, told_two_ways
 from sidecar.wire.request_fields import (
     check_number,
     read_attributes,
@@ -71,7 +71,9 @@ def read_responses_request(fields: Fields, body: bytes) -> RequestFacts:
     _read_input(fields, facts)
     instructions = value(fields, "instructions")
     if isinstance(instructions, str):
-        facts.text_bytes += len(instructions.encode("utf-8", "replace"))
+        encoded = instructions.encode("utf-8", "replace")
+        facts.text_bytes += len(encoded)
+        facts.system_hash = told_two_ways(encoded)
     reasoning = value(fields, "reasoning")
     if isinstance(reasoning, dict) and isinstance(reasoning.get("effort"), str):
         attributes["reasoning_level"] = reasoning["effort"][:64]
@@ -104,6 +106,7 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
     check_number(items, "input")
     rolling = size = 0
     hashes = facts.message_hashes
+    role, text = "", b""
     for item in items:
         kind = item.type
         if kind == "function_call":
@@ -122,7 +125,21 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
         size += len(text)
         rolling = fold(rolling, role, text, mark)
         hashes.append(rolling)
+        if rolling == hashes[0]:
+            _note_beginning(role, text, facts)
     facts.text_bytes += size
+    _note_last(role, text, facts)
+
+
+def _note_beginning(role: str, text: bytes, facts: RequestFacts) -> None:
+    if role in SYSTEM_ROLES:
+        facts.system_hash = told_two_ways(text)
+
+
+def _note_last(role: str, text: bytes, facts: RequestFacts) -> None:
+    if role:
+        facts.input_role = "tool" if role == "output" else role[:32]
+        facts.input_hash = told_two_ways(text)
 
 
 def _text_of(content: str | list[_Part] | None) -> bytes:
@@ -147,6 +164,9 @@ def _read_any_input(given: Any, facts: RequestFacts) -> None:
             facts.text_bytes += len(text)
             rolling = fold(rolling, role, text, marks)
             facts.message_hashes.append(rolling)
+            if rolling == facts.message_hashes[0]:
+                _note_beginning(role, text, facts)
+            _note_last(role, text, facts)
 
 
 def read_item(item: dict[str, Any], facts: RequestFacts) -> tuple[str, bytes, str] | None:

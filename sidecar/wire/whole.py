@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from sidecar.wire.dialects import GOOGLE_MODELS
 from sidecar.wire.facts import ReplyFacts, RequestFacts
-from sidecar.wire.hashing import call_mark, fold
+from sidecar.wire.hashing import call_digest, call_mark, fold
 from sidecar.wire.passing import PassingMeter
 from sidecar.wire.plain_usage import chat_usage, messages_usage, responses_usage
 
@@ -160,6 +160,7 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
     text, marks = b"", ""
     reasons: list[str] = []
     tools: list[str] = []
+    digests: list[int] = []
     spoken = thought = 0
     if choices:
         choice = choices[0]
@@ -179,7 +180,7 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
             if message.refusal:
                 spoken = len(message.refusal.encode())
             if message.tool_calls:
-                tools, marks, written = _read_calls(message.tool_calls)
+                tools, digests, marks, written = _read_calls(message.tool_calls)
                 spoken += written
     return ReplyFacts(
         usage=usage,
@@ -187,6 +188,7 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
         response_model=model[:_MOST_NAME],
         finish_reasons=reasons,
         tool_names=tools,
+        tool_call_hashes=digests,
         complete=True,
         output_text_bytes=len(text) + spoken + thought,
         reasoning_text_bytes=thought,
@@ -196,19 +198,22 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
     )
 
 
-def _read_calls(calls: list[_Call]) -> tuple[list[str], str, int]:
-    """Names and marks of tool calls, and the bytes that the model wrote for them."""
+def _read_calls(calls: list[_Call]) -> tuple[list[str], list[int], str, int]:
+    """Names, digests and marks of tool calls, and the bytes that the model wrote for them."""
     if len(calls) > _MOST_TOOLS:
         raise _Unusual
     names: list[str] = []
+    digests: list[int] = []
     marks = ""
     written = 0
     for call in calls:
         name = call.function.name[:_MOST_NAME]
         names.append(name)
         marks += call_mark(call.id[:_MOST_NAME], name)
-        written += len(name) + len(call.function.arguments.encode())
-    return names, marks, written
+        arguments = call.function.arguments.encode()
+        digests.append(call_digest(name, arguments))
+        written += len(name) + len(arguments)
+    return names, digests, marks, written
 
 
 def _hash_after(request: RequestFacts, text: bytes, marks: str) -> int:
@@ -252,6 +257,7 @@ def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
     usage, tier = messages_usage(reply.usage)
     texts: list[str] = []
     tools: list[str] = []
+    digests: list[int] = []
     marks = ""
     spoken = thought = 0
     for block in reply.content:
@@ -261,10 +267,12 @@ def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
         elif kind == "thinking":
             thought += len((block.thinking or "").encode())
         elif kind in _ASKING:
-            spoken += len(msgspec.json.encode(msgspec.json.decode(block.input)))
+            arguments = msgspec.json.encode(msgspec.json.decode(block.input))
+            spoken += len(arguments)
             if kind == "tool_use":
                 name = (block.name or "")[:_MOST_NAME]
                 tools.append(name)
+                digests.append(call_digest(name, arguments))
                 marks += call_mark((block.id or "")[:_MOST_NAME], name)
                 spoken += len(name)
     if len(tools) > _MOST_TOOLS:
@@ -276,6 +284,7 @@ def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
         response_model=reply.model[:_MOST_NAME],
         finish_reasons=[reply.stop_reason[:_MOST_NAME]] if reply.stop_reason else [],
         tool_names=tools,
+        tool_call_hashes=digests,
         complete=True,
         output_text_bytes=len(text) + spoken + thought,
         reasoning_text_bytes=thought,
@@ -323,6 +332,7 @@ def read_whole_response(body: bytes, request: RequestFacts) -> ReplyFacts:
     hashes = request.message_hashes if request.choice_count == 1 else []
     rolling = start = hashes[-1] if hashes else 0
     tools: list[str] = []
+    digests: list[int] = []
     spoken = thought = 0
     for item in reply.output:
         kind = item.type
@@ -334,7 +344,9 @@ def read_whole_response(body: bytes, request: RequestFacts) -> ReplyFacts:
             name = item.name[:_MOST_NAME]
             tools.append(name)
             rolling = fold(rolling, "call", b"", call_mark(item.call_id, item.name))
-            spoken += len(name) + len(item.arguments.encode())
+            arguments = item.arguments.encode()
+            digests.append(call_digest(name, arguments))
+            spoken += len(name) + len(arguments)
         elif kind == "reasoning":
             summary = "".join([part.text for part in item.summary]).encode() if item.summary else b""
             thought += len(text) + len(summary)
@@ -348,6 +360,7 @@ def read_whole_response(body: bytes, request: RequestFacts) -> ReplyFacts:
         response_model=reply.model[:_MOST_NAME],
         finish_reasons=[reply.status[:_MOST_NAME]] if reply.status else [],
         tool_names=tools,
+        tool_call_hashes=digests,
         complete=True,
         output_text_bytes=spoken + thought,
         reasoning_text_bytes=thought,

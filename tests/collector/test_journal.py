@@ -202,12 +202,16 @@ def test_a_file_that_is_no_segment_is_refused(tmp_path: Path) -> None:
 
 def test_records_of_older_and_newer_writers_are_understood() -> None:
     whole = journal._encode(record())
-    older = journal._encode(list(record())[:-2])
+    attempts = record()._fields.index("attempts")
+    older = journal._encode(list(record())[: attempts + 1])
+    oldest = journal._encode(list(record())[:attempts])
     newer = journal._encode([*record(), "a field of the future"])
 
     assert decode_record(whole) == decode_record(newer) == record()
+    assert decode_record(older)[: attempts + 1] == record()[: attempts + 1]
+    assert decode_record(older)[attempts + 1 :] == ([], "", 0, 0, 0, 0)
     with pytest.raises(KeyError):
-        decode_record(older)  # the fields of the first format have no defaults: none may be missing
+        decode_record(oldest)  # the fields of the first format have no defaults: none may be missing
 
 
 def test_an_attempt_without_the_later_fields_takes_their_defaults() -> None:

@@ -86,7 +86,8 @@ def test_a_frame_that_cannot_be_read_is_noted_and_the_others_are_taken(call):
 def test_a_record_of_a_newer_writer_is_read_without_the_fields_that_we_do_not_know(call):
     record = call()
     longer = [*msgspec.to_builtins(record), "a field of tomorrow"]
-    (longer[-2],) = ([[*attempt, "and one of its attempts"] for attempt in longer[-2]],)
+    attempts = record._fields.index("attempts")
+    longer[attempts] = [[*attempt, "and one of its attempts"] for attempt in longer[attempts]]
 
     batch = taken([Frame(1, FrameKind.RECORD, msgspec.msgpack.encode(longer), 0)])
 
