@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from collector.export.spans import SpanExport
     from collector.ingest.books import RecordSink
     from collector.ingest.state import State
+    from collector.probes.capacity import Pool
+    from collector.probes.true_cost import PriceOf
+    from collector.probes.watch import Watch
     from collector.store.duckdb import Database
 
 NICENESS = 10
@@ -52,6 +55,8 @@ def run(
     control_key: str | None = None,
     stop: threading.Event | None = None,
     environ: Mapping[str, str] = os.environ,
+    pools: "Sequence[Pool]" = (),
+    price_of: "Mapping[str, PriceOf] | None" = None,
 ) -> int:
     """Keep the books of ``data_dir`` and answer questions until ``stop`` or SIGTERM.
 
@@ -61,6 +66,8 @@ def run(
         control_key: what others must show where we listen beyond this machine.
         stop: set to end; SIGTERM and SIGINT set it too when this is the main thread.
         environ: where `OTEL_EXPORTER_OTLP_*` may say that spans go out.
+        pools: upstreams with servers of our own, whose engines are watched and whose cost is divided.
+        price_of: what would be bought instead of each of these.
 
     Returns:
         0 when told to stop, 1 when another collector has the folder or the port is taken, 2 for a
@@ -72,6 +79,8 @@ def run(
         )
         return 2
     be_modest()
+    from collector.ingest.state import State
+    from collector.probes.watch import Watch
     from collector.store.opening import AlreadyRunning, FolderLock
 
     try:
@@ -80,31 +89,32 @@ def run(
         _log.error(str(error))
         return 1
     try:
-        return _serve(config, data_dir, control_key, stop or threading.Event(), environ)
+        state = State(data_dir=data_dir)
+        watch = Watch(config, pools, state.books, data_dir, price_of)
+        return _serve(config, state, control_key, stop or threading.Event(), environ, watch)
     finally:
         lock.release()
 
 
 def _serve(
     config: CollectorConfig,
-    data_dir: Path,
+    state: "State",
     control_key: str | None,
     stop: threading.Event,
     environ: Mapping[str, str],
+    watch: "Watch",
 ) -> int:
     from collector.api.app import build_app
     from collector.ingest.archive import ArchiveConfig
     from collector.ingest.keeper import Keeper, KeeperConfig
-    from collector.ingest.state import State
     from collector.store.duckdb import DatabaseConfig
 
-    state = State(data_dir=data_dir)
     export = _span_export(config, environ)
     # The books are closed last: spans that were taken in are stored before.
     closing = threading.Event()
     keeper = Keeper(
         KeeperConfig(
-            data_dir=data_dir,
+            data_dir=state.data_dir,
             commit_interval_s=float(config.commit_every),
             snapshot_interval_s=float(config.snapshot_every),
             retention_s=float(config.retention),
@@ -113,7 +123,7 @@ def _serve(
         ),
         state,
         closing,
-        on_records=_young(export) if export is not None else None,
+        on_records=_all_of([watch.take, *([_young(export)] if export is not None else [])]),
     )
     try:
         listener = _listener(config.listen)
@@ -122,11 +132,17 @@ def _serve(
         return 1
     _stop_on_signals(stop)
     spans = threading.Thread(
-        target=_take_spans, args=(config, control_key, state, stop, closing), name="otlp", daemon=True
+        target=_take_spans, args=(config, control_key, state, stop, closing, watch), name="otlp", daemon=True
     )
+
+    def meanwhile() -> None:
+        spans.start()
+        watch.start()
+
+    state.told.append(watch.metrics)
     try:
         app = build_app(state, config.listen, control_key)
-        asyncio.run(_answer(app, listener, keeper.run, spans.start, stop))
+        asyncio.run(_answer(app, listener, keeper.run, meanwhile, stop))
     finally:
         if export is not None:
             export.shutdown()
@@ -151,6 +167,7 @@ def _take_spans(
     state: "State",
     stop: threading.Event,
     closing: threading.Event,
+    watch: "Watch",
 ) -> None:
     """A thread's work: take spans in until ``stop``, store what has come in, then set ``closing``."""
     try:
@@ -182,6 +199,7 @@ def _take_spans(
         _log.error("spans are not taken in", failure=error)
         stop.wait()
     finally:
+        watch.stop()
         closing.set()
 
 
@@ -282,6 +300,14 @@ def _span_export(config: CollectorConfig, environ: Mapping[str, str]) -> "SpanEx
     from collector.export.spans import SpanExport
 
     return SpanExport.from_environment(environ, ratio=config.span_sample_ratio)
+
+
+def _all_of(sinks: "Sequence[RecordSink]") -> "RecordSink":
+    def offer(records: "Sequence[CallRecord]") -> None:
+        for sink in sinks:
+            sink(records)
+
+    return offer
 
 
 def _young(export: "SpanExport") -> "RecordSink":

@@ -181,6 +181,14 @@ class CollectorConfig:
     """Threads of DuckDB."""
     span_sample_ratio: float = 1.0
     """Share of traces whose spans are exported. The ledger is never sampled."""
+    watch_gpus: bool = True
+    """Ask NVIDIA's driver, where there is one, for this machine's GPUs once a second."""
+    watch_engines: bool = True
+    """Read the metrics of every replica of a vllm upstream once a second."""
+    cost_window: Duration = Duration(10)
+    """The meter of own GPUs is divided over the calls of so long at a time."""
+    cost_lag: Duration = Duration(30)
+    """How long after its end a window is divided: until then the records of its calls come in."""
 
 
 # ---- reading --------------------------------------------------------------------------------

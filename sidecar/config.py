@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from alerts.settings import AlertsConfig
 from collector.pricing.configured import InvalidPrices, configured_prices
+from collector.probes.capacity import CapacityConfig, Pool
 from collector.settings import (
     Address,
     CollectorConfig,
@@ -131,7 +132,9 @@ class UpstreamConfig:
     gpu_hour_usd: Decimal | None = None
     """What one GPU of this pool costs an hour."""
     energy_kwh_usd: Decimal | None = None
-    """What a kilowatt-hour costs."""
+    """What a kilowatt-hour costs; leave it out where the price of an hour includes it."""
+    capacity: CapacityConfig = field(default_factory=CapacityConfig)
+    """More of the GPUs under this pool, for the true cost of its tokens."""
 
     def __post_init__(self) -> None:
         for url in self.urls:
@@ -323,6 +326,21 @@ class BursarConfig:
             raise ValueError("control.key: required when control.listen is not loopback")
         if not self.collector.listen.is_loopback and self.control.key is None:
             raise ValueError("control.key: required when collector.listen is not loopback")
+
+    @property
+    def pools(self) -> list[Pool]:
+        """Servers of our own, whose engines the collector watches and whose cost it divides."""
+        return [
+            Pool(
+                upstream=name,
+                urls=upstream.urls,
+                capacity=upstream.capacity,
+                gpu_hour_usd=upstream.gpu_hour_usd,
+                energy_kwh_usd=upstream.energy_kwh_usd,
+            )
+            for name, upstream in self.upstreams.items()
+            if upstream.kind == "vllm"
+        ]
 
     @property
     def journal_dir(self) -> Path:

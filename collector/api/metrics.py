@@ -88,4 +88,4 @@ def exposition(state: State) -> bytes:
     registry = CollectorRegistry(auto_describe=False)
     for measured in (StateMetrics(state), *state.measured):
         registry.register(measured)
-    return generate_latest(registry)
+    return generate_latest(registry) + "".join([tell() for tell in state.told]).encode()

@@ -191,11 +191,23 @@ class Books:
         Raises:
             StoreError: it was not done.
         """
+
+        def change(connection: Connection, _: dict[str, rollups.Mark]) -> None:
+            for row in rows:
+                connection.execute(statement, list(row))
+
+        self.apply(change)
+
+    def apply(self, change: Callable[[Connection, dict[str, rollups.Mark]], object]) -> None:
+        """Let ``change`` write, told how far each level's sums go, in one transaction.
+
+        Raises:
+            StoreError: nothing was written.
+        """
         with self.database.turn:
             try:
                 with self.database.transaction() as connection:
-                    for row in rows:
-                        connection.execute(statement, list(row))
+                    change(connection, self._levels)
             except (DatabaseError, MemoryError) as error:
                 raise told_apart(error, self.database.path) from error
 

@@ -1,6 +1,7 @@
 """What the collector process is doing at this moment, shared by its threads and its API."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,11 +39,18 @@ class State:
     started_at: float = field(default_factory=time.time)
     measured: list["Collector"] = field(default_factory=list)
     """Others of the process that have metrics."""
+    told: list[Callable[[], str]] = field(default_factory=list)
+    """Others of the process that write the text of their metrics themselves."""
 
     @property
     def snapshot(self) -> Path:
         """The published copy."""
         return self.data_dir / "snapshot.duckdb"
+
+    def books(self) -> Books | None:
+        """The ledger's writer; None while it is not open."""
+        ledger = self.ledger
+        return ledger.books if ledger is not None else None
 
     def lag_s(self, now: float) -> float:
         """How long the oldest journal frame that is not booked has been waiting."""

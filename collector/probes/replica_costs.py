@@ -15,11 +15,22 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from collector.probes.energy import energy_between, idle_watts
-from collector.probes.gpu_cost import NOTHING, CapacityPrice, Charge, Split, Window, apportion, claim, split
+from collector.probes.gpu_cost import (
+    NOTHING,
+    CapacityPrice,
+    Charge,
+    Split,
+    Window,
+    Work,
+    apportion,
+    claim,
+    split,
+)
 from collector.probes.gpu_sample import GpuSample
+from collector.probes.movements import NO_TOKENS, AttemptCharge, Movement, Tokens
 from collector.probes.timelines import Timeline, busy_time, work_within
 from collector.probes.vllm_metrics import EngineSample
-from collector.probes.work_units import Calibrator, Method, Observation
+from collector.probes.work_units import Calibrator, Method, Observation, Peaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +134,7 @@ class ReplicaCosts:
         self._ahead_units = 0
         self._model = ""
         self._settled: list[Settlement] = []
+        self._moved: list[Movement] = []
         self.lines = Lines()
         """Sums since the start."""
         self.refused = 0
@@ -133,7 +145,20 @@ class ReplicaCosts:
         """The last closed windows, oldest first."""
         return [closed.split for closed in self._closed]
 
+    @property
+    def model(self) -> str:
+        """What it serves, as its engine says; empty while that is not known."""
+        return self._model
+
     # -- what comes in
+
+    def use_gpus(self, gpus: Collection[str]) -> None:
+        """Its GPUs are these: what the driver shows may change."""
+        self._gpus = frozenset(gpus)
+
+    def use_peaks(self, peaks: Peaks) -> None:
+        """What each of its GPUs can do at most, for the roofline."""
+        self._calibrator.use_peaks(peaks)
 
     def see_engine(self, sample: EngineSample) -> None:
         """Take in a look at the engine; in the order of time. Another model is calibrated anew."""
@@ -174,6 +199,11 @@ class ReplicaCosts:
         settled, self._settled = self._settled, []
         return settled
 
+    def drain(self) -> list[Movement]:
+        """What was moved between the lines since the last call, in order; each is given once."""
+        moved, self._moved = self._moved, []
+        return moved
+
     # -- closing
 
     def _close(self, start_us: int, end_us: int) -> None:
@@ -181,7 +211,7 @@ class ReplicaCosts:
         # Half the lag later most attempts of that time are recorded: later looks are worth having too.
         self._calibrate(end_us + self._config.lag_us // 2, spans)
         by = self._calibrator.coefficients()
-        prompt, output = self._engine_tokens(start_us, end_us)
+        counted = self._engine_tokens(start_us, end_us)
         energy_mj, idle_mw = self._energy(start_us, end_us)
         window = Window(
             start_us=start_us,
@@ -189,29 +219,48 @@ class ReplicaCosts:
             busy_us=busy_time(spans, start_us, end_us),
             energy_mj=energy_mj,
             idle_power_mw=idle_mw,
-            engine_prompt_tokens=prompt,
-            engine_output_tokens=output,
+            engine_prompt_tokens=counted.prompt if counted else None,
+            engine_output_tokens=counted.output if counted else None,
         )
         found = (work_within(one.line, start_us, end_us, by) for one in self._open.values())
         works = [work for work in found if work is not None]
         parts = split(window, self._price, works, by, ahead_units=self._ahead_units)
         self._ahead_units = parts.ahead_units
         self._closed_to = end_us
-        self._book(parts)
+        self._book(parts, counted or _tokens_of(works))
         for name in [name for name, one in self._open.items() if one.line.ended_us < end_us]:
             self._settle(self._open.pop(name))
 
-    def _book(self, parts: Split) -> None:
+    def _book(self, parts: Split, tokens: Tokens) -> None:
         weights = [*(charge.money_pico for charge in parts.charges.values()), parts.unobserved.money_pico]
         idle = apportion(parts.idle.money_pico, weights) if any(weights) else [0] * len(weights)
+        charged = NOTHING
+        charges = []
         for (attempt, charge), more in zip(parts.charges.items(), idle, strict=False):
             one = self._open[attempt]
             one.charge += charge
             one.idle_pico += more
-            self.lines.charged += charge
+            charged += charge
+            charges.append(AttemptCharge(attempt, charge, more))
+        self.lines.charged += charged
         self.lines.idle += parts.idle
         self.lines.unobserved += parts.unobserved
         self._closed.append(_Closed(parts, idle[-1]))
+        self._moved.append(
+            Movement(
+                start_us=parts.window.start_us,
+                end_us=parts.window.end_us,
+                total=parts.total,
+                charged=charged,
+                idle=parts.idle,
+                unobserved=parts.unobserved,
+                busy_us=parts.window.worked_us,
+                tokens=tokens,
+                method=parts.method,
+                residual=parts.residual,
+                charges=tuple(charges),
+            )
+        )
 
     def _claim(self, late: _Open) -> None:
         """What an attempt had of windows that are closed already."""
@@ -227,9 +276,26 @@ class ReplicaCosts:
                 idle = apportion(closed.unobserved_idle, [before - left, left])[0]
                 closed.unobserved_idle -= idle
                 late.idle_pico += idle
+            else:
+                continue
             late.charge += charge
             self.lines.charged += charge
             self.lines.unobserved -= charge
+            self._moved.append(
+                Movement(
+                    start_us=window.start_us,
+                    end_us=window.end_us,
+                    total=NOTHING,
+                    charged=charge,
+                    idle=NOTHING,
+                    unobserved=NOTHING - charge,
+                    busy_us=0,
+                    tokens=NO_TOKENS,
+                    method=by.method,
+                    residual=by.residual,
+                    charges=(AttemptCharge(late.line.attempt, charge, idle),),
+                )
+            )
 
     def _settle(self, one: _Open) -> None:
         by = self._calibrator.coefficients()
@@ -272,9 +338,9 @@ class ReplicaCosts:
                 )
             )
 
-    def _engine_tokens(self, start_us: int, end_us: int) -> tuple[int | None, int | None]:
-        """Prompt tokens computed and tokens produced by the engine's own count; None where it is unknown."""
-        covered, prompt, output = 0, 0.0, 0.0
+    def _engine_tokens(self, start_us: int, end_us: int) -> Tokens | None:
+        """What the engine itself counted; None where that is not known."""
+        covered, prompt, cached, output = 0, 0.0, 0.0, 0.0
         for sample in self._kept.engine:
             at, length = sample.sampled_at_us, sample.interval_us
             inside = min(at, end_us) - max(at - length, start_us)
@@ -282,10 +348,11 @@ class ReplicaCosts:
                 continue
             covered += inside
             prompt += sample.computed_prompt_tokens * inside / length
+            cached += (sample.cached_prompt_tokens or 0) * inside / length
             output += sample.generation_tokens * inside / length
         if covered < self._config.least_coverage * (end_us - start_us):
-            return None, None
-        return round(prompt), round(output)
+            return None
+        return Tokens(round(prompt), round(cached), round(output))
 
     def _energy(self, start_us: int, end_us: int) -> tuple[int, int | None]:
         """Millijoules of all its GPUs, and what they draw at rest."""
@@ -298,3 +365,8 @@ class ReplicaCosts:
                 kept.idle_mw[gpu] = round(rest * 1000)
         known_rest = kept.gpus and len(kept.idle_mw) == len(kept.gpus)
         return energy, sum(kept.idle_mw.values()) if known_rest else None
+
+
+def _tokens_of(works: Iterable[Work]) -> Tokens:
+    counts = [(work.prompt_tokens, work.cached_tokens, work.output_tokens) for work in works]
+    return Tokens(*map(sum, zip(*counts, strict=True))) if counts else NO_TOKENS

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from collector import logs
+from collector.probes.capacity import replica_name
 from collector.probes.vllm_metrics import Differences, EngineSample, parse
 
 _log = logs.get("collector.engines")
@@ -130,7 +131,7 @@ class Page:
         parts = urlsplit(url)
         self._config = config
         self._clock = clock
-        self.replica = parts.netloc.rpartition("@")[2]
+        self.replica = replica_name(url)
         """``host:port``, as attempts name it."""
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self._connection = kind(parts.hostname or "", parts.port, timeout=config.deadline_s)

@@ -132,6 +132,10 @@ class Calibrator:
         self._known: Coefficients | None = None
         self._good: Coefficients | None = None
 
+    def use_peaks(self, peaks: Peaks) -> None:
+        """What the GPU can do at most, once it is known."""
+        self._peaks, self._known = peaks, None
+
     def forget(self) -> None:
         """Begin anew: another model is served."""
         self._kept.clear()

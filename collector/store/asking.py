@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from collector.store import questions
-from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING, Question
+from collector.store.question import Question
+from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 
 ORDERS = ("newest", "oldest", "dearest", "slowest")

@@ -18,8 +18,8 @@ and every value is bound as a parameter. Another database answers the same quest
 bringing its own SQL under the same names.
 """
 
-from dataclasses import dataclass
-
+from collector.store.gpu_questions import GPU_QUESTIONS
+from collector.store.question import Question
 from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
 from collector.store.rollups import LATENCY_BUCKET
 
@@ -60,21 +60,10 @@ TRIED = _count("sum(attempts)", "attempts")
 FAILED = _count("sum(calls) FILTER (WHERE outcome = 'failed')", "failed_calls")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """One question: what it is called, what it takes, how it is answered."""
-
-    name: str
-    help: str
-    parameters: tuple[str, ...]
-    """Names from `PARAMETERS`; ``filters`` stands for every dimension."""
-    sql: str
-
-
 PERIOD = ("since", "until", "tz", "filters")
 NARROWING = (
     *("budget", "action", "tenant", "task_id", "conversation_id", "trace_id"),
-    *("alertname", "severity"),
+    *("alertname", "severity", "upstream", "gpu"),
 )
 """What rows of other tables than the calls' can be narrowed down by."""
 
@@ -94,6 +83,8 @@ PARAMETERS = {
     "alertname": "only of this alert, such as SpendAnomaly; repeatable",
     "severity": "only as loud as this: page, warn or info; repeatable",
     "anomaly_id": "which incident",
+    "upstream": "only of this upstream; repeatable",
+    "gpu": "only this GPU, by its UUID; repeatable",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
     "order": "newest (default) or oldest or dearest or slowest",
@@ -278,5 +269,6 @@ CATALOGUE = {
     for question in (
         *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
         *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, HEALTH),
+        *GPU_QUESTIONS,
     )
 }

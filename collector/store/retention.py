@@ -20,18 +20,22 @@ SINGLE = {
     "span_calls": "started_at",
     "call_contexts": "started_at",
     "budget_events": "happened_at",
-    "gpu_samples": "sampled_at",
+    "gpu_charges": "window_start",
 }
 """Kept for the retention."""
 SUMMED = {
     **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
     "conversations_by_hour": "bucket",
+    "gpu_windows": "window_start",
     "outcomes": "reported_at",
     "anomalies": "detected_at",
     "quarantined": "noted_at",
 }
 """Kept ten times as long; minutes are forgotten by the sums themselves."""
 SUMMED_FACTOR = 10
+SAMPLED = {"gpu_samples": "sampled_at", "engine_samples": "sampled_at"}
+"""One row a second of each GPU and replica: kept a tenth as long."""
+SAMPLED_PART = 10
 
 
 def let_go(database: Database, keep_us: int, now_us: int) -> int:
@@ -46,10 +50,12 @@ def let_go(database: Database, keep_us: int, now_us: int) -> int:
     with database.turn:
         marks = load_marks(database.connection)
     summed_until = min((mark.upto_us for mark in marks.values()), default=0)
-    for tables, factor in ((SINGLE, 1), (SUMMED, SUMMED_FACTOR)):
-        cutoff = min((now_us - keep_us * factor) // DAY_US * DAY_US, summed_until)
+    for tables, age_us in ((SINGLE, keep_us), (SUMMED, keep_us * SUMMED_FACTOR)):
+        cutoff = min((now_us - age_us) // DAY_US * DAY_US, summed_until)
         for table, column in tables.items():
             deleted += _delete_before(database, table, column, cutoff)
+    for table, column in SAMPLED.items():
+        deleted += _delete_before(database, table, column, now_us - keep_us // SAMPLED_PART)
     with database.turn:
         if deleted:
             database.checkpoint()

@@ -253,6 +253,31 @@ def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -
             connection.execute(add_calls_sql(level, "calls", where, take_out=True), arguments)
 
 
+def adjust(connection: Any, table: str, marks: dict[str, Mark]) -> None:
+    """Add what calls cost more than was summed, or less: a row of nothing but that difference.
+
+    Args:
+        connection: the writer's, within a transaction.
+        table: of ours, with ``call_id`` and ``more_usd``.
+        marks: how far each level goes; what is younger is summed later, from the calls.
+    """
+    for level in ALL_LEVELS:
+        mark = marks.get(level.name)
+        if mark is None:
+            continue
+        names = ", ".join(level.dimensions)
+        told = ", ".join(f"{_IN_CALLS.get(name, name)} AS {name}" for name in level.dimensions)
+        sums = ", ".join("sum(more_usd)" if name == "effective_cost_usd" else "0" for name in SUMS)
+        connection.execute(
+            f"INSERT INTO {level.table} SELECT bucket, {names}, 0, 0, {sums}, NULL, NULL,"  # noqa: S608
+            f" {', '.join('0' for _ in LATENCY)} FROM (SELECT"
+            f" date_trunc('{level.unit}', started_at) AS bucket, {told}, more_usd"
+            f" FROM calls JOIN {table} USING (call_id) WHERE {_INSIDE})"
+            f" GROUP BY bucket, {names}",
+            [mark.since_us, mark.upto_us],
+        )
+
+
 _INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
 
 _LAG_US = 10 * MINUTE_US

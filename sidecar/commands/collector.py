@@ -1,8 +1,15 @@
 """``bursar collector``: the process that owns the ledger."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from sidecar.commands.process import checked_config, started
+from sidecar.config import BursarConfig
+
+if TYPE_CHECKING:
+    from collector.domain.price import TokenPrice
+    from collector.pricing.book import PriceBook
+    from collector.probes.true_cost import PriceOf
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,4 +24,40 @@ def run(arguments: argparse.Namespace) -> int:
     from collector.run import run as run_collector
 
     key = config.control.key.reveal() if config.control.key else None
-    return run_collector(config.collector, data_dir=config.data_dir, control_key=key)
+    return run_collector(
+        config.collector,
+        data_dir=config.data_dir,
+        control_key=key,
+        pools=config.pools,
+        price_of=alternatives(config),
+    )
+
+
+def alternatives(config: BursarConfig) -> "dict[str, PriceOf]":
+    """For each pool whose capacity has a price: what would be bought instead, and for how much."""
+    return {
+        pool.upstream: _Bought(config, pool.upstream).price_of
+        for pool in config.pools
+        if pool.price() is not None
+    }
+
+
+class _Bought:
+    """Looks the alternative up in the price book, which is read when it is first needed."""
+
+    def __init__(self, config: BursarConfig, upstream: str) -> None:
+        self._config = config
+        self._alternative = config.upstreams[upstream].capacity.alternative
+        self._provider = config.upstreams[upstream].provider or "vllm"
+        self._book: PriceBook | None = None
+
+    def price_of(self, model: str, at_us: int) -> "tuple[str, str, TokenPrice]":
+        """Name, grade and price; the served ``model`` itself where the configuration names no other."""
+        from collector.pricing.book import PriceBook
+
+        if self._book is None:
+            self._book = PriceBook.load(self._config.prices)
+        name = self._alternative or model
+        provider, slash, bare = self._alternative.partition("/")
+        quote = self._book.quote(provider if slash else self._provider, bare if slash else name, at_us)
+        return name, quote.grade.value, quote.price

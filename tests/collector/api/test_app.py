@@ -45,6 +45,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     listed = {question["name"]: question for question in reply.json()["questions"]}
     expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
     expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
+    expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())
@@ -60,7 +61,18 @@ def an_anomaly(state):
     return {**at, "state": state, "detector": "injection", "signal": "prompt_injection"}
 
 
-async def test_every_question_that_is_listed_is_answered(client, calls):
+def fill_gpu_tables(state, call_id):
+    at = "now()::TIMESTAMP - INTERVAL 1 MINUTE"
+    state.ledger.books.write(f"INSERT INTO gpu_samples (sampled_at, gpu) VALUES ({at}, $1)", [["GPU-1"]])
+    state.ledger.books.write(f"INSERT INTO engine_samples (sampled_at, replica) VALUES ({at}, $1)", [["r"]])
+    state.ledger.books.write(f"INSERT INTO gpu_windows (window_start, upstream) VALUES ({at}, $1)", [["u"]])
+    state.ledger.books.write(
+        f"INSERT INTO gpu_charges (window_start, call_id) VALUES ({at}, $1)", [[call_id]]
+    )
+
+
+async def test_every_question_that_is_listed_is_answered(client, calls, state):
+    fill_gpu_tables(state, calls[0].call_id)
     await client.post("/v1/events", json={"events": [told("e1")]})
     await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})
     listed = (await client.get("/v1/questions")).json()["questions"]
