@@ -26,6 +26,13 @@ $(DEV_STAMP): requirements/dev.txt requirements/dashboard.txt $(SETUP)
 	@scripts/setup/environment.sh $(VENV) dev
 	@touch $(RUN_STAMP) $@
 
+# litellm and the SDKs that tests use ask for different releases of the same packages.
+LITELLM_VENV := .venvs/litellm
+LITELLM_STAMP := $(LITELLM_VENV)/.ready
+$(LITELLM_STAMP): requirements/litellm.txt $(SETUP)
+	@scripts/setup/environment.sh $(LITELLM_VENV) litellm
+	@touch $@
+
 .PHONY: help
 help: ## list these commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -33,6 +40,9 @@ help: ## list these commands
 
 .PHONY: env
 env: $(DEV_STAMP) ## make the environment for development, nothing else
+
+.PHONY: env-litellm
+env-litellm: $(LITELLM_STAMP) ## make the environment that litellm runs in, for tests
 
 .PHONY: demo
 demo: $(RUN_STAMP) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
@@ -43,7 +53,7 @@ services: ## install the Debian programs that tests start
 	@scripts/setup/services.sh test
 
 .PHONY: test
-test: $(DEV_STAMP) services lint ## everything a change has to pass
+test: $(DEV_STAMP) $(LITELLM_STAMP) services lint ## everything a change has to pass
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-slow

@@ -12,6 +12,7 @@ import uuid
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector.domain.policy import Policy, State
 from collector.export.labels import LabelLimits
@@ -37,7 +38,7 @@ from sidecar.copies import Copies
 from sidecar.errors import NoRoute
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
-from sidecar.providers.native import Upstream
+from sidecar.providers.opening import upstream_of, worker_of
 from sidecar.routes import OWN_ROUTES, route_of
 from sidecar.routing import Routing
 from sidecar.stages.admit import Admit
@@ -47,6 +48,9 @@ from sidecar.stages.limit import Limit
 from sidecar.stages.record import Record
 from sidecar.stitching import Stitching
 from sidecar.wire import error_body
+
+if TYPE_CHECKING:
+    from sidecar.providers.worker import LitellmWorker
 
 log = get("bursar.sidecar")
 
@@ -69,9 +73,16 @@ class Plane:
         keys: KeyRing,
         credit: CreditControl,
         runaways: RunawayBreaker,
+        worker: "LitellmWorker | None" = None,
     ) -> None:
         deadlines = deadlines_of(config)
-        self.upstreams = {name: Upstream(name, item, deadlines) for name, item in config.upstreams.items()}
+        self.worker = worker
+        """What upstreams of kind litellm go through; None where there are none."""
+        if worker is not None:
+            worker.join()
+        self.upstreams = {
+            name: upstream_of(name, item, deadlines, worker) for name, item in config.upstreams.items()
+        }
         self.names = frozenset(self.upstreams)
         self.record = Record(books)
         limit = Limit(books, config.limits.streams)
@@ -102,6 +113,8 @@ class Plane:
         """Close the connections to all upstreams."""
         for upstream in self.upstreams.values():
             await upstream.close()
+        if self.worker is not None:
+            await self.worker.leave()
 
 
 class Sidecar:
@@ -140,7 +153,7 @@ class Sidecar:
             secret=cache(partial(read_pepper, config.data_dir)),
             listen=str(config.listen),
         )
-        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways)
+        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways, worker_of(config))
         self.server = Server(
             self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
         )
@@ -226,7 +239,9 @@ class Sidecar:
         self.books.prices = load_prices(config)
         self.credit.state.follow(policy_in(config))
         self.runaways.follow_config(config.runaway)
-        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways)
+        self.plane = Plane(
+            config, self.books, self.keys, self.credit, self.runaways, worker_of(config, old.worker)
+        )
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())
         )

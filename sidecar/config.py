@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from alerts.settings import AlertsConfig
+from collector.domain.names import provider_name
 from collector.pricing.configured import InvalidPrices, configured_prices
 from collector.probes.capacity import CapacityConfig, Pool
 from collector.settings import (
@@ -33,6 +34,7 @@ from sidecar.budgets.configured import (
     ThrottleConfig,
     policy_of,
 )
+from sidecar.providers.litellm_settings import LitellmConfig, LitellmWorkerConfig
 
 DEFAULT_FILE = Path("bursar.yaml")
 OTHER_VARIABLES = frozenset(
@@ -129,6 +131,8 @@ class UpstreamConfig:
     """Fixed headers to send, such as an organisation or an API version."""
     ca_file: Path | None = None
     """Certificates to trust instead of the system's."""
+    litellm: LitellmConfig = field(default_factory=LitellmConfig)
+    """For kind litellm: which provider, and what litellm needs to know to reach it."""
     gpu_hour_usd: Decimal | None = None
     """What one GPU of this pool costs an hour."""
     energy_kwh_usd: Decimal | None = None
@@ -141,7 +145,11 @@ class UpstreamConfig:
             parts = urlsplit(url)
             if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
                 raise ValueError(f"{url!r} is not an http(s) address without user, password and query")
-        if not self.urls and self.kind not in ("litellm",):
+        if self.kind == "litellm" and self.replicas:
+            raise ValueError("an upstream of kind litellm has no replicas; base_url may say where it is")
+        if self.kind != "litellm" and self.litellm != LitellmConfig():
+            raise ValueError(f"litellm: is for kind litellm, not {self.kind}")
+        if not self.urls and self.kind != "litellm":
             raise ValueError(f"an upstream of kind {self.kind} needs base_url or replicas")
 
     @property
@@ -151,6 +159,10 @@ class UpstreamConfig:
             return self.replicas
         base = self.base_url or DEFAULT_BASE_URLS.get(self.kind)
         return (base,) if base else ()
+
+    def provider_of(self, name: str, host: str = "") -> str:
+        """``gen_ai.provider.name`` of this upstream, whose own name is ``name``."""
+        return self.provider or provider_name(self.kind, host, self.litellm.provider or name)
 
     @property
     def connection_limit(self) -> int:
@@ -278,6 +290,8 @@ class BursarConfig:
     """What happens to streams that repeat themselves without end."""
     runaway: RunawayConfig = field(default_factory=RunawayConfig)
     """What happens to conversations that run in circles."""
+    litellm: LitellmWorkerConfig = field(default_factory=LitellmWorkerConfig)
+    """The process that upstreams of kind litellm go through."""
     cut_style: Literal["length", "error"] = "length"
     """How a stream that we cut ends: as if the model had reached its length, or with an error event."""
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -351,6 +365,7 @@ class BursarConfig:
     def secrets(self) -> list[str]:
         """Every secret of this configuration, for redaction."""
         found = [upstream.api_key.reveal() for upstream in self.upstreams.values() if upstream.api_key]
+        found += [secret for upstream in self.upstreams.values() for secret in upstream.litellm.secrets]
         found += self.alerts.secrets
         return found + ([self.control.key.reveal()] if self.control.key else [])
 

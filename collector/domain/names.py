@@ -70,16 +70,38 @@ PROVIDER_ALIASES = {
     "huggingface": "huggingface",
     "voyage": "voyage",
     "zai": "zai",
+    "bedrock_converse": "aws.bedrock",
+    "bedrock_mantle": "aws.bedrock",
+    "sagemaker": "aws.sagemaker",
+    "sagemaker_chat": "aws.sagemaker",
+    "azure_ai": "azure.ai.inference",
+    "azure_text": "azure.ai.openai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "codestral": "mistral_ai",
+    "cohere_chat": "cohere",
+    "together_ai": "together_ai",
+    "fireworks_ai": "fireworks_ai",
+    "watsonx": "ibm.watsonx.ai",
+    "watsonx_text": "ibm.watsonx.ai",
+    "hosted_vllm": "vllm",
+    "ollama_chat": "ollama",
+    "openai_like": "openai",
+    "text-completion-openai": "openai",
 }
 """Names that people give an upstream, and the provider they mean by it."""
 
 
 def provider_name(kind: str, host: str, upstream: str) -> str:
-    """``gen_ai.provider.name`` of an upstream: by its host, else by its own name, else by its kind."""
+    """``gen_ai.provider.name`` of an upstream: by its host, else by its own name, else by its kind.
+
+    What goes through litellm is not litellm's: there ``upstream`` is litellm's name of the provider.
+    """
+    if kind == "litellm":
+        return PROVIDER_ALIASES.get(upstream, upstream)
     for suffix, name in PROVIDERS.items():
         if host == suffix or host.endswith("." + suffix):
             return name
-    if kind in ("openai", "litellm") and upstream in PROVIDER_ALIASES:
+    if kind == "openai" and upstream in PROVIDER_ALIASES:
         return PROVIDER_ALIASES[upstream]
     if kind == "google" and "vertex" in upstream:
         return PROVIDER_ALIASES["vertex"]

@@ -7,7 +7,6 @@ import time
 from decimal import Decimal
 
 from collector.domain.money import usd
-from collector.domain.names import provider_name
 from collector.domain.policy.wording import amount_text
 from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
@@ -47,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return explain_model(config, prices, arguments.model)
     sys.stdout.write("The configuration is valid.\n")
     for name, upstream in config.upstreams.items():
-        provider = upstream.provider or provider_name(upstream.kind, "", name)
+        provider = upstream.provider_of(name)
         sys.stdout.write(f"  upstream {name}: {provider}, {', '.join(upstream.urls) or upstream.kind}\n")
     for model, target in config.models.items():
         sys.stdout.write(
@@ -84,7 +83,7 @@ def explain_model(config: BursarConfig, prices: PriceBook, model: str) -> int:
     names = [target.upstream] if target else list(config.upstreams)
     for name in names:
         upstream = config.upstreams[name]
-        provider = upstream.provider or provider_name(upstream.kind, "", name)
+        provider = upstream.provider_of(name)
         quote = prices.quote(
             provider, target.model if target and target.model else model, time.time_ns() // 1000
         )

@@ -4,7 +4,6 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 from collector.domain.money import usd
-from collector.domain.names import provider_name
 from collector.domain.price import list_cost
 from collector.domain.usage import Usage
 from collector.pricing.book import PriceBook
@@ -99,7 +98,7 @@ class Estimator:
         if target is None:
             return "", model
         upstream = self._config.upstreams[target.upstream]
-        provider = upstream.provider or provider_name(upstream.kind, "", target.upstream)
+        provider = upstream.provider_of(target.upstream)
         return provider, target.model or model
 
 

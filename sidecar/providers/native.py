@@ -9,7 +9,6 @@ import re
 from urllib.parse import urlsplit
 
 from collector.domain.ids import format_traceparent
-from collector.domain.names import provider_name
 from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
@@ -85,7 +84,7 @@ class Upstream:
         self.unmetered_paths = config.unmetered_paths
         self.replicas: list[Replica] = []
         host = ""
-        for url in config.urls:
+        for url in config.urls if config.kind != "litellm" else ():
             parts = urlsplit(url)
             host = parts.hostname or ""
             tls = (
@@ -96,10 +95,13 @@ class Upstream:
             port = parts.port or (443 if tls else 80)
             pool = UpstreamPool(host, port, tls=tls, connections=config.connection_limit, deadlines=deadlines)
             self.replicas.append(Replica(f"{host}:{port}", parts.path, pool))
-        self.provider = config.provider or provider_name(config.kind, host, name)
+        self.provider = config.provider_of(name, host)
         self._fixed = [(key.lower().encode(), value.encode()) for key, value in config.headers.items()]
         self._key = config.api_key.reveal() if config.api_key else None
         self._turn = 0
+
+    async def ready(self) -> None:
+        """Wait until this upstream can be asked; most always can."""
 
     def pick(self) -> Replica:
         """The replica with the fewest calls in flight; taking turns among equals."""

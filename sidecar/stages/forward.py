@@ -52,6 +52,7 @@ class Forward:
             UpstreamFailed: nobody answered.
         """
         upstream, model = call.target or self._routing.target_of(call)
+        await upstream.ready()
         replica = upstream.pick()
         if call.route.api == "raw":
             self._check_raw(call, upstream)

@@ -1,0 +1,46 @@
+"""What callers see of litellm's process when it cannot run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from support.stack import Stack
+
+from sidecar.config import LitellmConfig
+from sidecar.providers.litellm_settings import account_of
+
+BEDROCK = {"bedrock": {"kind": "litellm", "litellm": {"aws_region_name": "us-east-1"}}}
+ASKED = {"model": "anthropic.claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def ask(stack: Stack) -> httpx.Response:
+    return httpx.post(f"{stack.url}/bedrock/v1/chat/completions", json=ASKED, timeout=60)
+
+
+def test_without_litellm_the_caller_is_told_what_to_install(tmp_path: Path) -> None:
+    if importlib.util.find_spec("litellm") is not None:
+        pytest.skip("litellm is installed here")
+    settings = {"litellm": {"python": sys.executable}}
+    with Stack(tmp_path, BEDROCK, settings=settings, with_collector=False) as stack:
+        first, second = ask(stack), ask(stack)
+    assert first.status_code == second.status_code == 502
+    assert first.json()["error"]["code"] == "litellm_missing"
+    assert "pip install 'bursar[litellm]'" in first.json()["error"]["message"]
+    assert stack.log("sidecar").count("litellm is not installed here") == 1
+
+
+def test_an_interpreter_that_is_none_is_named_as_the_cause(tmp_path: Path) -> None:
+    settings = {"litellm": {"python": str(tmp_path / "no-python")}}
+    with Stack(tmp_path / "stack", BEDROCK, settings=settings, with_collector=False) as stack:
+        reply = ask(stack)
+    assert reply.status_code == 502
+    assert reply.json()["error"]["code"] == "litellm_failed"
+
+
+def test_an_account_is_its_upstreams_unless_it_says_whose() -> None:
+    told = account_of("groq", LitellmConfig(), api_key=None, base_url="", headers={})
+    assert (told.name, told.provider) == ("groq", "groq")
+    told = account_of("eu", LitellmConfig(provider="vertex_ai"), api_key=None, base_url="", headers={})
+    assert (told.name, told.provider) == ("eu", "vertex_ai")
