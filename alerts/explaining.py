@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from alerts.attribution import Use
+from alerts.conversation import MOST_CALLS, state_of
 from alerts.detectors.finding import Finding
 from alerts.ledger import LABELS, Collector
 from alerts.why import Why, explain
@@ -17,6 +18,8 @@ MOST_ROWS = 1000
 BEFORE_S = 3600
 LEAST_AFTER_S = 300
 MOST_CONTRIBUTORS = 5
+CONVERSATION_S = 7 * 86_400
+"""How far back a conversation's calls are counted."""
 _COLUMNS = {label: column for column, label in LABELS.items()}
 _LABELS = {**LABELS, "conversation_id": "conversation"}
 
@@ -47,7 +50,26 @@ class Explainer:
             minutes_before=BEFORE_S // 60,
             minutes_after=max(1, after_s // 60),
         )
-        return annotations(found)
+        told = annotations(found)
+        conversation = next((one.value for one in found.contributors if one.dimension == "conversation"), "")
+        if conversation and (state := await self._conversation(conversation, whose, finding.at + 60)):
+            told["conversation"] = state
+        return told
+
+    async def _conversation(self, name: str, whose: Mapping[str, str], until: int) -> str:
+        """How the conversation that moved most stands; empty when the ledger does not answer."""
+        asked = {
+            "since": datetime.fromtimestamp(until - CONVERSATION_S, UTC).isoformat(),
+            "until": datetime.fromtimestamp(until, UTC).isoformat(),
+            **whose,
+            "conversation_id": name,
+        }
+        totals = await self._collector.ask("totals", **asked)
+        newest = await self._collector.ask("calls", limit=MOST_CALLS, order="newest", **asked)
+        if not totals or newest is None:
+            return ""
+        (total,) = totals
+        return state_of(name, int(total["calls"]), Decimal(str(total["effective_cost_usd"])), newest)
 
     async def _rows(self, whose: Mapping[str, str], since: int, until: int) -> list[dict[str, Any]] | None:
         return await self._collector.ask(
@@ -68,8 +90,7 @@ def use_of(row: Mapping[str, Any]) -> Use:
     return Use(
         model=str(row.get("request_model") or ""),
         calls=int(row["calls"]),
-        # The question does not tell attempts; the split then finds no retries.
-        attempts=int(row["calls"]),
+        attempts=int(row["attempts"]),
         input_tokens=int(row["input_tokens"]),
         cached_tokens=int(row["cache_read_input_tokens"]),
         output_tokens=int(row["output_tokens"]),

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -370,7 +372,9 @@ def test_a_runaway_loop_is_a_page_with_its_cause_after_a_backtest_on_this_ledger
     written = write_past(stack.data_dir / "journal", days_of_traffic(now - 15, 4), "past-1")
     written += write_past(stack.data_dir / "journal", runaway_loop(now - 240, now - 15), "past-2")
     with stack:
-        wait_for("the books", lambda: stack.total("calls") == written, 60)
+        wait_for(
+            "the books", lambda: print(stack.total("calls"), written) or stack.total("calls") == written, 60
+        )
         bursar = [sys.executable, "-m", "sidecar.cli", "alerts", "--config", str(stack.config_file)]
         began = time.monotonic()
         tried = subprocess.run([*bursar, "tune"], cwd=ROOT, capture_output=True, text=True)
@@ -395,6 +399,11 @@ def test_a_runaway_loop_is_a_page_with_its_cause_after_a_backtest_on_this_ledger
     assert float(page["annotations"]["usd_per_hour"]) > 40  # 120 calls a minute at 0.012 USD: 86 USD/h
     assert "SpendAnomaly" in listed.stdout
     assert why.returncode == 0 and "runaway loop" in why.stdout
+    state = re.match(r"stuck: (\d+) turns, ([\d.]+) USD so far", page["annotations"]["conversation"])
+    assert state is not None
+    turns, spent = int(state[1]), Decimal(state[2])
+    assert 60 <= turns <= 450  # as many as had been booked when it was explained
+    assert spent == round(turns * Decimal("0.012"), 2)
 
 
 # ---- actions --------------------------------------------------------------------------------
