@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
+from support.ports import free_port
 
 from dashboards import launch
 
@@ -45,9 +45,7 @@ without_chromium = pytest.mark.skipif(
 @pytest.fixture
 def dashboard(collector: Any, tmp_path: Path) -> Iterator[str]:
     """The address of the dashboard, served by Streamlit itself as ``bursar dashboard`` does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = (tmp_path / "dashboard.log").open("wb")
     process = subprocess.Popen(
         launch.command("127.0.0.1", port, collector.url),

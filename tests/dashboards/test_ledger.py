@@ -2,7 +2,6 @@
 
 import json
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
+from support.ports import free_port
 
 from collector.domain.money import usd
 from collector.domain.record import AttemptRecord, CallRecord
@@ -90,9 +90,7 @@ def booked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list
     for call in calls:
         writer.record(call)
     writer.close()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-c", COLLECTOR, str(folder), str(port)])
     try:
         url = f"http://127.0.0.1:{port}"

@@ -16,17 +16,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import yaml
+from support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in sockets:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in sockets]
 
 
 def wait_for(what: str, condition: Any, timeout_s: float = 30.0) -> Any:

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.ports import free_port
 
 from collector.domain.money import usd
 from collector.ingest.keeper import Keeper, KeeperConfig
@@ -26,12 +26,6 @@ from collector.store.opening import LIVE, open_ledger
 
 ROOT = Path(__file__).resolve().parents[3]
 KEEPER = KeeperConfig(data_dir=Path(), commit_interval_s=0.02, snapshot_interval_s=0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def wait_until(true, what: str, seconds: float = 30.0):

@@ -3,7 +3,6 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.ports import free_port
 
 from collector.domain.money import usd
 from collector.ingest.books import Books
@@ -176,12 +176,6 @@ config = CollectorConfig(listen=Address("127.0.0.1", int(sys.argv[2])), commit_e
                          snapshot_every=Duration(0.3), otlp_http=None, otlp_grpc=None)
 sys.exit(run(config, data_dir=Path(sys.argv[1]), environ={}))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def kill_in_turn(folder: Path, kills: int, noise: random.Random) -> dict[str, int]:

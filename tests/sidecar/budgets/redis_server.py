@@ -1,7 +1,6 @@
 """Real Redis servers that tests start, freeze, kill, empty and roll back."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
@@ -11,21 +10,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+from tests.support.ports import free_port, is_free
 
 
 def free_cluster_port() -> int:
     """A port with a free one 10,000 above, where nodes of a cluster talk to each other."""
-    while True:
-        port = free_port()
-        with socket.socket() as bus, contextlib.suppress(OSError, OverflowError):
-            bus.bind(("127.0.0.1", port + 10_000))
-            return port
+    while not is_free((port := free_port()) + 10_000):
+        pass
+    return port
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
