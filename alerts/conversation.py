@@ -46,9 +46,7 @@ def loop_evidence(newest: Sequence[Mapping[str, Any]]) -> list[str]:
             names = f" ({', '.join(map(str, most))})" if alike is asked else ""
             found.append(f"{count} of the last {len(seen)} calls {what}{names}")
     inputs = [int(row.get("input_tokens") or 0) for row in reversed(seen)]
-    if len(inputs) >= 4 and all(
-        later > earlier > 0 for earlier, later in pairwise(inputs)
-    ):
+    if len(inputs) >= 4 and all(later > earlier > 0 for earlier, later in pairwise(inputs)):
         found.append(f"the input grew with every call, from {inputs[0]} to {inputs[-1]} tokens")
     return found
 
