@@ -143,12 +143,17 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
     at = scene.simulator
     argv = [sys.executable, "-m", "inference.simulator", "--host", at.host, "--port", str(at.port)]
     parts.append(Part("simulator", [*argv, "--seed", str(arguments.seed)]))
+    logs = scene.config.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        part.log_file = logs / f"{part.name}.log"
     supervisor = Supervisor(parts)
     stop_on_signals(supervisor)
     await supervisor.start()
     try:
         if not await wait_until_ready(scene.config, supervisor):
-            sys.stderr.write(f"{supervisor.failed or 'the processes did not become ready'}\n")
+            said = supervisor.failed or "the processes did not become ready"
+            sys.stderr.write(f"{said}; what they wrote is in {logs}\n")
             return 1
         announce(scene, [part.name for part in parts])
         summary = await play(scene, arguments, trace, supervisor)
@@ -171,6 +176,7 @@ def announce(scene: Scene, parts: list[str]) -> None:
         out(f"  Dashboard: http://{scene.config.dashboard.listen}\n")
     out(f"  Metrics:   http://{scene.config.control.listen}/metrics\n")
     out(f"  Questions: http://{scene.config.collector.listen}/v1/questions\n")
+    out(f"  Logs:      {scene.config.data_dir / 'logs'}\n")
     out(f"  To join in: export OPENAI_BASE_URL=http://{scene.config.listen}/v1\n\n")
     sys.stdout.flush()
 

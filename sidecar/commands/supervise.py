@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from collector.logs import get
 
@@ -30,6 +31,8 @@ class Part:
     environment: dict[str, str] = field(default_factory=dict)
     stop_within_s: float = 10.0
     """How long it may take to end after SIGTERM."""
+    log_file: Path | None = None
+    """Where what it writes goes; None for where ours goes."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -85,10 +88,13 @@ class Supervisor:
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
     async def _spawn(self, part: Part) -> None:
-        # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
-        part.process = await asyncio.create_subprocess_exec(
-            *part.argv, env={**os.environ, **part.environment}, start_new_session=True
-        )
+        environment = {**os.environ, **part.environment}
+        with contextlib.ExitStack() as files:
+            out = files.enter_context(part.log_file.open("ab")) if part.log_file is not None else None
+            # A session of its own: Ctrl-C reaches us alone, and we stop the parts in order.
+            part.process = await asyncio.create_subprocess_exec(
+                *part.argv, env=environment, start_new_session=True, stdout=out, stderr=out
+            )
 
     async def _watch(self, part: Part) -> None:
         backoff = FIRST_BACKOFF_S
@@ -104,7 +110,13 @@ class Supervisor:
                 return
             if self._clock() - began > STEADY_S:
                 backoff = FIRST_BACKOFF_S
-            log.error("ended; starting again", component=part.name, exit_code=code, retry_in_s=backoff)
+            log.error(
+                "ended; starting again",
+                component=part.name,
+                exit_code=code,
+                retry_in_s=backoff,
+                file=str(part.log_file or ""),
+            )
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
                 return
