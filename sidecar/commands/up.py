@@ -58,6 +58,10 @@ def parts_of(config: BursarConfig, path: Path | None, *, dashboard: bool) -> lis
         Part("sidecar", bursar("sidecar", *shared), stop_within_s=config.deadlines.drain + 10),
         Part("collector", bursar("collector", *shared), stop_within_s=20),
     ]
+    if config.inference.servers:
+        parts.append(
+            Part("inference", bursar("inference", *shared), stop_within_s=config.inference.drain + 10)
+        )
     parts.append(Part("alerts", bursar("alerts", *shared), stop_within_s=10))
     if dashboard and importlib.util.find_spec("streamlit") is not None:
         parts.append(Part("dashboard", bursar("dashboard", *shared)))

