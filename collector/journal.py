@@ -45,6 +45,9 @@ _HEADER = struct.Struct("<II")
 _FRAME = struct.Struct("<IIQB")
 _SEQUENCED = struct.Struct("<QB")
 
+_monotonic = time.monotonic
+_RING_FRAMES_AT_ONCE = 64
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
@@ -257,7 +260,8 @@ class JournalConfig:
     sync_always: bool = False
     """For audits: fdatasync before a call is answered in full (4 to 9 ms)."""
     slow_write_s: float = 0.005
-    """A write slower than this sends the next ones through memory, until the disk is quick again."""
+    """Two writes in a row slower than this send the next ones through memory, until the disk is quick
+    again. A single one may have waited for a processor, and not for the disk."""
     ring_frames: int = 10_000
     """Frames that memory holds while the disk is slow."""
 
@@ -313,6 +317,7 @@ class JournalWriter:
         self._size = 0
         self._ring: deque[bytes] = deque()
         self._slow = False
+        self._last_was_slow = False
         self._mutex = threading.RLock()
         """Held while the segment changes or the ring is emptied; never while syncing."""
         directory.mkdir(parents=True, exist_ok=True)
@@ -380,15 +385,17 @@ class JournalWriter:
             self.sequence = sequence
             return
         # No lock here: the second thread writes only while the ring holds something, or the disk is slow.
-        started = time.monotonic()
+        started = _monotonic()
         self._write(frame)
         self.sequence = sequence
         if self.unsynced_since is None:
             self.unsynced_since = started
         if self._config.sync_always:
             os.fdatasync(self._fd)
-        elif time.monotonic() - started > self._config.slow_write_s:
-            self._slow = True
+        elif _monotonic() - started > self._config.slow_write_s:
+            self._slow, self._last_was_slow = self._last_was_slow, True
+        elif self._last_was_slow:
+            self._last_was_slow = False
 
     def _write(self, frame: bytes) -> None:
         if self._size + len(frame) > self._config.segment_bytes:
@@ -460,15 +467,39 @@ class JournalWriter:
                 self._measure()
 
     def _empty_ring(self) -> None:
-        while self._ring:
-            started = time.monotonic()
+        """Write what waits, many frames at once: for each write this thread has to wait for its turn."""
+        ring = self._ring
+        while ring:
+            started = _monotonic()
+            frames = [ring[place] for place in range(min(len(ring), _RING_FRAMES_AT_ONCE))]
+            room = self._config.segment_bytes - self._size
             try:
-                self._write(self._ring[0])
+                if len(frames) == 1 or sum(map(len, frames)) > room:
+                    self._write(frames[0])
+                    done = 1
+                else:
+                    done = self._write_whole(frames)
             except OSError:
                 return
-            self._ring.popleft()
+            for _ in range(done):
+                ring.popleft()
             self.unsynced_since = self.unsynced_since or started
-        self._slow = False
+        self._slow = self._last_was_slow = False
+
+    def _write_whole(self, frames: list[bytes]) -> int:
+        """Write ``frames``, which fit into the segment; how many of them were written as a whole."""
+        try:
+            written = os.write(self._fd, b"".join(frames))
+        except OSError as error:
+            self._no_room(error)
+            return 0
+        self._size += written
+        for done, frame in enumerate(frames):
+            if written < len(frame):
+                self._open_segment()  # As in `_write`: nothing is trusted behind a torn frame.
+                return done
+            written -= len(frame)
+        return len(frames)
 
     def _measure(self) -> None:
         config = self._config

@@ -26,6 +26,7 @@ Memory is bounded by `StitchingLimits`; the conversation least lately heard of i
 first. Scopes (tenant, key, user) share nothing. Nothing here knows a clock.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -106,7 +107,8 @@ class Stitcher:
         self._most_hashes = limits.hashes
         self._most_each = limits.hashes_per_conversation
         self._scopes: dict[tuple[str, ...], Scope] = {}
-        self._recent: dict[Conversation, None] = {}
+        # In a plain dictionary the oldest is found behind the places of all that were forgotten before it.
+        self._recent: OrderedDict[Conversation, None] = OrderedDict()
         """Least lately heard of first."""
         self.hashes = 0
         """How many are remembered."""
@@ -163,9 +165,7 @@ class Stitcher:
         conversation = line.conversation
         if via is not _NEW:
             conversation.failed = False
-            recent = self._recent
-            del recent[conversation]
-            recent[conversation] = None
+            self._recent.move_to_end(conversation)
         if run and not conversation.run and run not in known.runs:
             known.runs[run] = conversation
             conversation.run = run
@@ -245,11 +245,7 @@ class Stitcher:
             digest = last - before * CHAIN & BITS
             if digest % WORD >= STRONG_BYTES <= (digest + TOP) % WORD:
                 self._note(line, ~digest)
-        if last in index:
-            self._note(line, last)
-        else:
-            index[last] = line
-            self._keep(line.conversation, last)
+        self._note(line, last)
 
     def _note(self, line: Branch, key: int) -> None:
         conversation = line.conversation
@@ -258,18 +254,16 @@ class Stitcher:
         if entry is None:
             index[key] = line
         elif isinstance(entry, tuple):
-            others = [other for other in entry if other.conversation is not conversation]
-            index[key] = (*others[1 - MOST_SHARING :], line)
-            if len(others) < len(entry):
-                return
+            for other in entry:
+                if other.conversation is conversation:
+                    index[key] = (*[one for one in entry if one is not other], line)
+                    return
+            index[key] = (*entry[1 - MOST_SHARING :], line)
         elif entry.conversation is conversation:
             index[key] = line
             return
         else:
             index[key] = (entry, line)
-        self._keep(conversation, key)
-
-    def _keep(self, conversation: Conversation, key: int) -> None:
         kept = conversation.hashes
         kept.append(key)
         self.hashes += 1
@@ -281,7 +275,12 @@ class Stitcher:
         index = conversation.scope.index
         entry = index.get(key)
         if isinstance(entry, tuple):
-            left = tuple(line for line in entry if line.conversation is not conversation)
+            for other in entry:
+                if other.conversation is conversation:
+                    break
+            else:
+                return
+            left = tuple([line for line in entry if line is not other])
             if left:
                 index[key] = left
                 return
@@ -291,10 +290,11 @@ class Stitcher:
 
     def _forget(self, spared: Conversation) -> None:
         while self.hashes > self._most_hashes or len(self._recent) > self._most_conversations:
-            oldest = next(iter(self._recent))
+            oldest, _ = self._recent.popitem(last=False)
             if oldest is spared:
+                self._recent[oldest] = None
+                self._recent.move_to_end(oldest, last=False)
                 return
-            del self._recent[oldest]
             self.forgotten += 1
             for key in oldest.hashes:
                 self._drop(oldest, key)

@@ -311,6 +311,7 @@ def test_a_slow_disk_sends_the_next_records_through_memory(
         tmp_path, "s-1", JournalConfig(slow_write_s=0.0, sync_interval_s=0.01, ring_frames=5)
     )
     writer.record(record("slow"))  # any write is slower than 0 s
+    writer.record(record("slow again"))
     with writer._mutex:  # the second thread cannot empty the ring meanwhile
         for number in range(7):
             writer.record(record(str(number)))
@@ -319,7 +320,38 @@ def test_a_slow_disk_sends_the_next_records_through_memory(
     writer.close()
 
     kept = [decode_record(frame.payload).call_id for frame in all_frames(tmp_path)]
-    assert kept == ["slow", "0", "1", "2", "3", "4"]
+    assert kept == ["slow", "slow again", "0", "1", "2", "3", "4"]
+
+
+def test_one_slow_write_alone_sends_nothing_through_memory(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(slow_write_s=60, sync_interval_s=60))
+    writer._last_was_slow = True  # it waited for a processor
+    writer.record(record("quick"))
+    writer.record(record("quick as well"))
+
+    assert writer.backlog == 0
+    assert not writer._last_was_slow
+    writer.close()
+
+
+def test_what_went_through_memory_is_whole_though_the_disk_took_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(slow_write_s=0.0, sync_interval_s=60))
+    names = ["slow", "slow again", *(str(number) for number in range(100))]
+    for name in names:
+        writer.record(record(name))
+    assert writer.backlog == 100
+    real, cut = os.write, [True]
+
+    def short_once(fd: int, data: bytes) -> int:
+        return real(fd, data[: len(data) // 2 + 3] if cut and cut.pop() else data)
+
+    monkeypatch.setattr(journal.os, "write", short_once)
+    writer.close()
+
+    assert [decode_record(frame.payload).call_id for frame in all_frames(tmp_path)] == names
+    assert len(segments(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
