@@ -25,7 +25,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 8192,
+        "max_position_embeddings": 32768,
     },
     "7b": {
         "hidden_size": 3584,

@@ -16,6 +16,8 @@ from sidecar.wire import ReplyFacts
 DEFAULT_OUTPUT_HOLD = 4096
 """Output tokens assumed when neither the request nor the price book bounds them."""
 
+_NO_ROOM = frozenset({"rate_limit", "overloaded"})
+
 FREE_APIS = frozenset({"anthropic.count_tokens", "models"})
 
 
@@ -53,13 +55,19 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         output = max(facts.usage.output_tokens, known.estimated_output)
         started = facts.usage.input_tokens or known.estimated_input
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
-    if known.status >= 400:
+    if known.status >= 400 or (facts is not None and _turned_away(facts)):
         return NOTHING, None
     if known.background:
         return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
     return Usage(
         input_tokens=known.estimated_input, output_tokens=known.estimated_output
     ), UsageGrade.ESTIMATED
+
+
+def _turned_away(facts: ReplyFacts) -> bool:
+    """A stream that had no room: it began with status 200 and an error, before a token was computed."""
+    error = facts.error
+    return error is not None and error.error_class in _NO_ROOM and not facts.output_text_bytes
 
 
 def _without_reply(known: Known) -> tuple[Usage, UsageGrade]:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from collector.domain.usage import Usage
-from inference.simulator import openai_others, openai_responses
+from inference.simulator import metrics, openai_others, openai_responses
 from inference.simulator.answers import Asked, compose
 from inference.simulator.delivery import Delivery
 from inference.simulator.dialects import (
@@ -31,6 +31,7 @@ from inference.simulator.models import ModelProfile, profile_of
 from inference.simulator.prompt_cache import CacheFigures, PromptCache
 from inference.simulator.prompts import InvalidPrompt, Prompt, of_text
 
+METRICS_HEADERS = {"content-type": "text/plain; version=0.0.4; charset=utf-8", "x-bursar-simulator": "1"}
 JSON_HEADERS = {"content-type": "application/json", "x-bursar-simulator": "1"}
 _HTML = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n"
@@ -86,6 +87,7 @@ class Simulator:
     ) -> None:
         self._config = config
         self._wall_clock = wall_clock
+        self._started_at = wall_clock()
         self._cache = PromptCache(clock)
         self._seen: OrderedDict[bytes, int] = OrderedDict()
         self._conversations: OrderedDict[str, bytes] = OrderedDict()
@@ -126,7 +128,12 @@ class Simulator:
         try:
             call = self._read(exchange, api)
             self._counts["calls"] += 1
-            await self._answer(call)
+            kind = f"open:{call.profile.owner}"
+            self._counts[kind] += 1
+            try:
+                await self._answer(call)
+            finally:
+                self._counts[kind] -= 1
         except InvalidPrompt as error:
             self._refuse(exchange, api, 400, str(error), param=error.param, code=error.code)
         except (InvalidDirective, msgspec.DecodeError) as error:
@@ -143,6 +150,14 @@ class Simulator:
             exchange.send(200, JSON_HEADERS, body)
         elif path in ("/", "/health", "/healthz"):
             exchange.send(200, JSON_HEADERS, encode({"status": "ok", "simulator": True}))
+        elif path == "/metrics":
+            counted = {
+                model: sums
+                for model, sums in self._tokens.items()
+                if profile_of(model).owner == metrics.OWNER
+            }
+            text = metrics.exposition(counted, self._counts["open:vllm"], self._started_at)
+            exchange.send(200, METRICS_HEADERS, text)
         elif path == "/simulator/state":
             exchange.send(200, JSON_HEADERS, encode(self.state()))
         else:

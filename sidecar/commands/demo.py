@@ -27,11 +27,12 @@ from inference.workload.replay import Progress, ReplaySummary, replay
 from inference.workload.traces import Trace, read_trace
 from sidecar.commands.process import started
 from sidecar.commands.questions import NoAnswer, ask
-from sidecar.commands.supervise import Part, Supervisor, stop_on_signals
-from sidecar.commands.up import is_free, parts_of, wait_until_ready
+from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
+from sidecar.commands.up import answers_ok, is_free, parts_of, wait_until_ready
 from sidecar.config import BursarConfig, load_config
 
 DRAINED_WITHIN_S = 30.0
+VLLM_READY_WITHIN_S = 300.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for", dest="for_s", type=Duration.parse, metavar="30s", help="end by itself after so long"
     )
+    parser.add_argument(
+        "--vllm",
+        nargs="?",
+        const="",
+        metavar="COMMAND",
+        help="serve the local model by a real vLLM (made-up weights) instead; see make vllm-env",
+    )
     parser.add_argument("--no-dashboard", action="store_true", help="do not start the dashboard")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument(
@@ -62,6 +70,8 @@ class Scene:
     config: BursarConfig
     config_file: Path
     simulator: Address
+    vllm: Address | None = None
+    """Where a real vLLM takes the simulator's place for the local model."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,6 +111,7 @@ def set_scene(folder: Path, arguments: argparse.Namespace) -> Scene:
         return f"127.0.0.1:{port}"
 
     simulator = Address("127.0.0.1", free_port(taken))
+    vllm = None if arguments.vllm is None else Address("127.0.0.1", free_port(taken))
     settings: dict[str, Any] = {
         "listen": address(default.listen),
         "control": {"listen": address(default.control.listen)},
@@ -115,15 +126,15 @@ def set_scene(folder: Path, arguments: argparse.Namespace) -> Scene:
         "upstreams": {
             "openai": {"kind": "openai", "base_url": f"http://{simulator}/v1"},
             "anthropic": {"kind": "anthropic", "base_url": f"http://{simulator}"},
-            "local": {"kind": "vllm", "replicas": [f"http://{simulator}"]},
+            "local": {"kind": "vllm", "replicas": [f"http://{vllm or simulator}"]},
         },
-        "models": {"qwen3-8b": {"upstream": "local"}},
+        "models": {"qwen3-8b": {"upstream": "local", **({"model": "tiny"} if vllm else {})}},
         "prices": {"qwen3-8b": {"input": "0.05", "output": "0.20", "cache_read": "0.01"}},
         "tags": {"simulated": "true"},
     }
     path = folder / "bursar.yaml"
     path.write_text(yaml.safe_dump(settings))
-    return Scene(load_config(path, {}), path, simulator)
+    return Scene(load_config(path, {}), path, simulator, vllm)
 
 
 def free_port(taken: set[int]) -> int:
@@ -143,6 +154,10 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
     at = scene.simulator
     argv = [sys.executable, "-m", "inference.simulator", "--host", at.host, "--port", str(at.port)]
     parts.append(Part("simulator", [*argv, "--seed", str(arguments.seed)]))
+    if scene.vllm is not None:
+        words = ["--tiny", "--listen", str(scene.vllm), "--config", str(scene.config_file)]
+        words += ["--vllm", arguments.vllm] if arguments.vllm else []
+        parts.append(Part("inference", bursar("inference", *words), stop_within_s=60))
     logs = scene.config.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     for part in parts:
@@ -154,6 +169,9 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
         if not await wait_until_ready(scene.config, supervisor):
             said = supervisor.failed or "the processes did not become ready"
             sys.stderr.write(f"{said}; what they wrote is in {logs}\n")
+            return 1
+        if scene.vllm is not None and not await vllm_is_ready(scene.vllm, supervisor):
+            sys.stderr.write(f"vLLM did not become ready; what it wrote is in {logs} and beside it\n")
             return 1
         announce(scene, [part.name for part in parts])
         summary = await play(scene, arguments, trace, supervisor)
@@ -167,10 +185,25 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
         await supervisor.stop()
 
 
+async def vllm_is_ready(address: Address, supervisor: Supervisor) -> bool:
+    """Wait for the real server; False when it cannot start or does not answer in time."""
+    sys.stdout.write("Starting a real vLLM for the local model; that takes a minute.\n")
+    sys.stdout.flush()
+    loop = asyncio.get_running_loop()
+    until = loop.time() + VLLM_READY_WITHIN_S
+    while loop.time() < until and supervisor.failed is None:
+        if await asyncio.to_thread(answers_ok, f"http://{address}/health"):
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
 def announce(scene: Scene, parts: list[str]) -> None:
     """Where to look, and that the models are simulated."""
     out = sys.stdout.write
     out("Bursar's demonstration. The models are SIMULATED: tokens and texts are made up, nobody is billed;\n")
+    if scene.vllm is not None:
+        out("The local model is a real vLLM, with made-up weights: its texts are noise, its counts real;\n")
     out("prices are real list prices, and every call goes through the real proxy and ledger.\n\n")
     if "dashboard" in parts:
         out(f"  Dashboard: http://{scene.config.dashboard.listen}\n")

@@ -10,6 +10,7 @@ from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import PriceBook
 from sidecar.accounting import DEFAULT_OUTPUT_HOLD, Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.wire import ReplyFacts
+from sidecar.wire.facts import WireError
 
 REPORTED = Usage(input_tokens=100, output_tokens=10)
 KNOWN = Known(
@@ -54,6 +55,15 @@ def test_a_request_that_was_never_sent_costs_nothing_and_says_so() -> None:
 
 def test_an_error_of_the_provider_costs_nothing() -> None:
     assert usage_of(KNOWN._replace(status=500, facts=ReplyFacts(complete=True))) == (NOTHING, None)
+
+
+def test_a_stream_that_found_no_room_costs_nothing_though_its_status_was_200() -> None:
+    error = WireError(error_class="overloaded", code="503")
+    known = KNOWN._replace(stream=True, facts=ReplyFacts(error=error, chunks=2))
+    assert usage_of(known) == (NOTHING, None)
+    # One that fails later was computed, up to there.
+    begun = known._replace(facts=ReplyFacts(error=error, chunks=9, output_text_bytes=30))
+    assert usage_of(begun) == (Usage(input_tokens=90, output_tokens=8), UsageGrade.ESTIMATED)
 
 
 def test_counting_tokens_is_free() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from collector.probes.vllm_metrics import parse
 from inference.simulator.app import main
 
 
@@ -151,3 +152,20 @@ def test_a_port_in_use_is_told_and_ends_with_1(capsys: pytest.CaptureFixture[str
         port = taken.getsockname()[1]
         assert main(["--port", str(port)]) == 1
     assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+async def test_its_metrics_read_like_vllms_and_count_no_tokens_of_hosted_models(simulator: Any) -> None:
+    for model in ("gpt-4.1-mini", "qwen3-8b"):
+        await simulator.raw("/v1/chat/completions", json.dumps(CHAT | {"model": model}).encode())
+    reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+    writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert b"200 OK" in head
+    assert b"x-bursar-simulator: 1" in head.lower()
+    told = parse(body.decode(), 0)
+    assert told.model == "qwen3-8b"
+    assert told.counters["generation_tokens"] == 5
+    assert told.gauges == {"running": 0.0, "waiting": 0.0}
+    assert b"simulated" in body

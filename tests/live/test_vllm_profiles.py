@@ -1,0 +1,82 @@
+"""vLLM's own argument parser takes every profile, alone and over the common one; nothing is misspelt."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.vllm_servers import VLLM
+
+from inference.installed import find
+from inference.profiles import FOLDER, options_of, profile, profile_names
+
+pytestmark = pytest.mark.vllm
+
+PARSE = """
+import json, sys
+from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from vllm.engine.arg_utils import AsyncEngineArgs
+parser = FlexibleArgumentParser()
+ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
+told = {}
+for path in sys.argv[1:]:
+    arguments = parser.parse_args(["serve", "some-model", "--config", path])
+    engine = AsyncEngineArgs.from_cli_args(arguments)
+    told[path] = {name: str(getattr(engine, name)) for name in vars(engine)}
+    told[path]["max_num_queued_reqs"] = str(arguments.max_num_queued_reqs)
+print("TOLD" + json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Every profile as written (its name), and over the common one (its name and a plus)."""
+    if not Path(VLLM).exists():
+        pytest.skip(f"no vLLM at {VLLM}: make vllm-env installs its CPU build")
+    folder = tmp_path_factory.mktemp("profiles")
+    files = {name: FOLDER / f"{name}.yml" for name in (*profile_names(), "common")}
+    for name in profile_names():
+        files[f"{name}+"] = folder / f"{name}.yml"
+        files[f"{name}+"].write_text(yaml.safe_dump(options_of([name], {})))
+    python = str(Path(VLLM).parent / "python")
+    ended = subprocess.run(
+        [python, "-c", PARSE, *map(str, files.values())], capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    told = json.loads(ended.stdout.rpartition("TOLD")[2])
+    return {name: told[str(path)] for name, path in files.items()}
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_the_engine_gets_what_the_profile_says(parsed: dict[str, dict[str, Any]], name: str) -> None:
+    whole = options_of([name], {})
+    assert parsed[f"{name}+"]["max_num_seqs"] == str(whole["max-num-seqs"])
+    assert parsed[f"{name}+"]["max_num_queued_reqs"] == str(whole["max-num-queued-reqs"])
+    for option, value in profile(name).items():
+        field = option.replace("-", "_")
+        if field not in parsed[name]:
+            continue
+        if isinstance(value, bool):
+            assert parsed[name][field] == str(value), option
+        elif isinstance(value, int | float):
+            assert float(parsed[name][field]) == value, option
+
+
+def test_the_kinds_of_numbers_arrive(parsed: dict[str, dict[str, Any]]) -> None:
+    assert parsed["fp8"]["quantization"] == "fp8"
+    assert parsed["awq"]["quantization"] == "awq"
+    assert parsed["gptq"]["quantization"] == "gptq"
+    assert parsed["fp8-kv"]["kv_cache_dtype"] == "fp8"
+    assert "ngram" in parsed["speculative"]["speculative_config"]
+    assert float(parsed["kv-offload"]["kv_offloading_size"]) == 32
+    assert (parsed["multi-node"]["nnodes"], parsed["ray"]["distributed_executor_backend"]) == ("2", "ray")
+
+
+def test_no_option_is_unknown_to_this_vllm() -> None:
+    vllm = find(VLLM)
+    for name in profile_names():
+        assert vllm.without_unknown(options_of([name], {}))[1] == [], name
+    assert not vllm.has("an-option-that-nobody-has")
