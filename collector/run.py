@@ -25,6 +25,7 @@ from collector import logs
 from collector.settings import Address, CollectorConfig
 
 if TYPE_CHECKING:
+    from decimal import Decimal
     from importlib.machinery import ModuleSpec
 
     from starlette.types import ASGIApp
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from collector.export.spans import SpanExport
     from collector.ingest.books import RecordSink
     from collector.ingest.state import State
+    from collector.judging.judge import Judge
+    from collector.judging.noticing import Notices
     from collector.probes.capacity import Pool
     from collector.probes.true_cost import PriceOf
     from collector.probes.watch import Watch
@@ -57,6 +60,8 @@ def run(
     environ: Mapping[str, str] = os.environ,
     pools: "Sequence[Pool]" = (),
     price_of: "Mapping[str, PriceOf] | None" = None,
+    prices: "Mapping[str, Mapping[str, Decimal]] | None" = None,
+    tool_prices: "Mapping[str, int] | None" = None,
 ) -> int:
     """Keep the books of ``data_dir`` and answer questions until ``stop`` or SIGTERM.
 
@@ -68,6 +73,8 @@ def run(
         environ: where `OTEL_EXPORTER_OTLP_*` may say that spans go out.
         pools: upstreams with servers of our own, whose engines are watched and whose cost is divided.
         price_of: what would be bought instead of each of these.
+        prices: USD per million tokens, by model; they win over the price book.
+        tool_prices: what one use of a tool costs, in pico-USD.
 
     Returns:
         0 when told to stop, 1 when another collector has the folder or the port is taken, 2 for a
@@ -80,6 +87,8 @@ def run(
         return 2
     be_modest()
     from collector.ingest.state import State
+    from collector.judging.judge import Judge, prices_of
+    from collector.judging.noticing import Notices
     from collector.probes.watch import Watch
     from collector.store.opening import AlreadyRunning, FolderLock
 
@@ -91,7 +100,9 @@ def run(
     try:
         state = State(data_dir=data_dir)
         watch = Watch(config, pools, state.books, data_dir, price_of)
-        return _serve(config, state, control_key, stop or threading.Event(), environ, watch)
+        notices = Notices()
+        judge = Judge(state.books, notices, prices_of(prices or {}), tool_prices or {})
+        return _serve(config, state, control_key, stop or threading.Event(), environ, watch, judge, notices)
     finally:
         lock.release()
 
@@ -103,6 +114,8 @@ def _serve(
     stop: threading.Event,
     environ: Mapping[str, str],
     watch: "Watch",
+    judge: "Judge",
+    notices: "Notices",
 ) -> int:
     from collector.api.app import build_app
     from collector.ingest.archive import ArchiveConfig
@@ -123,7 +136,7 @@ def _serve(
         ),
         state,
         closing,
-        on_records=_all_of([watch.take, *([_young(export)] if export is not None else [])]),
+        on_records=_all_of([watch.take, notices.offer, *([_young(export)] if export is not None else [])]),
     )
     try:
         listener = _listener(config.listen)
@@ -135,8 +148,11 @@ def _serve(
         target=_take_spans, args=(config, control_key, state, stop, closing, watch), name="otlp", daemon=True
     )
 
+    judging = threading.Thread(target=judge.run, args=(stop,), name="judge", daemon=True)
+
     def meanwhile() -> None:
         spans.start()
+        judging.start()
         watch.start()
 
     state.told.append(watch.metrics)

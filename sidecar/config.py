@@ -247,6 +247,18 @@ class CacheConfig:
     """Answer similar requests."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolConfig:
+    """A tool that agents use."""
+
+    price: Decimal = Decimal(0)
+    """What one use of it costs, in USD; shown beside what models cost, never summed with it."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.price <= 1_000_000:
+            raise ValueError(f"price: {self.price} is not between 0 and a million USD")
+
+
 def _default_upstreams() -> dict[str, UpstreamConfig]:
     return {"openai": UpstreamConfig(kind="openai"), "anthropic": UpstreamConfig(kind="anthropic")}
 
@@ -275,6 +287,8 @@ class BursarConfig:
     """Which upstream serves which model; others go to the first upstream that speaks the dialect."""
     prices: dict[str, dict[str, Decimal]] = field(default_factory=dict)
     """USD per million tokens (``per_request``: USD), by model; wins over the price book."""
+    tools: dict[str, ToolConfig] = field(default_factory=dict)
+    """Tools that agents use, by the name that models know them by."""
     price_source: str | None = None
     """File or https address of newer prices, in our own format, litellm's or genai-prices'."""
     price_refresh: Duration = Duration(3600)

@@ -284,7 +284,7 @@ class Books:
 
     def _remove(self, connection: Connection, call_ids: list[str]) -> None:
         rollups.take_out(connection, call_ids, self._levels)
-        for table in ("calls", "attempts", "presumed"):
+        for table in ("calls", "attempts", "presumed", *schema.JUDGED_TABLES):
             connection.execute(
                 f"DELETE FROM {table} WHERE call_id IN (SELECT unnest($1))",  # noqa: S608
                 [call_ids],

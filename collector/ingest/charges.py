@@ -138,5 +138,10 @@ def _settle(connection: Any, marks: dict[str, rollups.Mark]) -> None:
     query("""
         UPDATE calls SET effective_cost_usd = effective_cost_usd + more_usd
         FROM moved_calls moved WHERE calls.call_id = moved.call_id""")
+    # What a call has wasted can be no more than it costs.
+    query("""
+        UPDATE waste SET effective_cost_usd = CASE WHEN whole THEN calls.effective_cost_usd
+            ELSE CAST(least(waste.effective_cost_usd, calls.effective_cost_usd * 0.24) AS DECIMAL(18,12)) END
+        FROM moved_calls moved JOIN calls USING (call_id) WHERE waste.call_id = moved.call_id""")
     query("DROP TABLE moved_attempts")
     query("DROP TABLE moved_calls")

@@ -32,6 +32,8 @@ class OutcomeRow(NamedTuple):
     score: float | None
     value_usd: Decimal | None
     note: str
+    source: str = "reported"
+    """Who says so."""
 
 
 class BudgetRow(NamedTuple):

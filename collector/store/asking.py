@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from collector.store import questions
+from collector.store.agent_questions import JUDGED
 from collector.store.question import Question
 from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
@@ -86,7 +87,9 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
     asked = Asked(question=question)
     known = set(question.parameters)
     filters = DIMENSIONS if "filters" in known else tuple(name for name in NARROWING if name in known)
-    known -= {"filters", *filters}
+    if "judged" in known:
+        filters = (*filters, *JUDGED)
+    known -= {"filters", "judged", *filters}
     for name in given:
         if name not in known and name not in filters:
             raise BadParameter(name, "no such parameter", sorted({*known, *filters}))
@@ -100,7 +103,9 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
         if name in given:
             asked.filters[name] = _filter(name, given[name])
     if "by" in known:
-        asked.by = _dimensions(asked, one.get("by", ""), required=question is questions.SPEND_BY)
+        dimensions = JUDGED if "judged" in question.parameters else DIMENSIONS
+        required = question is questions.SPEND_BY
+        asked.by = _dimensions(asked, one.get("by", ""), dimensions, required=required)
     if "with" in known:
         names = (name.strip() for name in one.get("with", "").split(","))
         asked.extras = tuple(_choice("with", name, EXTRAS) for name in names if name)
@@ -180,7 +185,7 @@ def _filter(name: str, values: Sequence[str]) -> tuple[str, ...]:
     return tuple(value[:1024] for value in values)
 
 
-def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
+def _dimensions(asked: Asked, text: str, dimensions: Sequence[str], *, required: bool) -> tuple[By, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names and required:
         names = ["request_model"]
@@ -191,13 +196,13 @@ def _dimensions(asked: Asked, text: str, *, required: bool) -> tuple[By, ...]:
             asked.values[f"by_{column}"] = name[4:][:256]
             key = f"$by_{column}"
             found.append(By(column, f"coalesce({tag(key)}, '')", "tag", f"coalesce({summed_tag(key)}, '')"))
-        elif name in DIMENSIONS and name != "tag":
+        elif name in dimensions and name != "tag":
             found.append(By(name, name, name))
         else:
             raise BadParameter(
                 "by",
                 f"no dimension {name[:64]!r}",
-                [*(known for known in DIMENSIONS if known != "tag"), "tag:KEY"],
+                [*(known for known in dimensions if known != "tag"), "tag:KEY"],
             )
     return tuple(found)
 

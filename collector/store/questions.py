@@ -18,6 +18,7 @@ and every value is bound as a parameter. Another database answers the same quest
 bringing its own SQL under the same names.
 """
 
+from collector.store.agent_questions import AGENT_QUESTIONS, JUDGED
 from collector.store.gpu_questions import GPU_QUESTIONS
 from collector.store.question import Question
 from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
@@ -64,6 +65,7 @@ PERIOD = ("since", "until", "tz", "filters")
 NARROWING = (
     *("budget", "action", "tenant", "task_id", "conversation_id", "trace_id"),
     *("alertname", "severity", "upstream", "gpu"),
+    *("waste", "cause", "signal"),
 )
 """What rows of other tables than the calls' can be narrowed down by."""
 
@@ -85,6 +87,10 @@ PARAMETERS = {
     "anomaly_id": "which incident",
     "upstream": "only of this upstream; repeatable",
     "gpu": "only this GPU, by its UUID; repeatable",
+    "judged": f"any of {', '.join(JUDGED)}, repeatable: only of calls with one of these values",
+    "waste": "only this class of the bill, such as looped; repeatable",
+    "cause": "only what broke the cache for this reason; repeatable",
+    "signal": "only this sign, such as abandoned run; repeatable",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
     "order": "newest (default) or oldest or dearest or slowest",
@@ -270,5 +276,6 @@ CATALOGUE = {
         *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
         *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, HEALTH),
         *GPU_QUESTIONS,
+        *AGENT_QUESTIONS,
     )
 }

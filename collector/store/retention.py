@@ -19,6 +19,11 @@ SINGLE = {
     "spans_received": "started_at",
     "span_calls": "started_at",
     "call_contexts": "started_at",
+    "waste": "started_at",
+    "cache_breaks": "started_at",
+    "inferred_outcomes": "started_at",
+    "runs": "started_at",
+    "tool_uses": "started_at",
     "budget_events": "happened_at",
     "gpu_charges": "window_start",
 }

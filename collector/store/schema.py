@@ -125,6 +125,8 @@ def select_list(columns: Iterable[Column]) -> str:
 
 STAGED_CALLS = f"(SELECT {select_list(CALLS)}, attempt_count FROM staged_calls)"  # noqa: S608
 STAGED_ATTEMPTS = f"(SELECT call_id, {select_list(ATTEMPTS)} FROM staged_attempts)"  # noqa: S608
+JUDGED_TABLES = ("waste", "cache_breaks", "inferred_outcomes", "runs", "tool_uses")
+"""What was found out about calls (`collector.judging`), each row with the id of one."""
 CALL_NAMES = (*(column.name for column in CALLS), "attempt_count")
 ATTEMPT_NAMES = ("call_id", *(column.name for column in ATTEMPTS))
 
@@ -207,7 +209,7 @@ OUTCOME_LAYOUT = pa.schema(
         pa.field("success", pa.bool_()),
         pa.field("score", pa.float64()),
         pa.field("value_usd", _AMOUNT),
-        pa.field("note", pa.string()),
+        *(pa.field(name, pa.string()) for name in ("note", "source")),
     ]
 )
 BUDGET_EVENT_LAYOUT = pa.schema(

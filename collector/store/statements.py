@@ -42,6 +42,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     where = _Conditions(asked.filters, values)
     fields = {
         "by": "".join(f'"{by.name}", ' for by in asked.by),
+        "by_calls": _by(asked, "calls"),
         "by_key": ", ".join(f'"{by.name}"' for by in asked.by),
         "value": '"value"',
         "near": _near(asked.values.get("call_id", "")),

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from collector.domain.money import pico_from_usd
 from sidecar.commands.process import checked_config, started
 from sidecar.config import BursarConfig
 
@@ -30,6 +31,8 @@ def run(arguments: argparse.Namespace) -> int:
         control_key=key,
         pools=config.pools,
         price_of=alternatives(config),
+        prices=config.prices,
+        tool_prices={name: pico_from_usd(tool.price) for name, tool in config.tools.items()},
     )
 
 

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
+from sidecar.commands.findings import add_flags, print_findings, rows_of, write_json
 from sidecar.commands.questions import NoAnswer, ask, complain
-from sidecar.config import load_config
+from sidecar.config import BursarConfig, load_config
 
 COLUMNS = (
     "calls",
@@ -28,9 +29,9 @@ FOCUS_DIMENSIONS = ("provider_name", "request_model", "tenant", "team", "agent")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to show, of when, and how."""
+    add_flags(parser)
     parser.add_argument(
         "--by",
-        default="request_model",
         metavar="DIM[,DIM]",
         help="dimensions, such as team or agent,request_model",
     )
@@ -52,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Ask the collector and print its answer."""
     config = load_config(arguments.config)
-    dimensions = tuple(name.strip() for name in arguments.by.split(",") if name.strip())
+    by = arguments.by or ("" if arguments.view else "request_model")
+    dimensions = tuple(name.strip() for name in by.split(",") if name.strip())
     filters: dict[str, list[str]] = {}
     for text in arguments.where:
         name, equals, value = text.partition("=")
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
         filters.setdefault(name, []).append(value)
     span = {"since": moment(arguments.since), "until": arguments.until}
     try:
+        if arguments.view:
+            return show_findings(config, arguments, dimensions, {**span, **filters})
         if arguments.format == "focus":
             rows = ask(
                 config, "spend_over_time", bucket="day", by=",".join(FOCUS_DIMENSIONS), **span, **filters
@@ -78,6 +82,23 @@ def run(arguments: argparse.Namespace) -> int:
         write_csv(rows, (*dimensions, *COLUMNS), sys.stdout)
     else:
         print_table(rows, total, dimensions)
+    return 0
+
+
+def show_findings(
+    config: BursarConfig, arguments: argparse.Namespace, by: tuple[str, ...], given: dict[str, Any]
+) -> int:
+    """Print one of the views of agents at work."""
+    if arguments.format == "focus":
+        sys.stderr.write("--format focus is for spending alone\n")
+        return 2
+    rows, columns = rows_of(config, arguments.view, by, {"limit": arguments.limit, **given})
+    if arguments.format == "json":
+        write_json(rows)
+    elif arguments.format == "csv":
+        write_csv(rows, list(rows[0]) if rows else columns, sys.stdout)
+    else:
+        print_findings(rows, columns)
     return 0
 
 

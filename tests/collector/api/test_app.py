@@ -46,6 +46,8 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected = {"totals", "spend_over_time", "spend_by", "calls", "call", "attempts", "values", "health"}
     expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
+    expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
+    expected |= {"quality", "inferred_outcomes"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())
@@ -71,8 +73,25 @@ def fill_gpu_tables(state, call_id):
     )
 
 
+def fill_findings(state, call_id):
+    own = {
+        "waste": "'looped' AS waste",
+        "cache_breaks": "'tools changed' AS cause, 'tools' AS block, 7 AS lost_tokens",
+        "runs": "'t1' AS task_id, 3 AS steps",
+        "tool_uses": "'search' AS tool, 2 AS uses",
+        "inferred_outcomes": "'user retry' AS signal",
+    }
+    for table, columns in own.items():
+        state.ledger.books.write(
+            f"INSERT INTO {table} BY NAME SELECT call_id, started_at, tenant, agent, request_model,"
+            f" conversation_id, {columns} FROM calls WHERE call_id = $1",
+            [[call_id]],
+        )
+
+
 async def test_every_question_that_is_listed_is_answered(client, calls, state):
     fill_gpu_tables(state, calls[0].call_id)
+    fill_findings(state, calls[0].call_id)
     await client.post("/v1/events", json={"events": [told("e1")]})
     await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})
     listed = (await client.get("/v1/questions")).json()["questions"]
