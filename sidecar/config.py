@@ -51,6 +51,7 @@ OTHER_VARIABLES = frozenset(
 )
 """Variables with our prefix that are not overrides of a setting."""
 
+Dialect = Literal["chat", "completions", "responses", "embeddings", "messages"]
 UpstreamKind = Literal["openai", "anthropic", "vllm", "litellm", "azure", "google", "bedrock", "cohere"]
 
 DEFAULT_BASE_URLS = {
@@ -118,6 +119,8 @@ class UpstreamConfig:
     """Servers of a pool, instead of ``base_url``."""
     api_key: Secret | None = None
     """Our key there. Without one, and without virtual keys, the agent's own key is passed on."""
+    dialects: tuple[Dialect, ...] = ()
+    """What it speaks, where that is not all or only what its kind does. Calls in others are translated."""
     provider: str = ""
     """``gen_ai.provider.name``; derived from the kind and the host when empty."""
     connections: int | None = None

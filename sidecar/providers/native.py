@@ -13,6 +13,7 @@ from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
 from sidecar.http import Deadlines, HeaderList, UpstreamPool, field_lines, upstream_tls
+from sidecar.providers.dialects import Speech
 from sidecar.stages.identify import CREDENTIAL_HEADERS
 
 USER_AGENT = b"bursar/0.1"
@@ -55,6 +56,8 @@ NOT_RETURNED = frozenset(
 )
 """What would let a provider reach around us, or says whose account it is."""
 
+_OF_THE_BODY = frozenset({b"content-type", b"content-encoding", b"etag", b"content-md5", b"digest"})
+
 _SENDABLE: set[bytes] = set()
 """Values that were found fit to be sent; never a credential."""
 
@@ -96,6 +99,7 @@ class Upstream:
             pool = UpstreamPool(host, port, tls=tls, connections=config.connection_limit, deadlines=deadlines)
             self.replicas.append(Replica(f"{host}:{port}", parts.path, pool))
         self.provider = config.provider_of(name, host)
+        self.speech = Speech(config, self.provider)
         self._fixed = [(key.lower().encode(), value.encode()) for key, value in config.headers.items()]
         self._key = config.api_key.reveal() if config.api_key else None
         self._turn = 0
@@ -116,12 +120,19 @@ class Upstream:
             key=lambda replica: replica.pool.inflight,
         )
 
-    def head_for(self, call: Call) -> bytes:
+    def head_for(self, call: Call, instead: HeaderList | None = None) -> bytes:
         """What this upstream gets to see of the request's head, as lines.
+
+        Args:
+            call: whose request.
+            instead: of anything the agent sent: for a request that was translated. An agent's own key
+                is for the provider whose dialect it speaks, and for nobody else.
 
         Raises:
             InvalidCall: a forwarded header holds something that is no header value.
         """
+        if instead is not None:
+            return self._traced(field_lines(self._headers(instead, False)), call)
         passes_key = self._key is None and not call.caller.key_id and self.kind != "vllm"
         # The same for every request with this head; what is remembered leaves with the connection.
         remembered = call.request.derived
@@ -130,6 +141,9 @@ class Upstream:
             lines = remembered[self, passes_key] = field_lines(
                 self._headers(call.request.headers, passes_key)
             )
+        return self._traced(lines, call)
+
+    def _traced(self, lines: bytes, call: Call) -> bytes:
         if self.forward_trace:
             span = call.attempts[-1].span_id if call.attempts else call.span_id
             parent = format_traceparent(call.trace_id, span, call.sampled)
@@ -177,6 +191,12 @@ def check_sendable(name: bytes, value: bytes) -> None:
         raise InvalidCall(f"header {shown} holds characters that cannot be sent", code="invalid_header")
     if len(_SENDABLE) < 1000 and name not in CREDENTIAL_HEADERS:
         _SENDABLE.add(value)
+
+
+def translated_headers(headers: HeaderList, content_type: bytes) -> HeaderList:
+    """Those of a translated reply: what said how the original was written is said anew."""
+    kept = [field for field in returned_headers(headers) if field[0] not in _OF_THE_BODY]
+    return [(b"content-type", content_type), *kept]
 
 
 def returned_headers(headers: HeaderList) -> HeaderList:

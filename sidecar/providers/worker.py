@@ -23,7 +23,7 @@ from sidecar import __version__
 from sidecar.call import Call
 from sidecar.config import BursarConfig, UpstreamConfig
 from sidecar.errors import UpstreamFailed
-from sidecar.http import Deadlines, UpstreamError, UpstreamPool, field_lines
+from sidecar.http import Deadlines, HeaderList, UpstreamError, UpstreamPool, field_lines
 from sidecar.providers.litellm_settings import Account, Assignment, LitellmWorkerConfig, account_of
 from sidecar.providers.native import Replica, Upstream
 
@@ -295,7 +295,7 @@ class LitellmUpstream(Upstream):
         """
         await self.worker.ready()
 
-    def head_for(self, call: Call) -> bytes:
+    def head_for(self, call: Call, instead: HeaderList | None = None) -> bytes:
         """Nothing of the agent's: credentials come from the configuration, and the worker has them."""
         return self._own
 

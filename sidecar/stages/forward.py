@@ -4,20 +4,33 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from collector.domain.record import CacheResult, Outcome
 from collector.logs import Redactor, redact
 from sidecar.books import Books
 from sidecar.budgets.guard import StreamGuard
 from sidecar.call import Attempt, Call, Reply
-from sidecar.errors import NotAllowed, UpstreamFailed
+from sidecar.errors import InvalidCall, NotAllowed, UpstreamFailed
 from sidecar.http import HeaderList, UpstreamError, UpstreamReply
-from sidecar.providers.native import Replica, Upstream, returned_headers
+from sidecar.providers.native import Replica, Upstream, returned_headers, translated_headers
 from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing
 from sidecar.stages.identify import credentials_of
-from sidecar.wire import error_event, meter_for, spends, terminal_events, with_include_usage, with_model
+from sidecar.wire import (
+    InvalidRequest,
+    Meter,
+    error_event,
+    meter_for,
+    spends,
+    terminal_events,
+    with_include_usage,
+    with_model,
+)
+
+if TYPE_CHECKING:
+    from sidecar.wire.translate.translation import Translation
 
 USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
 """Dialects whose streams report usage only when asked to."""
@@ -54,21 +67,23 @@ class Forward:
         upstream, model = call.target or self._routing.target_of(call)
         await upstream.ready()
         replica = upstream.pick()
+        translation = upstream.speech.translation_for(call)
         if call.route.api == "raw":
             self._check_raw(call, upstream)
             target = joined_raw(replica.base_path, call.route.path)
         else:
-            target = joined(replica.base_path, call.route.path, upstream.kind)
-        if call.request.query:
+            path = translation.path if translation is not None else call.route.path
+            target = joined(replica.base_path, path, upstream.kind)
+        if call.request.query and translation is None:
             target = f"{target}?{call.request.query}"
         if call.facts is None:
             return await self._fetch(call, upstream, replica, target)
+        body, withhold = self._body(call, upstream, model, translation)
         quote = self._books.prices.quote(upstream.provider, model, call.started_at_us)
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
         call.cache = CacheResult.MISS
-        body, withhold = self._body(call, upstream, model)
-        headers = upstream.head_for(call)
+        headers = upstream.head_for(call, translation.headers if translation is not None else None)
         self._books.open(call, attempt)
         try:
             answer = await replica.pool.request(
@@ -80,7 +95,7 @@ class Forward:
         except asyncio.CancelledError:
             self._settle(call, attempt, sent=attempt.sent_ns > 0)
             raise
-        return await self._reply(call, attempt, upstream, answer, withhold)
+        return await self._reply(call, attempt, upstream, answer, withhold, translation)
 
     # -- what to ask
 
@@ -96,9 +111,16 @@ class Forward:
             code="unmetered_path",
         )
 
-    def _body(self, call: Call, upstream: Upstream, model: str) -> tuple[bytes, bool]:
+    def _body(
+        self, call: Call, upstream: Upstream, model: str, translation: "Translation | None"
+    ) -> tuple[bytes, bool]:
         facts, body = call.facts, call.request.body
         assert facts is not None
+        if translation is not None:
+            try:
+                return translation.request(body, model), False
+            except InvalidRequest as error:
+                raise InvalidCall(str(error), code="untranslatable", param=error.param or None) from error
         if model != (call.downgraded_from or facts.model) and call.route.api != "raw":
             body = with_model(body, model)
         if (
@@ -113,23 +135,37 @@ class Forward:
     # -- the answer
 
     async def _reply(
-        self, call: Call, attempt: Attempt, upstream: Upstream, answer: UpstreamReply, withhold: bool
+        self,
+        call: Call,
+        attempt: Attempt,
+        upstream: Upstream,
+        answer: UpstreamReply,
+        withhold: bool,
+        translation: "Translation | None",
     ) -> Reply:
         facts = call.facts
         assert facts is not None
         attempt.status = answer.status
-        call.meter = meter = meter_for(
-            facts.api,
-            path=call.route.path,
-            status=answer.status,
-            headers=answer.headers,
-            request=facts,
-            withhold_usage=withhold,
-        )
+        headers = returned_headers(answer.headers)
+        meter: Meter
+        translated = None
+        if translation is None:
+            meter = meter_for(
+                facts.api,
+                path=call.route.path,
+                status=answer.status,
+                headers=answer.headers,
+                request=facts,
+                withhold_usage=withhold,
+            )
+        else:
+            created = call.started_at_us // 1_000_000
+            meter = translated = translation.meter(answer.status, answer.headers, facts, created)
+            headers = translated_headers(answer.headers, translated.content_type)
+        call.meter = meter
         if call.caller.capture:
             call.captured_output = bytearray()
         relay = Relay(answer, meter, call.responder, call.captured_output)
-        headers = returned_headers(answer.headers)
         if not is_stream(answer.headers):
             try:
                 body = await relay.whole(self._cost_header_body)
@@ -143,6 +179,9 @@ class Forward:
             if body is not None:
                 self._settle(call, attempt, sent=True)
                 self._ended(call, attempt)
+                if translated is not None and translated.broken:
+                    said = "answered with something that cannot be translated"
+                    raise UpstreamFailed(f"upstream {upstream.name!r} {said}", code="untranslatable_reply")
                 if answer.status >= 400:
                     body, headers = upstream.without_key(body, headers)
                 return Reply(answer.status, headers, body)

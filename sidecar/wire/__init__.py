@@ -14,6 +14,7 @@ usage            providers' usage blocks
   usage_shapes   where each family keeps its counts, as tables
   plain_usage    the few shapes that most replies have, by type
 errors           providers' errors, sorted into classes
+translate        from one dialect into another
 refusals         our own errors in the agent's dialect
 terminal         the valid end of a stream that we cut
 estimate         tokens where nobody says

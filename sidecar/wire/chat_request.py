@@ -243,7 +243,8 @@ def note_media(part: dict[str, Any], facts: RequestFacts) -> str:
     """Note a part that is not text; its mark for the hash."""
     raw = msgspec.json.encode(part)
     head = raw[:65536].decode("utf-8", "replace")
-    if part.get("type") in MEDIA_PARTS:
+    kind = part.get("type")
+    if isinstance(kind, str) and kind in MEDIA_PARTS:
         facts.has_images = True
     if any(scheme in head for scheme in _REMOTE):
         facts.has_remote_media = True

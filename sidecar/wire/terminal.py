@@ -161,7 +161,7 @@ def _end_responses(cut: _Cut) -> bytes:
     response["incomplete_details"] = {"reason": "max_output_tokens"}
     response["usage"] = {
         "input_tokens": read,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": made,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": read + made,

@@ -68,8 +68,11 @@ def messages_usage(usage: Usage) -> dict[str, Any]:
 
 def responses_usage(usage: Usage) -> dict[str, Any]:
     """OpenAI responses' usage block."""
-    prompt: dict[str, int] = {"cached_tokens": usage.cache_read_input_tokens}
-    prompt |= _said(cache_write_tokens=usage.cache_write_input_tokens, audio_tokens=usage.audio_input_tokens)
+    prompt = {
+        "cached_tokens": usage.cache_read_input_tokens,
+        "cache_write_tokens": usage.cache_write_input_tokens,
+    }
+    prompt |= _said(audio_tokens=usage.audio_input_tokens)
     return {
         "input_tokens": usage.input_tokens,
         "input_tokens_details": prompt,

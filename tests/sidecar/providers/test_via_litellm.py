@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -182,6 +183,42 @@ def test_the_official_sdk_reads_a_stream_and_its_usage(stack: Stack, provider: R
     assert got[-1].usage is not None
     assert got[-1].usage.prompt_tokens == 9
     assert json.loads(provider.server.seen[-1].body)["model"] == "llama-3.3-70b-versatile"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropics_sdk_reaches_it_too(
+    stack: Stack, provider: Recordings, cases: list[Case], stream: bool
+) -> None:
+    # Recorded from Groq: S-106 calls a tool, S-110 streams text.
+    provider.case = next(case for case in cases if case["id"] == ("S-110" if stream else "S-106"))
+    asked: Any = {"model": "llama", "max_tokens": 100, "messages": HELLO}
+    with anthropic.Anthropic(base_url=stack.url, api_key="none", max_retries=0) as sdk:
+        if stream:
+            with sdk.messages.stream(**asked) as events:
+                reply = events.get_final_message()
+            assert reply.content[-1].type == "text"
+            assert reply.stop_reason == "end_turn"
+        else:
+            reply = sdk.messages.create(**asked)
+            assert reply.stop_reason == "tool_use"
+    told = provider.case["expected"]["usage"]
+    assert (reply.usage.input_tokens, reply.usage.output_tokens) == (
+        told["input_tokens"],
+        told["output_tokens"],
+    )
+
+
+def test_its_errors_come_in_anthropics_words_too(
+    stack: Stack, provider: Recordings, cases: list[Case]
+) -> None:
+    provider.case = next(case for case in cases if case["id"] == "S-111")
+    with (
+        anthropic.Anthropic(base_url=stack.url, api_key="none", max_retries=0) as sdk,
+        pytest.raises(anthropic.BadRequestError, match="Tool choice is required") as caught,
+    ):
+        sdk.messages.create(model="llama", max_tokens=100, messages=HELLO)  # type: ignore[arg-type]
+    assert isinstance(caught.value.body, dict)
+    assert caught.value.body["type"] == "error"
 
 
 def test_an_agent_that_leaves_takes_the_providers_stream_with_it(

@@ -557,3 +557,12 @@ def test_strange_messages_are_read_or_refused_and_never_break_the_reader(member:
         assert len(read_request(api, body).message_hashes) <= 1
     except InvalidRequest as refusal:
         assert str(refusal)
+
+
+def test_a_part_whose_type_is_no_text_is_read_without_a_fall() -> None:
+    # A reply with such a part once broke its meter: a list has no place in a set.
+    part = {"type": ["image_url"], "image_url": {"url": "https://example.org/a.png"}}
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": [part]}]}).encode()
+    facts = read_request("openai.chat", body)
+    assert not facts.has_images
+    assert facts.has_remote_media
