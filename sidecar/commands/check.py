@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from decimal import Decimal
+from pathlib import Path
 
 from collector.domain.money import usd
 from collector.domain.policy.wording import amount_text
@@ -26,10 +27,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--provider", default="", help="whose price to explain (default: the model's own provider)"
     )
     parser.add_argument("--key", metavar="ID", help="show what a virtual key fixes")
+    parser.add_argument(
+        "--from-litellm",
+        type=Path,
+        metavar="FILE",
+        help="print a LiteLLM proxy's configuration as one of ours, and what could not be carried over",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Validate, then explain what was asked for."""
+    if arguments.from_litellm:
+        return print_converted(arguments.from_litellm)
     config = checked_config(arguments.config)
     prices = PriceBook.load(config.prices)
     for problem in unknown_overrides(BursarConfig, os.environ, OTHER_VARIABLES):
@@ -60,6 +69,20 @@ def run(arguments: argparse.Namespace) -> int:
         each = f", for each {budget.each}" if budget.each else ""
         sys.stdout.write(f"  budget {budget.name}: {limit} ({budget.window}) for {matches}{each}\n")
     sys.stdout.write(f"  prices: {prices.version}\n")
+    return 0
+
+
+def print_converted(path: Path) -> int:
+    """A LiteLLM configuration as ours on standard output; in short what it lacks, on standard error."""
+    from sidecar.migration.litellm_config import convert
+
+    converted = convert(path)
+    sys.stdout.write(converted.text())
+    models = len(converted.models.models)
+    sys.stderr.write(
+        f"{models} models at {len(converted.models.upstreams)} upstreams; "
+        f"{len(converted.notes)} things to look at are named at the head of the file\n"
+    )
     return 0
 
 

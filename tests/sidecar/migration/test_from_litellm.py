@@ -1,0 +1,208 @@
+"""``bursar check --from-litellm``: a proxy's file as ours, valid by our own loader, honest about the rest."""
+
+import re
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from collector.domain.policy.windows import Window
+from collector.settings import InvalidSettings
+from sidecar.config import BursarConfig, load_config
+from sidecar.migration.litellm_config import convert
+
+FILE = """
+model_list:
+  - model_name: gpt-4o
+    litellm_params: {model: openai/gpt-4o, api_key: os.environ/OPENAI_API_KEY, order: 2}
+  - model_name: gpt-4o
+    litellm_params:
+      model: azure/my-gpt4o
+      api_base: https://example.openai.azure.com
+      api_key: sk-written-out-secret
+      api_version: "2024-10-21"
+      order: 1
+      rpm: 100
+  - model_name: claude
+    litellm_params: {model: claude-sonnet-4-5}
+  - model_name: claude-again
+    litellm_params: {model: anthropic/claude-opus-4-5, api_key: os.environ/ANTHROPIC_API_KEY}
+  - model_name: bed
+    litellm_params: {model: bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0, aws_region_name: us-west-2}
+  - model_name: qwen
+    litellm_params: {model: hosted_vllm/Qwen/Qwen3-8B, api_base: "http://10.0.0.1:8000/v1"}
+    model_info: {input_cost_per_token: 0.00000005, output_cost_per_token: 2e-7}
+  - model_name: qwen
+    litellm_params: {model: hosted_vllm/Qwen/Qwen3-8B, api_base: "http://10.0.0.2:8000/v1"}
+  - model_name: gem
+    litellm_params:
+      model: vertex_ai/gemini-2.5-pro
+      vertex_project: p
+      vertex_location: eu
+      vertex_credentials: /etc/sa.json
+      max_budget: 5
+      budget_duration: 2d
+  - model_name: shared
+    litellm_params: {model: groq/llama-3.3-70b-versatile, litellm_credential_name: ours}
+  - model_name: "*"
+    litellm_params: {model: "openai/*"}
+  - model_name: pictures
+    litellm_params: {model: openai/dall-e-3}
+    model_info: {mode: image_generation}
+credential_list:
+  - credential_name: ours
+    credential_values: {api_key: os.environ/OUR_GROQ_KEY}
+litellm_settings:
+  drop_params: true
+  max_budget: 100
+  budget_duration: 30d
+  success_callback: [langfuse, prometheus]
+  cache: true
+  cache_params: {type: redis, host: os.environ/REDIS_HOST, port: 6379, password: another-secret, ttl: 60}
+  fallbacks: [{gpt-4o: [claude]}]
+  request_timeout: 60
+  default_internal_user_params: {max_budget: 3, budget_duration: 1d}
+router_settings:
+  routing_strategy: usage-based-routing-v2
+  model_group_alias: {gpt-4: gpt-4o}
+  provider_budget_config: {groq: {budget_limit: 10.5, time_period: 1d}}
+general_settings:
+  master_key: sk-1234-master
+  database_url: postgres://user:password-in-url@host/db
+  alerting: [slack]
+environment_variables: {SLACK_HOOK: https://secret-hook.example}
+"""
+
+SECRETS = ("sk-written-out-secret", "another-secret", "sk-1234-master", "password-in-url", "secret-hook")
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(FILE)
+    return path
+
+
+def loaded(text: str, folder: Path) -> BursarConfig:
+    """What our own loader makes of ``text``, with every variable in it set."""
+    (folder / "sa.json").write_text("{}")
+    path = folder / "bursar.yaml"
+    path.write_text(text.replace("file:/etc/sa.json", "file:sa.json"))
+    return load_config(path, {name: f"value-of-{name}" for name in re.findall(r"\$\{(\w+)\}", text)})
+
+
+def test_models_go_where_they_went(given: Path, tmp_path: Path) -> None:
+    config = loaded(convert(given).text(), tmp_path)
+    where = {name: (model.upstream, model.model) for name, model in config.models.items()}
+    assert where == {
+        "gpt-4o": ("azure", "my-gpt4o"),
+        "gpt-4": ("azure", "my-gpt4o"),
+        "claude": ("anthropic", "claude-sonnet-4-5"),
+        "claude-again": ("anthropic", "claude-opus-4-5"),
+        "bed": ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        "qwen": ("hosted_vllm", "Qwen/Qwen3-8B"),
+        "gem": ("vertex_ai", "gemini-2.5-pro"),
+        "shared": ("groq", "llama-3.3-70b-versatile"),
+    }
+    kinds = {name: upstream.kind for name, upstream in config.upstreams.items()}
+    assert kinds == {
+        "azure": "litellm",
+        "anthropic": "anthropic",
+        "bedrock": "litellm",
+        "hosted_vllm": "vllm",
+        "vertex_ai": "litellm",
+        "groq": "litellm",
+        "openai": "openai",
+    }
+    assert config.upstreams["hosted_vllm"].replicas == ("http://10.0.0.1:8000/v1", "http://10.0.0.2:8000/v1")
+    azure = config.upstreams["azure"]
+    assert (azure.base_url, azure.litellm.api_version) == ("https://example.openai.azure.com", "2024-10-21")
+    assert azure.litellm.drop_params
+    assert config.upstreams["groq"].api_key is not None
+    assert config.upstreams["groq"].api_key.reveal() == "value-of-OUR_GROQ_KEY"
+    bedrock = config.upstreams["bedrock"].litellm
+    assert bedrock.aws_region_name == "us-west-2"
+    assert bedrock.aws_access_key_id is not None
+
+
+def test_money_is_carried_over_exactly(given: Path, tmp_path: Path) -> None:
+    config = loaded(convert(given).text(), tmp_path)
+    assert config.prices == {"Qwen/Qwen3-8B": {"input": Decimal("0.05"), "output": Decimal("0.2")}}
+    budgets = {item.name: (item.limit.amount, item.window, item.each) for item in config.budgets}
+    assert budgets == {
+        "everything": (100 * 10**9, "month", ""),
+        "each-user": (3 * 10**9, "day", "user"),
+        "provider-groq": (10_500_000_000, "day", ""),
+        "model-gem": (5 * 10**9, "rolling 2d", ""),
+    }
+    assert all(Window.parse(item.window) for item in config.budgets)
+    assert config.cache.exact
+    assert config.redis == "redis://:value-of-REDIS_PASSWORD@value-of-REDIS_HOST:6379"
+    assert config.deadlines.total == 60
+
+
+def test_what_cannot_be_carried_over_is_said_with_its_reason(given: Path) -> None:
+    notes = convert(given).notes
+    for what in (
+        "model gpt-4o",
+        "model pictures",
+        "api_key of azure",
+        "rpm",
+        "litellm_settings.fallbacks: gpt-4o -> claude",
+        "callback langfuse",
+        "cache_params.ttl",
+        "router_settings.routing_strategy",
+        "general_settings.master_key",
+        "general_settings.database_url",
+        "general_settings.alerting",
+        "environment_variables.SLACK_HOOK",
+    ):
+        assert notes[what], what
+    assert "AZURE_API_KEY" in notes["api_key of azure"]
+
+
+def test_no_secret_leaves_the_file_by_the_command(given: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar.cli", "check", "--from-litellm", str(given)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=given.parent,
+    )
+    assert yaml.safe_load(done.stdout.replace("${", "$").replace("}", ""))["models"]["gem"]
+    assert "things to look at" in done.stderr
+    for secret in SECRETS:
+        assert secret not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[1, 2]", "model_list"),
+        ("model_list: {a: b}", "model_list"),
+        ("listen: 127.0.0.1:4000", "model_list"),
+        ("model_list: [7]", "not shaped"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidSettings, match=said):
+        convert(path)
+
+
+def test_accounts_of_one_provider_stay_apart(tmp_path: Path) -> None:
+    deployments = [
+        {"model_name": name, "litellm_params": {"model": f"groq/{name}", "api_key": f"os.environ/{key}"}}
+        for name, key in (("a", "ONE"), ("b", "TWO"), ("c", "ONE"))
+    ]
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"model_list": deployments}))
+    config = loaded(convert(path).text(), tmp_path)
+    assert [config.models[name].upstream for name in "abc"] == ["groq", "groq-2", "groq"]
+    assert config.upstreams["groq-2"].litellm.provider == "groq"
+    assert config.upstreams["groq-2"].provider_of("groq-2") == "groq"
