@@ -38,6 +38,7 @@ class Relay:
         "error",
         "first_ns",
         "head",
+        "last_words",
     )
 
     def __init__(
@@ -58,6 +59,8 @@ class Relay:
         self._back: list[bytes] = []
         self.first_ns = 0
         """Monotonic time of the first byte of the body; 0 before."""
+        self.last_words = b""
+        """What ends a reply that the upstream broke off, where it is not to break off as well."""
         self.error: UpstreamError | None = None
         self.head: tuple[int, HeaderList] = (200, [])
 
@@ -138,7 +141,7 @@ class Relay:
             self._captured += data
         if self._streaming:
             if done:
-                self._end(out + self._meter.finish(), error)
+                self._end(out, error, self._meter.finish())
             else:
                 if out:
                     self._pass(out)
@@ -172,7 +175,8 @@ class Relay:
         elif not self._complete:
             self._upstream.pause()
 
-    def _end(self, last: bytes, error: UpstreamError | None) -> None:
+    def _end(self, last: bytes, error: UpstreamError | None, held: bytes = b"") -> None:
+        """``held`` is what the meter still had: the beginning of an event where the upstream broke off."""
         self._complete = True
         self.error = error
         if self._back:
@@ -181,9 +185,11 @@ class Relay:
         if self._on_end is not None:
             self._on_end()
         if error is None:
-            self._responder.finish(last)
+            self._responder.finish(last + held if held else last)
+        elif self.last_words:
+            self._responder.finish(last + self.last_words)
         else:
-            if last:
-                self._responder.write(last)
+            if last or held:
+                self._responder.write(last + held)
             self._responder.abort()
         self._wake()

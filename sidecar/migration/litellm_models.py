@@ -77,6 +77,9 @@ _RATES: Final = {
     "output_cost_per_audio_token": "audio_output",
 }
 
+_DEAREST_USD: Final = 100_000
+"""For a million tokens: no model costs more."""
+
 _WHY: Final = {
     "rpm": "providers' own limits are honoured by their replies; `concurrency` and `throttles` are ours",
     "tpm": "providers' own limits are honoured by their replies; `budgets` count by the hour or longer",
@@ -113,7 +116,7 @@ class Models:
         provider, model, given = min(usable, key=_preference)
         same = [one for one in usable if one[0] == provider and one[1] == model]
         if NATIVE.get(provider) == "vllm" and len(same) == len(usable):
-            places = [str(one[2].get("api_base") or "") for one in usable]
+            places = [str(one[2].get("api_base") or f"{ENVIRONMENT}HOSTED_VLLM_API_BASE") for one in usable]
             upstream = self._upstream(provider, {**given, "replicas": list(dict.fromkeys(places))})
         else:
             upstream = self._upstream(provider, given)
@@ -245,7 +248,7 @@ class Models:
                 try:
                     rates[rate] = per_million(given[written])
                 except InvalidOperation:
-                    self._note(f"{written} of {model}", f"{given[written]!r} is no number")
+                    self._note(f"{written} of {model}", f"{given[written]!r} is no price")
         if "input" in rates and "output" in rates:
             self.prices[model] = rates
         elif rates:
@@ -276,9 +279,11 @@ def per_million(value: Any) -> float | int | str:
     """A price for one token in USD as the price for a million, exactly.
 
     Raises:
-        InvalidOperation: it is no number.
+        InvalidOperation: it is no number, or no price.
     """
     usd = (Decimal(str(value)) * 1_000_000).normalize()
+    if not 0 <= usd <= _DEAREST_USD:
+        raise InvalidOperation
     return int(usd) if usd == usd.to_integral_value() else format(usd, "f")
 
 

@@ -188,7 +188,9 @@ class Forward:
         elif self._guard is not None and answer.status < 400:
             self._guard.follow(call, meter)
         relay.head = (answer.status, headers)
-        return Reply(answer.status, headers, stream=ForwardedStream(self, call, attempt, relay))
+        ours = translated is not None or upstream.kind == "litellm"
+        stream = ForwardedStream(self, call, attempt, relay, ends_broken=ours)
+        return Reply(answer.status, headers, stream=stream)
 
     async def _fetch(self, call: Call, upstream: Upstream, replica: Replica, target: str) -> Reply:
         """Answer a request that asks no model, such as the list of models."""
@@ -229,9 +231,13 @@ class Forward:
 class ForwardedStream:
     """A reply that is relayed while it comes."""
 
-    __slots__ = ("_attempt", "_call", "_forward", "_relay")
+    __slots__ = ("_attempt", "_call", "_ends_broken", "_forward", "_relay")
 
-    def __init__(self, forward: Forward, call: Call, attempt: Attempt, relay: Relay) -> None:
+    def __init__(
+        self, forward: Forward, call: Call, attempt: Attempt, relay: Relay, *, ends_broken: bool
+    ) -> None:
+        self._ends_broken = ends_broken
+        """A provider's own stream breaks off as it does; one that we write ends with an error of ours."""
         self._forward = forward
         self._call = call
         self._attempt = attempt
@@ -276,9 +282,25 @@ class ForwardedStream:
         if error is not None:
             self._call.outcome, self._call.outcome_reason = Outcome.FAILED, error.message[:500]
             self._attempt.error_type = self._call.error_type = f"upstream_{error.kind}"
+            if self._ends_broken:
+                self._relay.last_words = self._error_event(error)
         elif self._call.outcome is not Outcome.CUT:
             self._forward._ended(self._call, self._attempt)
         on_end()
+
+    def _error_event(self, error: UpstreamError) -> bytes:
+        """The end of a stream whose bytes are ours and whose upstream broke off; nothing where it is none."""
+        meter = self._call.meter
+        if meter is None or not meter.streaming:
+            return b""
+        return error_event(
+            self._call.api,
+            502,
+            kind="api_error",
+            code=f"upstream_{error.kind}",
+            message=f"upstream {self._attempt.upstream!r} broke the stream off",
+            sequence_number=meter.facts().place.sequence_number + 1,
+        )
 
     def _settle(self) -> None:
         self._attempt.first_chunk_ns = self._relay.first_ns

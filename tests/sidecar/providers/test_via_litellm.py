@@ -62,9 +62,12 @@ def can_be_played(case: Case) -> bool:
 def ask(client: httpx.Client, case: Case) -> httpx.Response:
     body: dict[str, Any] = {"model": model_of(case)}
     if case["endpoint"] in EMBEDDINGS:
-        return client.post(f"/{case['provider']}/v1/embeddings", json=body | {"input": ["one", "two"]})
-    body |= {"messages": HELLO, "max_tokens": 100, "stream": bool(case["expected"]["stream"])}
-    return client.post(f"/{case['provider']}/v1/chat/completions", json=body)
+        path, body = "embeddings", body | {"input": ["one", "two"]}
+    else:
+        stream = bool(case["expected"]["stream"])
+        path, body = "chat/completions", body | {"messages": HELLO, "max_tokens": 100, "stream": stream}
+    url = f"/{case['provider']}/v1/{path}"
+    return client.post(url, json=body, headers={"x-bursar-agent": "replay"})
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +76,16 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
         yield made
 
 
-def rows_since(stack: Stack, before: int, count: int) -> list[dict[str, Any]]:
-    """The ledger's calls, oldest first, without the first ``before``."""
-    return stack.calls(before + count)[before:]
+def rows_of(stack: Stack, agent: str, count: int) -> list[dict[str, Any]]:
+    """The ledger's calls of ``agent``, oldest first, once there are ``count``."""
+
+    def found() -> list[dict[str, Any]] | None:
+        rows = stack.ask("calls", agent=agent, limit=1000)
+        return rows if len(rows) >= count else None
+
+    rows = wait_for(f"{count} calls of {agent}", found)
+    assert len(rows) == count
+    return sorted(rows, key=lambda row: (row["started_at"], row["call_id"]))
 
 
 def test_what_is_charged_is_what_the_recorded_provider_said(
@@ -83,7 +93,6 @@ def test_what_is_charged_is_what_the_recorded_provider_said(
 ) -> None:
     played = [case for case in cases if can_be_played(case)]
     assert len({case["provider"] for case in played}) >= 14
-    before = stack.total("calls")
     wrong: list[Any] = []
     for case in played:
         provider.case = case
@@ -91,7 +100,7 @@ def test_what_is_charged_is_what_the_recorded_provider_said(
         failed = case["status"] >= 400 or (case["expected"]["error"] and not case["expected"]["stream"])
         if reply.status_code != case["status"] and not (failed and reply.status_code >= 400):
             wrong.append((case["id"], "status", reply.status_code, reply.text[:200]))
-    rows = rows_since(stack, before, len(played))
+    rows = rows_of(stack, "replay", len(played))
     for case, row in zip(played, rows, strict=True):
         told = expected_usage(case)
         if case["status"] < 400 and told is not None:
@@ -224,19 +233,19 @@ def test_its_errors_come_in_anthropics_words_too(
 def test_an_agent_that_leaves_takes_the_providers_stream_with_it(
     stack: Stack, client: httpx.Client, provider: Recordings
 ) -> None:
-    before = stack.total("calls")
     provider.script = lambda seen: Answer(
         headers=EVENTS, pieces=chunks("One", " two", usage=False), chunked=True, hold=True
     )
     left = len(provider.server.gone)
     asked = {"model": "llama", "messages": HELLO, "stream": True}
     try:
-        with client.stream("POST", "/v1/chat/completions", json=asked) as reply:
+        named = {"x-bursar-agent": "leaver"}
+        with client.stream("POST", "/v1/chat/completions", json=asked, headers=named) as reply:
             next(reply.iter_lines())
         wait_for("the provider to see it", lambda: len(provider.server.gone) > left)
     finally:
         provider.script = None
-    (row,) = rows_since(stack, before, 1)
+    (row,) = rows_of(stack, "leaver", 1)
     assert row["outcome"] == "abandoned"
     assert row["usage_grade"] == "estimated"
 
@@ -253,28 +262,29 @@ def worker_of(stack: Stack) -> int:
 def test_a_worker_killed_in_mid_stream_costs_one_call_and_is_started_again(
     stack: Stack, client: httpx.Client, provider: Recordings
 ) -> None:
-    before = stack.total("calls")
     provider.script = lambda seen: Answer(
         headers=EVENTS, pieces=chunks("One", " two", usage=False), chunked=True, hold=True
     )
     killed = worker_of(stack)
-    asked = {"model": "llama", "messages": HELLO, "stream": True}
-    with (
-        pytest.raises(httpx.RemoteProtocolError),
-        client.stream("POST", "/v1/chat/completions", json=asked) as reply,
-    ):
-        for line in reply.iter_lines():
-            if line:
+    named = {"x-bursar-agent": "killed"}
+    asked: Any = {"model": "llama", "messages": HELLO}
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as sdk:
+        stream = sdk.chat.completions.create(stream=True, extra_headers=named, **asked)
+        got = []
+        with pytest.raises(openai.APIError, match="upstream 'groq' broke the stream off"):
+            for chunk in stream:
+                got.append(chunk)
                 os.kill(killed, signal.SIGKILL)
+    assert got
     provider.script = lambda seen: Answer(headers=EVENTS, pieces=chunks("Again"), chunked=True)
     try:
-        again = client.post("/v1/chat/completions", json=asked)
+        again = client.post("/v1/chat/completions", json={**asked, "stream": True}, headers=named)
     finally:
         provider.script = None
     assert again.status_code == 200
     assert "Again" in again.text
     assert worker_of(stack) != killed
-    broken, good = rows_since(stack, before, 2)
+    broken, good = rows_of(stack, "killed", 2)
     assert (broken["outcome"], broken["usage_grade"]) == ("failed", "estimated")
     assert (good["outcome"], good["usage_grade"]) == ("served", "reported")
     assert good["input_tokens"] == 9

@@ -8,8 +8,9 @@ import httpx
 import pytest
 from support.stack import Stack
 
-from sidecar.config import LitellmConfig
+from sidecar.config import BursarConfig, LitellmConfig, UpstreamConfig
 from sidecar.providers.litellm_settings import account_of
+from sidecar.providers.opening import worker_of
 
 BEDROCK = {"bedrock": {"kind": "litellm", "litellm": {"aws_region_name": "us-east-1"}}}
 ASKED = {"model": "anthropic.claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hello"}]}
@@ -44,3 +45,24 @@ def test_an_account_is_its_upstreams_unless_it_says_whose() -> None:
     assert (told.name, told.provider) == ("groq", "groq")
     told = account_of("eu", LitellmConfig(provider="vertex_ai"), api_key=None, base_url="", headers={})
     assert (told.name, told.provider) == ("eu", "vertex_ai")
+
+
+async def test_a_worker_goes_on_when_a_new_configuration_tells_it_nothing_new(tmp_path: Path) -> None:
+    one = BursarConfig(upstreams={"groq": UpstreamConfig(kind="litellm")})
+    same = BursarConfig(upstreams={"groq": UpstreamConfig(kind="litellm")}, cut_style="error")
+    other = BursarConfig(upstreams={"groq": UpstreamConfig(kind="litellm", base_url="http://127.0.0.1:9")})
+    first = worker_of(one)
+    assert first is not None
+    first.join()
+    first.join()
+    assert worker_of(same, first) is first
+    second = worker_of(other, first)
+    assert second is not None
+    second.join()
+    assert second is not first
+    assert worker_of(BursarConfig()) is None
+    await first.leave()
+    assert first.socket.fileno() >= 0  # One configuration still makes use of it.
+    await first.leave()
+    await second.leave()
+    assert first.socket.fileno() == second.socket.fileno() == -1
