@@ -1,6 +1,6 @@
 """The composition root: builds everything a sidecar is made of, and hands it to those who need it.
 
-A call's way is one line here: record, limit, identify, forward.
+A call's way is one line here: record, limit, identify, reuse, admit, forward.
 """
 
 import asyncio
@@ -31,6 +31,7 @@ from sidecar.budgets.memory import MemoryStore
 from sidecar.budgets.replay import Charges, JournalReader
 from sidecar.budgets.runaway import RunawayBreaker
 from sidecar.budgets.store import CreditStore
+from sidecar.cache.answers import Answers
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
@@ -46,6 +47,7 @@ from sidecar.stages.forward import Forward
 from sidecar.stages.identify import Identify
 from sidecar.stages.limit import Limit
 from sidecar.stages.record import Record
+from sidecar.stages.reuse import Reuse
 from sidecar.stitching import Stitching
 from sidecar.wire import error_body
 
@@ -73,6 +75,7 @@ class Plane:
         keys: KeyRing,
         credit: CreditControl,
         runaways: RunawayBreaker,
+        answers: Answers,
         worker: "LitellmWorker | None" = None,
     ) -> None:
         deadlines = deadlines_of(config)
@@ -106,8 +109,9 @@ class Plane:
             cut_with_error=config.cut_style == "error",
         )
         admit = Admit(credit, self.routing, runaways if runaways.is_on else None)
+        reuse = Reuse(config.cache, answers, books, self.routing)
         books.on_end = runaways.settle if runaways.is_on else None
-        self.answer: Onward = compose([self.record, limit, identify, admit], forward)
+        self.answer: Onward = compose([self.record, limit, identify, reuse, admit], forward)
 
     async def close(self) -> None:
         """Close the connections to all upstreams."""
@@ -153,7 +157,10 @@ class Sidecar:
             secret=cache(partial(read_pepper, config.data_dir)),
             listen=str(config.listen),
         )
-        self.plane = Plane(config, self.books, self.keys, self.credit, self.runaways, worker_of(config))
+        self.answers = Answers(config.cache, config.data_dir, self.metrics)
+        self.plane = Plane(
+            config, self.books, self.keys, self.credit, self.runaways, self.answers, worker_of(config)
+        )
         self.server = Server(
             self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
         )
@@ -170,6 +177,7 @@ class Sidecar:
         """Listen for agents, and for operators when this is the only worker."""
         config = self.config
         await self.credit.start()
+        self.answers.start()
         await self.server.start(
             config.listen.host, config.listen.port, reuse_port=config.workers > 1, sock=sock
         )
@@ -229,6 +237,7 @@ class Sidecar:
         await self.control.close()
         await self.plane.close()
         await self.credit.close()
+        await self.answers.close()
         if self.books.copies is not None:
             self.books.copies.close()
         await asyncio.to_thread(self.journal.close)
@@ -240,7 +249,13 @@ class Sidecar:
         self.credit.state.follow(policy_in(config))
         self.runaways.follow_config(config.runaway)
         self.plane = Plane(
-            config, self.books, self.keys, self.credit, self.runaways, worker_of(config, old.worker)
+            config,
+            self.books,
+            self.keys,
+            self.credit,
+            self.runaways,
+            self.answers,
+            worker_of(config, old.worker),
         )
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())

@@ -215,7 +215,9 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     provider_cost = reply.provider_cost_pico if reply else None
     first = last.first_chunk_ns if last else 0
     server, _, port = last.replica.rpartition(":") if last else ("", "", "")
-    list_pico = cost_pico = waited = 0
+    reuse = call.reuse
+    avoided_pico, waited = (reuse.avoided_pico, reuse.waited_ns) if reuse is not None else (0, 0)
+    list_pico = cost_pico = 0
     for attempt in tried:
         list_pico += attempt.list_pico
         cost_pico += attempt.cost_pico
@@ -267,7 +269,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
             last.quote.version if last and last.grade else "",
             list_pico,
             cost_pico,
-            0,
+            avoided_pico,
             provider_cost,
             max(0, duration_ns - waited) // 1000,
             reply.response_id if reply else "",

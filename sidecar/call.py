@@ -50,6 +50,8 @@ class Caller(NamedTuple):
     """Models that the key may ask for; None for all."""
     capture: bool = False
     """Whether the key opted in to capturing content."""
+    owns_tenant: bool = False
+    """Whether the key fixes the tenant; else it is only what the call says."""
 
 
 NOBODY = Caller()
@@ -85,6 +87,22 @@ class Attempt:
         self.sent_ns = time.monotonic_ns()
 
 
+class Reused:
+    """What the reuse of answers does with one call."""
+
+    __slots__ = ("as_sent", "avoided_pico", "keep", "waited_ns")
+
+    def __init__(self) -> None:
+        self.keep = False
+        """Whether its answer is wanted for others."""
+        self.as_sent = False
+        """Whether what is captured of the reply is in the agent's own dialect."""
+        self.avoided_pico = 0
+        """What is not owed because its answer was there already."""
+        self.waited_ns = 0
+        """Spent waiting for the answer to an identical call."""
+
+
 class Call:
     """One logical request of an agent, on its way."""
 
@@ -114,6 +132,7 @@ class Call:
         "reply_facts",
         "request",
         "responder",
+        "reuse",
         "room_nano",
         "route",
         "sampled",
@@ -171,8 +190,10 @@ class Call:
         self.notice = b""
         """What ``x-bursar-runaway`` says; empty for nothing."""
         self.recorded = False
+        self.reuse: Reused | None = None
+        """None where no answer can be reused or kept."""
         self.captured_output: bytearray | None = None
-        """The reply so far, while the key opted in to capturing content."""
+        """The reply so far, as the upstream sent it, while somebody wants to keep it."""
         self.metered = True
         """Whether it asks a model; a list of models, say, does not, and leaves no record."""
         self.cut: Callable[[str], None] | None = None
@@ -205,7 +226,7 @@ Onward = Callable[[Call], Awaitable[Reply]]
 class Stage(Protocol):
     """One step on a call's way to the provider and back."""
 
-    async def __call__(self, call: Call, onward: Onward) -> Reply:
+    def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
         """Do one job, then go onward, or answer."""
         ...
 

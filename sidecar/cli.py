@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "show what was spent, by any dimension",
     "prove": "fire bursts at a simulator and measure whether budgets hold",
     "budgets": "list, show and raise budgets; simulate a call",
+    "cache": "what reuse of answers saves; why a call was reused or not; forget answers",
     "keys": "create, list and revoke virtual keys",
     "outcomes": "tell how tasks ended, so that spend can be set against success",
     "mcp": "tell an agent its budgets and what a call may cost, over the Model Context Protocol",

@@ -35,6 +35,7 @@ from sidecar.budgets.configured import (
     ThrottleConfig,
     policy_of,
 )
+from sidecar.cache.settings import CacheConfig
 from sidecar.providers.litellm_settings import LitellmConfig, LitellmWorkerConfig
 
 DEFAULT_FILE = Path("bursar.yaml")
@@ -241,16 +242,6 @@ class LabelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheConfig:
-    """Reuse of answers."""
-
-    exact: bool = True
-    """Answer identical deterministic requests from memory."""
-    semantic: bool = False
-    """Answer similar requests."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ToolConfig:
     """A tool that agents use."""
 
@@ -348,6 +339,14 @@ class BursarConfig:
             raise ValueError(f"budgets: {error}") from error
         if not 1 <= self.workers <= 64:
             raise ValueError(f"workers: {self.workers} is not between 1 and 64")
+        if (
+            self.cache.redis is not None
+            and self.redis is not None
+            and same_database(self.cache.redis, self.redis)
+        ):
+            raise ValueError(
+                "cache.redis: is where budgets are counted; use a database, better a server, of its own"
+            )
         if self.workers > 1 and self.budgets and self.redis is None:
             raise ValueError(
                 f"workers: {self.workers} workers share budgets through Redis only; set redis, or workers: 1"
@@ -388,6 +387,15 @@ class BursarConfig:
         found += [secret for upstream in self.upstreams.values() for secret in upstream.litellm.secrets]
         found += self.alerts.secrets
         return found + ([self.control.key.reveal()] if self.control.key else [])
+
+
+def same_database(one: str, other: str) -> bool:
+    """Whether two Redis addresses name the same database of the same server."""
+    from sidecar.budgets.redis_connection import parse_address
+
+    a, b = parse_address(one), parse_address(other)
+    where = [(item.host, item.port) if not item.path else item.path for item in (a, b)]
+    return where[0] == where[1] and a.database == b.database
 
 
 RESERVED_NAMES = frozenset({"v1", "bursar", "healthz", "readyz", "metrics"})

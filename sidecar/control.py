@@ -74,7 +74,7 @@ class Control:
 
     def __init__(self, sidecar: "Sidecar") -> None:
         self._sidecar = sidecar
-        self._pages = OperatorPages(sidecar.credit, runaways=sidecar.runaways)
+        self._pages = OperatorPages(sidecar.credit, runaways=sidecar.runaways, answers=sidecar.answers)
         self._server: Server | None = None
 
     async def start(self, address: Address) -> None:

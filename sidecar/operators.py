@@ -9,6 +9,7 @@
     GET    /bursar/v1/budgets               every counter that is known
     GET    /bursar/v1/runaways              conversations that the runaway breaker has stopped
     POST   /bursar/v1/resume                {conversation, by} -> {resumed}: let one go on
+    GET    /bursar/v1/cache                 and POST /bursar/v1/cache/purge: :mod:`sidecar.cache.pages`
     POST   /bursar/v1/simulate              {model, agent, ...} -> what would be decided
 
 On the control port, with the control key.
@@ -35,6 +36,8 @@ from sidecar.budgets.configured import Amount, Money
 from sidecar.budgets.credit import CreditControl, now_us
 from sidecar.budgets.runaway import RESUME, RunawayBreaker
 from sidecar.budgets.telling import plain_raise
+from sidecar.cache import pages as cache_pages
+from sidecar.cache.answers import Answers
 from sidecar.http import HeaderList, Request, Responder
 
 DIRECTIVES = "/bursar/v1/directives"
@@ -114,7 +117,9 @@ class OperatorPages:
         control: CreditControl,
         clock: Callable[[], int] = now_us,
         runaways: RunawayBreaker | None = None,
+        answers: Answers | None = None,
     ) -> None:
+        self._answers = answers
         self._control = control
         self._runaways = runaways
         self._clock = clock
@@ -160,6 +165,10 @@ class OperatorPages:
         if path == SIMULATE and method == "POST":
             said = msgspec.json.decode(request.body, type=SimulatedCall)
             return 200, simulate(control, said, now)
+        if self._answers is not None and path.startswith(cache_pages.CACHE):
+            page = await cache_pages.answer(self._answers, method, path, request.body)
+            if page is not None:
+                return page
         return 404, {"error": f"nothing is served at {method} {path[:200]}"}
 
 

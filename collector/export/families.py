@@ -35,6 +35,11 @@ FAMILIES = {
             "Telemetry given up, by the stage that gave it up and why. No cost is ever among it.",
             ("stage", "reason"),
         ),
+        Family(
+            "bursar_cache_tampered_total",
+            "counter",
+            "Kept answers that somebody else had edited; none was used.",
+        ),
         Family("bursar_budget_limit_usd", "gauge", "Limit of a budget in its window.", ("budget",), "max"),
         Family("bursar_budget_spent_usd", "gauge", "Settled in a budget's window.", ("budget",), "max"),
         Family("bursar_budget_held_usd", "gauge", "Held for calls under way.", ("budget",), "max"),

@@ -41,6 +41,8 @@ _BATCH = 64
 
 _UNWORKING = (Outcome.REFUSED, Outcome.FAILED)
 
+_RESULTS = frozenset(map(str, CacheResult))
+_CACHE_LABELS = ("result", "api", "model", "team")
 _PRIOR = str(PriceGrade.PRIOR)
 _call_facts = itemgetter(
     *map(
@@ -76,7 +78,7 @@ class State(NamedTuple):
     timings: Rows
     inferences: Rows
     results: Rows
-    cache: dict[str, int]
+    cache: list[tuple[list[str], int]]
     unpriced: list[tuple[list[str], int]]
     values: ValueRows
 
@@ -100,7 +102,8 @@ class CallMetrics:
         self._timings: dict[Key, Timings] = {}
         self._inferences: dict[Key, Inference] = {}
         self._results: dict[Key, InferenceResult] = {}
-        self._cache = {str(result): 0 for result in CacheResult}
+        self._cache: dict[Key, int] = {}
+        """By result, api, model and team."""
         self._unpriced: dict[Key, int] = {}
         self._values = SetValues()
         self._waiting: list[CallRecord] = []
@@ -151,8 +154,9 @@ class CallMetrics:
             figures = timings.first_chunk
             figures[bisect_left(CALL_BUCKETS, first_chunk_us)] += 1
             figures[-1] += first_chunk_us
-        if cache in self._cache:
-            self._cache[cache] += 1
+        _, seen_model, seen_api, _, seen_team, _ = totals.key
+        reuse = (cache if cache in _RESULTS else OTHER, seen_api, seen_model, seen_team)
+        self._cache[reuse] = self._cache.get(reuse, 0) + 1
         if price_grade == _PRIOR:
             unpriced = totals.key[:2]
             self._unpriced[unpriced] = self._unpriced.get(unpriced, 0) + 1
@@ -305,7 +309,7 @@ class CallMetrics:
             timings=_rows(self._timings),
             inferences=_rows(self._inferences),
             results=_rows(self._results),
-            cache=dict(self._cache),
+            cache=[(list(key), count) for key, count in self._cache.items()],
             unpriced=[(list(key), count) for key, count in self._unpriced.items()],
             values=self._values.rows(),
         )
@@ -325,8 +329,9 @@ class CallMetrics:
             self._inference_for(tuple(labels)).absorb(figures)
         for labels, figures in state.results:
             self._result_for(tuple(labels)).absorb(figures)
-        for result, count in state.cache.items():
-            self._cache[result] = self._cache.get(result, 0) + count
+        for labels, count in state.cache:
+            key = tuple(labels)
+            self._cache[key] = self._cache.get(key, 0) + count
         for labels, count in state.unpriced:
             key = tuple(labels)
             self._unpriced[key] = self._unpriced.get(key, 0) + count
@@ -351,8 +356,8 @@ class CallMetrics:
         yield header("bursar_cache_requests_total", "counter", "Calls by what our cache had to say.")
         yield "".join(
             [
-                f'bursar_cache_requests_total{{result="{result}"}} {count}\n'
-                for result, count in self._cache.items()
+                f"bursar_cache_requests_total{{{label_text(_CACHE_LABELS, key)}}} {count}\n"
+                for key, count in list(self._cache.items())
             ]
         )
         yield header(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from collector.domain.record import CacheResult, Outcome
+from collector.domain.record import Outcome
 from collector.logs import Redactor, redact
 from sidecar.books import Books
 from sidecar.budgets.guard import StreamGuard
@@ -82,7 +82,6 @@ class Forward:
         quote = self._books.prices.quote(upstream.provider, model, call.started_at_us)
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
-        call.cache = CacheResult.MISS
         headers = upstream.head_for(call, translation.headers if translation is not None else None)
         self._books.open(call, attempt)
         try:
@@ -163,7 +162,10 @@ class Forward:
             meter = translated = translation.meter(answer.status, answer.headers, facts, created)
             headers = translated_headers(answer.headers, translated.content_type)
         call.meter = meter
-        if call.caller.capture:
+        reuse = call.reuse
+        if reuse is not None:
+            reuse.as_sent = translation is None
+        if call.caller.capture or (reuse is not None and reuse.keep):
             call.captured_output = bytearray()
         relay = Relay(answer, meter, call.responder, call.captured_output)
         if not is_stream(answer.headers):

@@ -242,6 +242,7 @@ def caller_of(
         key_id=key.id if key else "",
         models=frozenset(key.models) if key and key.models else None,
         capture=key.capture if key else nobody.capture,
+        owns_tenant=bool(key and key.tenant),
     )
 
 

@@ -76,7 +76,7 @@ def test_a_chat_completion_is_answered_and_booked(stack: Stack, gpt: openai.Open
     )
     assert (row["outcome"], row["usage_grade"], row["price_grade"]) == ("served", "reported", "listed")
     assert Decimal(raw.headers["x-bursar-cost-usd"]) == Decimal(row["effective_cost_usd"]) > 0
-    assert raw.headers["x-bursar-cache"] == "miss"
+    assert raw.headers["x-bursar-cache"] == "bypass"
 
 
 def test_a_stream_that_did_not_ask_for_usage_sees_none_and_is_booked_in_full(

@@ -1,0 +1,13 @@
+"""Reuse of answers: what is kept, for whom, and when it may be given again.
+
+    settings      what a configuration says
+    key           which requests are the same one; which of them repeat themselves
+    entry         one answer that is kept, and which answers never are
+    savings       what giving it again saves
+    memory        where answers lie in this process: leaving by what they are expected to save
+    redis_store   where they lie for many sidecars: sealed, so that an edited one is a miss
+    flights       one asks, the others wait
+    purging       taking answers away, by tenant, model or tag
+
+The stage that uses all of it is :mod:`sidecar.stages.reuse`.
+"""

@@ -1,0 +1,155 @@
+"""All that reuse keeps from one configuration to the next: answers, flights, and the secret of its keys."""
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from collector.export.prometheus import CallMetrics
+from sidecar.cache.entry import Entry
+from sidecar.cache.flights import Flights
+from sidecar.cache.key import Key
+from sidecar.cache.memory import MemoryStore
+from sidecar.cache.settings import CacheConfig
+from sidecar.keys import read_pepper
+
+if TYPE_CHECKING:
+    from sidecar.cache.redis_store import RedisStore
+
+_MOST_ASKED = 4096
+
+
+class Which(NamedTuple):
+    """Answers to forget; what is None is not looked at."""
+
+    tenant: str | None = None
+    model: str | None = None
+    tag: tuple[str, str] | None = None
+
+    def fits(self, entry: Entry) -> bool:
+        """Whether ``entry`` is one of them."""
+        return (
+            (self.tenant is None or entry.tenant == self.tenant)
+            and (self.model is None or entry.request_model == self.model)
+            and (self.tag is None or entry.tags.get(self.tag[0]) == self.tag[1])
+        )
+
+
+class Answers:
+    """Looks answers up and keeps them, in this process or in Redis.
+
+    Args:
+        data_dir: where the server's pepper is.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig,
+        data_dir: Path,
+        metrics: CallMetrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._metrics = metrics
+        self.clock = clock
+        self.flights = Flights()
+        self.memory = MemoryStore(config.memory, by_value=config.retention == "value")
+        self.redis: RedisStore | None = None
+        self.purges = 0
+        """How often answers were taken away; answers asked for before the last time are not kept."""
+        self._asked: dict[Key, float] = {}
+
+    @cached_property
+    def secret(self) -> bytes:
+        """The server's pepper."""
+        return read_pepper(self._data_dir)
+
+    def start(self) -> None:
+        """Connect to Redis, where one is set.
+
+        Raises:
+            EncryptionMissing: answers shall be encrypted, and cannot be.
+        """
+        if self._config.redis is None:
+            return
+        from sidecar.budgets.redis_connection import parse_address
+        from sidecar.cache.redis_store import RedisStore
+        from sidecar.cache.sealing import Sealer
+
+        self.redis = RedisStore(
+            parse_address(self._config.redis),
+            Sealer(self.secret, encrypt=self._config.encrypt),
+            lambda: self._metrics.add("bursar_cache_tampered_total", {}, 1),
+            self._dropped,
+        )
+        self.redis.start()
+
+    async def close(self) -> None:
+        """Give up the connection."""
+        if self.redis is not None:
+            await self.redis.close()
+
+    async def get(self, key: Key, tenant: str, model: str, max_age_s: float) -> Entry | None:
+        """The answer kept under ``key``, not older than ``max_age_s``."""
+        now = self.clock()
+        if self.redis is None:
+            entry = self.memory.get(key, now)
+        else:
+            entry = await self.redis.get(key, tenant, model, now)
+        if entry is None or now - entry.stored_at > max_age_s:
+            return None
+        return entry
+
+    def put(self, key: Key, entry: Entry) -> None:
+        """Keep ``entry``."""
+        if self.redis is None:
+            self.memory.put(key, entry)
+        else:
+            self.redis.put(key, entry)
+
+    def asked_again(self, key: Key, entry: Entry) -> float:
+        """Note that ``entry`` answers a call; seconds since it was last asked for."""
+        now = self.clock()
+        if self.redis is None:
+            since = now - entry.last_asked_at
+            entry.last_asked_at = now
+            entry.hits += 1
+            return since
+        asked = self._asked
+        since = now - asked.pop(key, entry.stored_at)
+        if len(asked) >= _MOST_ASKED:
+            del asked[next(iter(asked))]
+        asked[key] = now
+        return since
+
+    async def purge(self, which: Which) -> int:
+        """Forget answers; how many there were. Those under way now are not kept either.
+
+        Raises:
+            RedisLost: Redis does not answer.
+        """
+        self.purges += 1
+        gone = self.memory.purge(which.fits)
+        if self.redis is not None:
+            gone += await self.redis.purge(which.tenant, which.model, which.tag)
+        return gone
+
+    def stats(self) -> dict[str, object]:
+        """What is kept, for people."""
+        if self.redis is not None:
+            return {"store": "redis", "reachable": self.redis.quick, "full": self.redis.full}
+        memory = self.memory
+        return {
+            "store": "memory",
+            "answers": len(memory),
+            "bytes": memory.size,
+            "room_bytes": int(memory.room),
+            "evicted": memory.evicted,
+            "in_the_air": len(self.flights),
+        }
+
+    def _dropped(self, reason: str) -> None:
+        self._metrics.add("bursar_dropped_total", {"stage": "cache", "reason": reason}, 1)

@@ -1,0 +1,202 @@
+"""The stage that gives answers again: it stands before the budgets, for what costs nothing needs no hold.
+
+A call that no answer can be kept for passes after two look-ups in what is known of it already.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from collector.domain.policy.asking import Ask
+from collector.domain.record import CacheResult, Outcome
+from sidecar.books import Books
+from sidecar.cache.answers import Answers
+from sidecar.cache.directives import Wish, wish_of
+from sidecar.cache.entry import Entry, entry_of
+from sidecar.cache.flights import Flight
+from sidecar.cache.key import REUSABLE, Key, key_of, repeats_itself
+from sidecar.cache.savings import avoided_pico
+from sidecar.cache.settings import CacheConfig
+from sidecar.call import Call, Onward, Reply, Reused, Stream
+from sidecar.http import HeaderList
+from sidecar.routing import Routing
+
+
+class Reuse:
+    """Answers calls from kept answers, and keeps the answers of others."""
+
+    def __init__(self, config: CacheConfig, answers: Answers, books: Books, routing: Routing) -> None:
+        self._config = config
+        self._answers = answers
+        self._books = books
+        self._routing = routing
+        self._routes = [(route.match.match(), route) for route in config.routes]
+        self._asks_all = any(route.exact == "always" for route in config.routes)
+
+    def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
+        """Answer at once, or go onward."""
+        facts = call.facts
+        if facts is None or not (self._asks_all or repeats_itself(facts)) or facts.api not in REUSABLE:
+            return onward(call)
+        ttl_s = self._ttl_s(call)
+        if ttl_s <= 0:
+            return onward(call)
+        wish = wish_of(call.request)
+        if not (wish.read or wish.keep):
+            return onward(call)
+        key = key_of(call, self._config.share, self._answers.secret)
+        if key is None:
+            return onward(call)
+        call.cache = CacheResult.MISS
+        return self._answer(call, onward, key, wish, ttl_s)
+
+    def _ttl_s(self, call: Call) -> float:
+        """How long an answer to ``call`` may be given again; 0 where none may."""
+        facts = call.facts
+        assert facts is not None
+        for match, route in self._routes:
+            if match.accepts(cast(Ask, _Known(call, self._routing, match.names))):
+                if route.exact == "off" or (route.exact == "on" and not repeats_itself(facts)):
+                    return 0.0
+                return self._config.ttl if route.ttl is None else route.ttl
+        return self._config.ttl if self._config.exact and repeats_itself(facts) else 0.0
+
+    async def _answer(self, call: Call, onward: Onward, key: Key, wish: Wish, ttl_s: float) -> Reply:
+        answers, facts = self._answers, call.facts
+        assert facts is not None
+        flights = answers.flights
+        if wish.read:
+            entry = await answers.get(key, call.caller.tenant, facts.model, wish.max_age_s)
+            if entry is not None and self._suits(call, entry):
+                return self._again(call, key, entry)
+            flight = flights.of(key)
+            if flight is not None:
+                return await self._wait(call, onward, key, flight, ttl_s)
+        elif flights.of(key) is not None:
+            return await onward(call)  # Asked anew in its own right; the one in the air is for others.
+        return await self._lead(call, onward, key, flights.begin(key), ttl_s)
+
+    def _suits(self, call: Call, entry: Entry) -> bool:
+        """Whether ``entry`` has all that ``call`` asks for: the usage of a stream may be missing."""
+        facts = call.facts
+        assert facts is not None
+        return not (facts.include_usage and facts.stream) or bool(entry.usage_event)
+
+    # -- one asks, the others wait
+
+    async def _wait(self, call: Call, onward: Onward, key: Key, flight: Flight, ttl_s: float) -> Reply:
+        began = time.monotonic_ns()
+        found = await flight.wait(self._config.wait)
+        call.reuse = Reused()
+        call.reuse.waited_ns = time.monotonic_ns() - began
+        if isinstance(found, Entry) and self._suits(call, found):
+            return self._again(call, key, found)
+        if found is flight:
+            return await self._lead(call, onward, key, flight, ttl_s)
+        return await onward(call)
+
+    async def _lead(self, call: Call, onward: Onward, key: Key, flight: Flight, ttl_s: float) -> Reply:
+        """Ask, and keep the answer for those who wait and those who come."""
+        call.reuse = call.reuse or Reused()
+        call.reuse.keep = True
+        purges = self._answers.purges
+        try:
+            reply = await onward(call)
+        except asyncio.CancelledError:
+            flight.left()
+            raise
+        except BaseException:
+            flight.landed(None)
+            raise
+
+        def ended(left: bool) -> None:
+            if left:
+                flight.left()
+            else:
+                flight.landed(self._keep(call, reply, key, ttl_s, purges))
+
+        if reply.stream is None:
+            # After the reply is sent: nobody waits for what is kept.
+            asyncio.get_running_loop().call_soon(ended, False)
+        else:
+            reply.stream = _Watched(reply.stream, ended)
+        return reply
+
+    def _keep(self, call: Call, reply: Reply, key: Key, ttl_s: float, purges: int) -> Entry | None:
+        """Keep the answer to ``call``, if it may be; it, else None."""
+        answers, reuse = self._answers, call.reuse
+        assert reuse is not None
+        if purges != answers.purges:
+            return None
+        if reply.stream is None:
+            body = reply.body
+        elif reuse.as_sent and call.captured_output is not None:
+            body = bytes(call.captured_output)
+        else:
+            return None
+        try:
+            entry = entry_of(
+                call, reply.status, reply.headers, body, answers.clock(), ttl_s, self._config.largest
+            )
+        except ValueError:  # What the upstream sent is no JSON: not to be repeated.
+            return None
+        if entry is not None:
+            answers.put(key, entry)
+        return entry
+
+    # -- given again
+
+    def _again(self, call: Call, key: Key, entry: Entry) -> Reply:
+        """``entry`` as the reply to ``call``."""
+        facts = call.facts
+        assert facts is not None
+        since_s = self._answers.asked_again(key, entry)
+        quote = self._books.prices.quote(entry.provider, entry.model, call.started_at_us)
+        call.reuse = call.reuse or Reused()
+        call.reuse.avoided_pico = avoided_pico(
+            entry.usage, quote, entry.service_tier, entry.provider, since_s
+        )
+        call.outcome, call.cache = Outcome.REUSED, CacheResult.HIT
+        call.reply_facts = entry.reply_facts()
+        body = entry.bytes_for(facts.include_usage)
+        if call.caller.capture:
+            call.captured_output = bytearray(body)
+        age = max(0, int(self._answers.clock() - entry.stored_at))
+        headers: HeaderList = [(b"content-type", entry.content_type), (b"age", b"%d" % age)]
+        return Reply(200, headers, body)
+
+
+class _Watched:
+    """A stream whose end somebody wants to know of."""
+
+    __slots__ = ("_ended", "_stream")
+
+    def __init__(self, stream: Stream, ended: Callable[[bool], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    async def run(self, on_end: Callable[[], None]) -> None:
+        """Relay it; then tell whether it was left before its end."""
+        left = True
+        try:
+            await self._stream.run(on_end)
+            left = False
+        finally:
+            self._ended(left)
+
+
+class _Known:
+    """What a rule may ask of a call (:class:`collector.domain.policy.asking.Ask`)."""
+
+    __slots__ = (
+        "agent", "conversation", "key", "model", "tags", "task", "team", "tenant", "upstream", "user",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, routing: Routing, names: tuple[str, ...]) -> None:
+        caller, facts = call.caller, call.facts
+        assert facts is not None
+        self.tenant, self.team, self.user, self.agent = caller.tenant, caller.team, caller.user, caller.agent
+        self.conversation, self.task, self.key = caller.conversation, caller.task, caller.key_id
+        self.model, self.tags = facts.model, caller.tags
+        self.upstream = routing.target_of(call).upstream.name if "upstream" in names else ""
