@@ -5,11 +5,11 @@ ARG PYTHON=3.13
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
-COPY requirements/tools.txt requirements/dashboard.txt requirements/
+COPY requirements/tools.txt requirements/dashboard.txt requirements/gpu.txt requirements/
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install --require-hashes -r requirements/tools.txt \
     && python -m venv --without-pip /opt/bursar \
-    && /opt/tools/bin/uv pip install --python /opt/bursar/bin/python --require-hashes -r requirements/dashboard.txt
+    && /opt/tools/bin/uv pip install --python /opt/bursar/bin/python --require-hashes -r requirements/dashboard.txt -r requirements/gpu.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY sidecar sidecar
 COPY collector collector

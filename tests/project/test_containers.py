@@ -1,20 +1,32 @@
 """The containers run what the command line offers, listen where callers look, and can do little else."""
 
+import contextlib
+import os
 import re
+import shutil
+import socket
+import subprocess
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.ports import free_ports
+from support.stack import wait_for
 
 from collector.settings import Duration, unknown_overrides
+from inference.profiles import options_of
 from sidecar import cli
 from sidecar.config import OTHER_VARIABLES, BursarConfig, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ALL: dict[str, dict[str, Any]] = COMPOSE["services"]
+SERVICES = {name: service for name, service in ALL.items() if service["image"].startswith("bursar:")}
+"""Ours; the others stand around them."""
+AROUND = sorted(set(ALL) - set(SERVICES))
 DEFAULTS = BursarConfig()
 PORTS = {
     "sidecar": {DEFAULTS.listen.port, DEFAULTS.control.listen.port},
@@ -33,10 +45,16 @@ def environment(name: str) -> dict[str, str]:
     return filled
 
 
-def configuration(name: str, folder: Path) -> BursarConfig:
+def interpolated(text: str, **given: str) -> str:
+    """As compose reads a text: variables that are not given take their defaults."""
+    text = re.sub(r"(?<!\$)\$\{([A-Z_]+)(?::-([^}]*))?\}", lambda m: given.get(m[1], m[2] or ""), text)
+    return text.replace("$$", "$")
+
+
+def configuration(name: str, folder: Path, which: str = "hosted.yaml") -> BursarConfig:
     """What the service's process will read."""
     path = folder / "bursar.yaml"
-    path.write_text(COMPOSE["configs"]["bursar.yaml"]["content"].replace("$$", "$"))
+    path.write_text(interpolated(COMPOSE["configs"][which]["content"]))
     return load_config(path, environment(name))
 
 
@@ -64,14 +82,19 @@ def test_its_configuration_can_be_used(name: str, tmp_path: Path) -> None:
     config = configuration(name, tmp_path)
     assert set(config.upstreams) == {"openai", "anthropic"}
     assert config.control.key is not None
+    assert interpolated(SERVICES[name]["configs"][0]["source"]) == "hosted.yaml"
+    with_gpu = configuration(name, tmp_path, "with-gpu.yaml")
+    assert with_gpu.upstreams["local"].urls == ("http://vllm:8000",)
+    assert with_gpu.models["model"].upstream == "local"
 
 
 @each_service
 def test_its_ports_are_published_on_this_machine_alone_and_where_they_are_expected(name: str) -> None:
-    published = [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in SERVICES[name].get("ports", [])]
+    ports = {name: PORTS.get(name, set())} | {"prometheus": {9090}, "alertmanager": {9093}}
+    published = [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in ALL[name].get("ports", [])]
     assert all(published)
     assert all(match[1] == match[2] for match in published)
-    assert {int(match[2]) for match in published} == PORTS.get(name, set())
+    assert {int(match[2]) for match in published} == ports[name]
 
 
 def test_what_is_published_listens_for_more_than_its_own_container(tmp_path: Path) -> None:
@@ -136,6 +159,96 @@ def test_running_calls_may_end_before_it_is_killed(name: str) -> None:
 def test_the_journal_is_shared_by_those_who_write_and_read_it() -> None:
     assert SERVICES["sidecar"]["volumes"] == SERVICES["collector"]["volumes"]
     assert "volumes" not in SERVICES["dashboard"]
+
+
+# -- what stands around ours
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_what_stands_around_can_do_little_and_is_asked_for_its_health(name: str) -> None:
+    service = ALL[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert re.fullmatch(r"[a-z/-]+:v?[0-9][0-9.]+(-alpine)?", service["image"]), "an image without a version"
+    assert service["healthcheck"]["test"][0] == "CMD"
+    ports = {"prometheus": ["127.0.0.1:9090:9090"], "alertmanager": ["127.0.0.1:9093:9093"]}
+    assert service.get("ports", []) == ports.get(name, [])
+
+
+def native(name: str, folder: Path, port: int) -> list[str]:
+    """The service's very command, with its files in ``folder`` and its port another."""
+    program = {"alertmanager": "prometheus-alertmanager", "redis": "redis-server"}.get(name, name)
+    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        pytest.skip(f"{program} is not installed here (make services)")
+    for config in ALL[name].get("configs", []):
+        told = COMPOSE["configs"][config["source"]]
+        text = interpolated(told["content"]) if "content" in told else (ROOT / told["file"]).read_text()
+        target = folder / config["target"].lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    words = [word for word in ALL[name]["command"] if word != "redis-server"]
+    moved = [re.sub(r"=/", f"={folder}/", word).replace("0.0.0.0:", "127.0.0.1:") for word in words]
+    usual = {"redis": "6379", "prometheus": "9090", "alertmanager": "9093"}[name]
+    return [found, *(word.replace(usual, str(port)) for word in moved)]
+
+
+@pytest.mark.parametrize("name", ["alertmanager", "prometheus", "redis"])
+def test_its_command_line_starts_the_real_program_and_its_health_is_told(name: str, tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            native(name, tmp_path, port), cwd=tmp_path, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+
+        def answers() -> bool:
+            assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            with contextlib.suppress(OSError):
+                if name == "redis":
+                    with socket.create_connection(("127.0.0.1", port), 2) as client:
+                        client.sendall(b"PING\r\n")
+                        return client.recv(16).startswith(b"+PONG")
+                path = re.search(r"http://127\.0\.0\.1:\d+(/\S+)", ALL[name]["healthcheck"]["test"][-1])
+                assert path is not None
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path[1]}", timeout=2) as reply:
+                    return bool(reply.status == 200)
+            return False
+
+        wait_for(name, answers, 60)
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def test_prometheus_reads_every_rule_that_is_shipped_and_asks_every_process_with_metrics() -> None:
+    shipped = {path.name for path in (ROOT / "alerts/rules").glob("*.yml")}
+    mounted = {Path(config["target"]).name for config in ALL["prometheus"]["configs"]} - {"prometheus.yml"}
+    assert mounted == shipped
+    told = yaml.safe_load(
+        interpolated(COMPOSE["configs"]["prometheus.yml"]["content"], BURSAR_CONTROL_KEY="k")
+    )
+    ours = yaml.safe_load((ROOT / "alerts/prometheus.yml").read_text())
+    assert [job["job_name"] for job in told["scrape_configs"]] == [
+        job["job_name"] for job in ours["scrape_configs"]
+    ]
+
+
+def test_vllm_runs_the_balanced_profile_on_a_gpu_and_is_published_nowhere() -> None:
+    vllm = ALL["vllm"]
+    assert vllm["profiles"] == ["gpu"]
+    assert yaml.safe_load(COMPOSE["configs"]["vllm.yml"]["content"]) == options_of(["balanced"], {})
+    (device,) = vllm["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    pinned = re.search(r"^vllm==(\S+)", (ROOT / "requirements/vllm.txt").read_text(), re.M)
+    assert pinned is not None
+    assert vllm["image"] == f"vllm/vllm-openai:v{pinned[1]}"
+
+
+def test_everybody_finds_redis_and_alertmanager_by_their_service_names(tmp_path: Path) -> None:
+    config = configuration("sidecar", tmp_path)
+    assert config.redis == "redis://redis:6379"
+    assert config.alerts.alertmanager == ("http://alertmanager:9093",)
 
 
 def image() -> str:
