@@ -111,7 +111,7 @@ class Cost(NamedTuple):
 
 def hold_of(input_tokens: int, output_tokens: int, quote: Quote) -> int:
     """What a call may cost at most, in pico-USD: its hold."""
-    price = quote.price
+    price = quote.owed
     if price.context_tiers and input_tokens > price.context_tiers[0].above:
         return list_cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), price)
     return input_tokens * price.input + output_tokens * price.output + price.per_request
@@ -120,5 +120,7 @@ def hold_of(input_tokens: int, output_tokens: int, quote: Quote) -> int:
 def cost_of(usage: Usage, quote: Quote, service_tier: str) -> Cost:
     """What ``usage`` costs."""
     standard = list_cost(usage, quote.price)
+    if quote.measured is not None:
+        return Cost(standard, list_cost(usage, quote.measured))
     owed = list_cost(usage, quote.price, service_tier=service_tier) if service_tier else standard
     return Cost(standard - search_cost(usage, quote.price) if usage.web_searches else standard, owed)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.domain.policy import Policy, State
+from collector.domain.price import TokenPrice
 from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalConfig, JournalWriter
@@ -58,6 +59,9 @@ log = get("bursar.sidecar")
 
 SHARED_TRUST_US = 250_000
 """How long what a shared store said may be relied on to refuse a call without asking it again."""
+
+MEASURED_EVERY_S = 2.0
+"""How often the sidecar looks whether the collector has measured anew what own tokens cost."""
 
 TICK_S = 0.5
 """How often the things that only age are looked at: keys, gauges, configuration."""
@@ -167,7 +171,7 @@ class Sidecar:
         self.control = Control(self)
         self._running: set[Call] = set()
         self.credit.calls = lambda: self._running
-        self._prices_due = 0.0
+        self._prices_due = self._measured_due = 0.0
         self._prices_seen = b""
         self._ticker: asyncio.Task[None] | None = None
         self._recalling: asyncio.Task[None] | None = None
@@ -282,6 +286,9 @@ class Sidecar:
             if self.config.price_source is not None and time.monotonic() >= self._prices_due:
                 self._prices_due = time.monotonic() + self.config.price_refresh
                 await self._refresh_prices(self.config.price_source)
+            if self._has_own_capacity and time.monotonic() >= self._measured_due:
+                self._measured_due = time.monotonic() + MEASURED_EVERY_S
+                await asyncio.to_thread(self._read_measured)
             since = self.journal.unsynced_since
             metrics.set_gauge(
                 "bursar_journal_lag_seconds", {}, 0.0 if since is None else max(0.0, time.monotonic() - since)
@@ -307,6 +314,19 @@ class Sidecar:
         assert isinstance(store, RedisStore)
         charges = charges_by(lambda: self.credit.policy)
         await inherit(store, JournalReader(self.config.journal_dir, charges))
+
+    @property
+    def _has_own_capacity(self) -> bool:
+        return any(pool.has_price for pool in self.config.pools)
+
+    def _read_measured(self) -> None:
+        """What tokens of our own servers cost at present, as the collector measured; see its `Watch`."""
+        from collector.probes.live_prices import read_live_prices
+
+        self.books.measured = {
+            upstream: TokenPrice(input=live.input, output=live.output, cache_read=0)
+            for upstream, live in read_live_prices(self.config.data_dir, time.time_ns() // 1000).items()
+        }
 
     async def _refresh_prices(self, source: str) -> None:
         """Price new calls by what ``source`` says now; old records keep the price they were made with."""

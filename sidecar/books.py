@@ -2,13 +2,15 @@
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from collector.domain.price import TokenPrice
 from collector.domain.record import AttemptRecord, CallRecord, Intent
 from collector.domain.usage import NOTHING, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
-from collector.pricing.book import PriceBook
+from collector.pricing.book import PriceBook, Quote
 from sidecar.accounting import Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
 from sidecar.copies import Copies
@@ -44,6 +46,8 @@ class Books:
         """Given what each call asked, once it has ended."""
         self.on_end: Callable[[Call], None] | None = None
         """Told after it."""
+        self.measured: Mapping[str, TokenPrice] = {}
+        """By upstream: what a token of our own servers costs at present."""
         self.running = 0
         self._settled = 0
         self._refuse_when_full = refuse_when_full
@@ -52,6 +56,17 @@ class Books:
         self._output_ratios = output_ratios or TokenRatios()
 
     # -- before
+
+    def quote(self, call: Call, upstream: str, provider: str, model: str) -> Quote:
+        """The price of ``model`` at ``upstream`` for this call: the same for as long as it lasts.
+
+        Where an upstream is a pool of our own it comes with what its tokens were measured to cost of late.
+        """
+        quote = self.prices.quote(provider, model, call.started_at_us)
+        if call.measured is None:
+            call.measured = self.measured
+        measured = call.measured.get(upstream) if call.measured else None
+        return quote if measured is None else replace(quote, measured=measured)
 
     def open(self, call: Call, attempt: Attempt) -> None:
         """Write down that ``attempt`` may now spend up to its hold.
@@ -161,7 +176,7 @@ class Books:
         if reply is not None:
             if reply.response_model and reply.response_model != attempt.model:
                 answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
-                attempt.quote = quote_for(attempt.quote, answered)
+                attempt.quote = replace(quote_for(attempt.quote, answered), measured=attempt.quote.measured)
             tier = reply.service_tier
         attempt.list_pico, attempt.cost_pico = cost_of(
             usage, attempt.quote, tier or str(facts.attributes.get("service_tier", ""))

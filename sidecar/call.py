@@ -7,12 +7,13 @@ It never holds a stream back.
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
+from collector.domain.price import TokenPrice
 from collector.domain.record import CacheResult, Outcome
 from collector.domain.usage import NOTHING
 from collector.pricing.book import Quote
@@ -120,6 +121,7 @@ class Call:
         "gen_ai_span_id",
         "go_on",
         "hold",
+        "measured",
         "meter",
         "metered",
         "notice",
@@ -176,6 +178,7 @@ class Call:
         self.target: Target | None = None
         """Where it goes; None until somebody has decided."""
         self.watch: Callable[[], bool] | None = None
+        self.measured: Mapping[str, TokenPrice] | None = None
         """Asked whenever more of a stream has been read; False holds it back (:meth:`Relay.run`)."""
         self.go_on: Callable[[], None] | None = None
         """Forwards what was held back; None while no stream runs."""

@@ -80,6 +80,13 @@ class Quote:
     context_tokens: int | None
     reason: str
     """How the name led here, in words."""
+    measured: TokenPrice | None = None
+    """What a token costs at present on servers of our own; ``price`` is then there for comparison."""
+
+    @property
+    def owed(self) -> TokenPrice:
+        """What calls are admitted and charged at."""
+        return self.measured or self.price
 
 
 class PriceRow(NamedTuple):

@@ -59,6 +59,11 @@ class Pool:
     gpu_hour_usd: Decimal | None = None
     energy_kwh_usd: Decimal | None = None
 
+    @property
+    def has_price(self) -> bool:
+        """Whether somebody said what it costs."""
+        return (self.capacity.purchase_usd, self.gpu_hour_usd, self.energy_kwh_usd) != (None, None, None)
+
     def price(self) -> "CapacityPrice | None":
         """What one replica costs; None where nobody said."""
         from collector.probes.gpu_cost import CapacityPrice

@@ -288,12 +288,12 @@ class CreditControl:
         """What the policy must know of ``call`` if ``model`` served it at ``target``."""
         caller, facts, books = call.caller, call.facts, self.books
         assert facts is not None
-        quote = books.prices.quote(target.upstream.provider, target.model, call.started_at_us)
+        quote = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
         estimated, learned = books.input_tokens(target.model, facts.text_bytes)
         body = call.request.body
         tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
         tokens += most_stored_tokens(facts, body, quote)
-        price = quote.price
+        price = quote.owed
         rates = dearest_rates(
             price,
             tokens,
@@ -340,7 +340,7 @@ class CreditControl:
         needs = needs_of(
             facts, call.request.body, input_tokens=ask.input_tokens, expected_output_tokens=output
         )
-        staying = books.prices.quote(target.upstream.provider, target.model, call.started_at_us)
+        staying = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
         source = served(target)
         allowed = call.caller.models
         for model in wish.to:
@@ -352,8 +352,8 @@ class CreditControl:
                 continue
             if loses(needs, source, served(there), self._catalogue) is not None:
                 continue
-            going = books.prices.quote(there.upstream.provider, there.model, call.started_at_us)
-            if saved(staying.price, going.price, usage) <= 0:
+            going = books.quote(call, there.upstream.name, there.upstream.provider, there.model)
+            if saved(staying.owed, going.owed, usage) <= 0:
                 continue
             asked = self.ask_of(call, there, model)
             asked.may_downgrade = False
@@ -399,7 +399,7 @@ class CreditControl:
         ask, usage = hold.ask, last.usage
         permille = None
         if ask.input_pico:
-            output = usage.output_tokens * last.quote.price.output
+            output = usage.output_tokens * last.quote.owed.output
             permille = max(0, last.cost_pico - output) * 1000 // ask.input_pico
         self.state.experience.learn(
             ask.model, ask.agent, ask.api, ask.continues, usage.output_tokens, permille

@@ -79,7 +79,7 @@ class Forward:
         if call.facts is None:
             return await self._fetch(call, upstream, replica, target)
         body, withhold = self._body(call, upstream, model, translation)
-        quote = self._books.prices.quote(upstream.provider, model, call.started_at_us)
+        quote = self._books.quote(call, upstream.name, upstream.provider, model)
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
         headers = upstream.head_for(call, translation.headers if translation is not None else None)
