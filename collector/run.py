@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collector.domain.record import CallRecord
     from collector.export.spans import SpanExport
     from collector.ingest.books import RecordSink
+    from collector.ingest.events import OutcomeRow
     from collector.ingest.state import State
     from collector.judging.judge import Judge
     from collector.judging.noticing import Notices
@@ -193,16 +194,28 @@ def _take_spans(
         for _ in range(_PATIENCE_LOOKS):
             if state.ledger is not None or stop.wait(_LOOK_INTERVAL_S):
                 break
+        from collector.ingest.otlp.intake import Full
         from collector.ingest.otlp.receiver import OtlpConfig, OtlpReceiver
+        from collector.store.duckdb import StoreError
 
         def database() -> "Database | None":
             ledger = state.ledger
             return ledger.books.database if ledger is not None else None
 
+        def tell(outcomes: "Sequence[OutcomeRow]") -> None:
+            books = state.books()
+            try:
+                if books is None:
+                    raise Full
+                books.tell(outcomes=outcomes)
+            except StoreError as error:
+                raise Full from error
+
         receiver = OtlpReceiver(
             OtlpConfig(http=config.otlp_http, grpc=config.otlp_grpc, key=control_key),
             database,
             journal_lag_s=lambda: state.lag_s(time.time()),
+            told=tell,
         )
         state.measured.append(receiver.metrics)
         try:

@@ -327,7 +327,7 @@ def _retry_after_s(text: str) -> float:
 
 def _refused_spans(reply: bytes) -> int:
     """How many spans a receiver that took the batch says it refused (``partial_success``)."""
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     try:

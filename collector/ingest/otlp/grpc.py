@@ -98,10 +98,13 @@ class GrpcServer:
         def export(body: bytes, context: Any) -> bytes:
             if not self._listen.is_loopback and not self._may(context):
                 context.abort(code.UNAUTHENTICATED, "the control key is required as a Bearer token")
-            if signal != "traces":
+            if signal == "metrics":
                 self._requests.set_aside(signal)
                 return b""
             try:
+                if signal == "logs":
+                    self._requests.take_logs(body)
+                    return b""
                 return success(self._requests.take(body), PROTOBUF)
             except Full as error:
                 pushback = str(error.retry_after_s * 1000)

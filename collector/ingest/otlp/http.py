@@ -61,10 +61,15 @@ class OtlpApp:
             return 415, status(_INVALID_ARGUMENT, f"send {PROTOBUF} or {JSON}", content_type), []
         try:
             body = await _body(receive, self._requests.limits.body_bytes)
+            encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+            if signal == "logs":
+                await asyncio.to_thread(
+                    self._requests.take_logs, body, encoding=encoding, content_type=content_type
+                )
+                return 200, success(0, content_type), []
             if signal != "traces":
                 self._requests.set_aside(signal)
                 return 200, success(0, content_type), []
-            encoding = headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
             rejected = self._requests.take(body, encoding=encoding, content_type=content_type)
         except Full as error:
             retry = [(b"retry-after", str(error.retry_after_s).encode())]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector import logs
+from collector.ingest.otlp.evaluations import Told
 from collector.ingest.otlp.grpc import GrpcMissing, GrpcServer
 from collector.ingest.otlp.http import HttpServer
 from collector.ingest.otlp.intake import Intake, IntakeLimits, SpanSink
@@ -39,6 +40,7 @@ class OtlpReceiver:
         database: the ledger at this moment; None while it is not open.
         journal_lag_s: see `collector.ingest.otlp.linking.Linker`.
         sink: where spans go instead of the ledger.
+        told: takes the outcomes that evaluations tell.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class OtlpReceiver:
         *,
         journal_lag_s: Callable[[], float] = lambda: 0.0,
         sink: SpanSink | None = None,
+        told: Told | None = None,
     ) -> None:
         self._config = config
         self._database = database
@@ -55,7 +58,7 @@ class OtlpReceiver:
         self.intake = Intake(sink or LedgerSink(database), config.intake)
         self.linker = Linker(database, journal_lag_s=journal_lag_s)
         self.metrics = OtlpMetrics(self.intake, self.linker)
-        self._requests = Requests(self.intake, config.requests)
+        self._requests = Requests(self.intake, config.requests, told=told)
         self._servers: list[HttpServer | GrpcServer] = []
         self._thread = threading.Thread(target=self._link, name="span-links", daemon=True)
         self.http_address: Address | None = None

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from collector.ingest.otlp import jsonform
+from collector.ingest.otlp import evaluations, jsonform
+from collector.ingest.otlp.evaluations import Told
 from collector.ingest.otlp.intake import Full, Intake
 from collector.ingest.otlp.normalise import Spans
 from collector.ingest.otlp.protobuf import Malformed, SpanDecoder
@@ -20,7 +21,12 @@ from collector.ingest.otlp.protobuf import Malformed, SpanDecoder
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 SIGNALS: Final = ("traces", "metrics", "logs")
-"""Metrics and logs are answered and set aside: an agent's SDK sends all three to one address."""
+"""Metrics are answered and set aside, logs too but for evaluations: an agent's SDK sends all three here."""
+
+
+EVALUATION: Final = evaluations.EVENT.encode()
+MOST_LOGS: Final = 1 << 20
+"""Of a body with log records; longer ones are no evaluations."""
 
 
 class TooLarge(ValueError):
@@ -44,6 +50,7 @@ class Requests:
     Args:
         intake: where spans go.
         limits: see there.
+        told: takes the outcomes that evaluations tell; None to set them aside.
         now_us: the clock.
     """
 
@@ -52,10 +59,12 @@ class Requests:
         intake: Intake,
         limits: RequestLimits | None = None,
         *,
+        told: Told | None = None,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self.limits = limits or RequestLimits()
         self._intake = intake
+        self._told = told
         self._now_us = now_us
         self._own = threading.local()
         self._lock = threading.Lock()
@@ -86,6 +95,21 @@ class Requests:
         finally:
             with self._lock:
                 self._in_flight -= len(data)
+
+    def take_logs(self, body: bytes, *, encoding: str = "", content_type: str = PROTOBUF) -> None:
+        """Take the evaluations among log records; the others are set aside.
+
+        Raises:
+            Full: the ledger is not open; come back later.
+            Malformed, TooLarge: never send it again.
+        """
+        data = self._unpacked(body, encoding) if self._told is not None and len(body) <= MOST_LOGS else b""
+        if self._told is None or EVALUATION not in data:
+            self.set_aside("logs")
+            return
+        rows = evaluations.read(data, is_json=content_type == JSON, now_us=self._now_us())
+        if rows:
+            self._told(rows)
 
     def set_aside(self, signal: str) -> None:
         """A request with a signal that is not kept has been answered."""
