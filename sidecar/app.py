@@ -23,6 +23,7 @@ from collector.logs import get
 from collector.pricing.book import PriceBook
 from sidecar.agents import AgentPages
 from sidecar.books import Books
+from sidecar.budgets.again import Readmission
 from sidecar.budgets.charges import charges_by
 from sidecar.budgets.configured import policy_of
 from sidecar.budgets.credit import CreditControl
@@ -41,6 +42,7 @@ from sidecar.errors import NoRoute
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
 from sidecar.providers.opening import upstream_of, worker_of
+from sidecar.providers.pages import show_replicas
 from sidecar.routes import OWN_ROUTES, route_of
 from sidecar.routing import Routing
 from sidecar.stages.admit import Admit
@@ -108,6 +110,8 @@ class Plane:
         forward = Forward(
             self.routing,
             books,
+            again=Readmission(credit),
+            fallbacks=config.fallbacks,
             cost_header_body=config.limits.cost_header_body,
             guard=guard if guard.is_on else None,
             cut_with_error=config.cut_style == "error",
@@ -116,6 +120,12 @@ class Plane:
         reuse = Reuse(config.cache, answers, books, self.routing)
         books.on_end = runaways.settle if runaways.is_on else None
         self.answer: Onward = compose([self.record, limit, identify, reuse, admit], forward)
+
+    def adopt(self, before: "Plane") -> None:
+        """Go on with what is known of the same replicas."""
+        for name, upstream in self.upstreams.items():
+            if name in before.upstreams:
+                upstream.adopt(before.upstreams[name])
 
     async def close(self) -> None:
         """Close the connections to all upstreams."""
@@ -261,6 +271,7 @@ class Sidecar:
             self.answers,
             worker_of(config, old.worker),
         )
+        self.plane.adopt(old)
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())
         )
@@ -294,11 +305,9 @@ class Sidecar:
                 "bursar_journal_lag_seconds", {}, 0.0 if since is None else max(0.0, time.monotonic() - since)
             )
             metrics.set_gauge("bursar_process_memory_ratio", {}, memory_ratio())
-            metrics.clear_gauge("bursar_upstream_inflight")
             for upstream in self.plane.upstreams.values():
-                for replica in upstream.replicas:
-                    labels = {"upstream": upstream.name, "replica": replica.name}
-                    metrics.set_gauge("bursar_upstream_inflight", labels, replica.pool.inflight)
+                upstream.tend()
+            show_replicas(metrics, self.plane.upstreams.values())
             self.credit.tend()
             if self.config.workers > 1:
                 leave_state(self)

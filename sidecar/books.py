@@ -86,6 +86,9 @@ class Books:
         if call.hold is not None:
             # What the budgets hold is what is charged should we crash, so that ledger and budgets agree.
             reads, writes, hold = call.hold
+        elif len(call.attempts) > 1:
+            # The newer intent takes the older one's place, and so has to tell of what was spent before it.
+            hold += sum([before.cost_pico for before in call.attempts[:-1]])
         try:
             self.journal.intent(
                 Intent._make(
@@ -225,7 +228,9 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     caller, facts, reply, request = call.caller, call.facts, call.reply_facts, call.request
     tried = call.attempts
     last = tried[-1] if tried else None
-    usage = last.usage if last else NOTHING
+    # Where the last attempt used nothing, an earlier one that did says what the call's costs are for.
+    graded = last if last is None or last.grade else next((one for one in tried[::-1] if one.grade), last)
+    usage = graded.usage if graded else NOTHING
     attempts = tuple([attempt_record(number, attempt) for number, attempt in enumerate(tried, 1)])
     provider_cost = reply.provider_cost_pico if reply else None
     first = last.first_chunk_ns if last else 0
@@ -279,9 +284,9 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
             usage.reasoning_output_tokens,
             usage.audio_input_tokens,
             usage.audio_output_tokens,
-            last.grade if last else "",
-            last.quote.grade if last and last.grade else "",
-            last.quote.version if last and last.grade else "",
+            graded.grade if graded else "",
+            graded.quote.grade if graded and graded.grade else "",
+            graded.quote.version if graded and graded.grade else "",
             list_pico,
             cost_pico,
             avoided_pico,

@@ -37,6 +37,7 @@ from sidecar.budgets.configured import (
 )
 from sidecar.cache.settings import CacheConfig
 from sidecar.providers.litellm_settings import LitellmConfig, LitellmWorkerConfig
+from sidecar.providers.pool_settings import BreakerConfig, FallbackConfig, PrefixConfig
 
 DEFAULT_FILE = Path("bursar.yaml")
 OTHER_VARIABLES = frozenset(
@@ -126,6 +127,31 @@ class UpstreamConfig:
     """``gen_ai.provider.name``; derived from the kind and the host when empty."""
     connections: int | None = None
     """Connections to each replica; 100 for openai, 50 for anthropic, else 100."""
+    queue: int = 1024
+    """Calls that may wait for a connection to a replica; the next is refused at once."""
+    warm_connections: int = 0
+    """Connections to each replica that are kept open though nobody uses them."""
+    balance: Literal["least", "round_robin", "ewma", "prefix"] = "least"
+    """Which replica gets a call: the one with the fewest under way, each in turn, the one that answers
+    soonest, or the one that has the beginning of the conversation cached."""
+    weights: tuple[int, ...] = ()
+    """Shares of the replicas, in their order; all the same where nothing is said."""
+    prefix: PrefixConfig = field(default_factory=PrefixConfig)
+    """For ``balance: prefix``."""
+    retries: int | None = None
+    """How often a call is tried again (429, 500, 502, 503, 504, 529, no answer, an error inside a stream
+    before any of its content); by default 2 with several replicas, else 0, for agents' SDKs do it too."""
+    retry_budget: Decimal = Decimal("0.2")
+    """Retries for each call, over time: 0.2 lets a failing upstream see a fifth more than its usual load."""
+    hedge: Duration | None = None
+    """Ask a second replica when the first has sent nothing for so long; whoever answers first is taken. Both
+    may cost money."""
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+    """When a replica that fails is left alone."""
+    health: str | None = None
+    """Path that says whether a replica is well; ``/health`` for several replicas of vllm, else none."""
+    health_every: Duration = Duration(2)
+    """How often replicas are asked, and connections kept warm."""
     inject_usage: bool = True
     """Ask for usage in streams of agents that did not."""
     forward_trace: bool | None = None
@@ -154,6 +180,20 @@ class UpstreamConfig:
             raise ValueError("an upstream of kind litellm has no replicas; base_url may say where it is")
         if self.kind != "litellm" and self.litellm != LitellmConfig():
             raise ValueError(f"litellm: is for kind litellm, not {self.kind}")
+        if self.weights and (
+            len(self.weights) != len(self.urls) or not all(1 <= w <= 100 for w in self.weights)
+        ):
+            raise ValueError(f"weights: needs {len(self.urls)} numbers from 1 to 100, one for each replica")
+        if not 0 <= self.retry_limit <= 10:
+            raise ValueError(f"retries: {self.retries} is not between 0 and 10")
+        if not 0 <= self.retry_budget <= 10:
+            raise ValueError(f"retry_budget: {self.retry_budget} is not between 0 and 10")
+        if self.queue < 1 or (self.connections is not None and self.connections < 1):
+            raise ValueError("queue and connections are at least 1")
+        if self.health and not self.health.startswith("/"):
+            raise ValueError(f"health: {self.health!r} is not a path; write /health")
+        if len(set(self.urls)) != len(self.urls):
+            raise ValueError("replicas: one is named twice; weights may give it a larger share")
         if not self.urls and self.kind != "litellm":
             raise ValueError(f"an upstream of kind {self.kind} needs base_url or replicas")
 
@@ -173,6 +213,23 @@ class UpstreamConfig:
     def connection_limit(self) -> int:
         """Connections that may be open to each replica."""
         return self.connections or DEFAULT_CONNECTIONS.get(self.kind, 100)
+
+    @property
+    def retry_limit(self) -> int:
+        """How often a call is tried again at most."""
+        return (2 if len(self.urls) > 1 else 0) if self.retries is None else self.retries
+
+    @property
+    def health_path(self) -> str:
+        """Path that says whether a replica is well; empty for none."""
+        if self.health is not None:
+            return self.health
+        return "/health" if self.kind == "vllm" and len(self.urls) > 1 else ""
+
+    @property
+    def is_plain(self) -> bool:
+        """One server, nothing tried again: a call goes there or nowhere."""
+        return len(self.urls) <= 1 and not self.retry_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +348,8 @@ class BursarConfig:
     """Limits on spending."""
     downgrades: list[DowngradeConfig] = field(default_factory=list)
     """Which models may stand in for which."""
+    fallbacks: list[FallbackConfig] = field(default_factory=list)
+    """Which models are asked when another does not answer."""
     throttles: list[ThrottleConfig] = field(default_factory=list)
     """How fast calls may spend."""
     concurrency: list[ConcurrencyConfig] = field(default_factory=list)

@@ -13,6 +13,7 @@ from sidecar.config import BursarConfig
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import PREFIX
 from sidecar.operators import OperatorPages
+from sidecar.providers.pages import UpstreamPages
 from sidecar.stages.identify import credentials_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ class Control:
 
     def __init__(self, sidecar: "Sidecar") -> None:
         self._sidecar = sidecar
-        self._pages = OperatorPages(sidecar.credit, runaways=sidecar.runaways, answers=sidecar.answers)
+        self._pages = OperatorPages(
+            sidecar.credit,
+            runaways=sidecar.runaways,
+            answers=sidecar.answers,
+            upstreams=UpstreamPages(lambda: sidecar.plane.upstreams),
+        )
         self._server: Server | None = None
 
     async def start(self, address: Address) -> None:

@@ -15,6 +15,7 @@ class SidecarError(Exception):
     ├── WrongMethod            405  the path is there, for another method
     ├── SlowedDown             429  spending is slowed down, or too many run for one key
     ├── Overloaded             503  too many calls at once
+    ├── NoReplica              503  no replica may be asked now
     ├── JournalUnavailable     503  the call could not be written down
     └── UpstreamFailed         502  no upstream answered; 504 when it was too slow
     """
@@ -97,6 +98,18 @@ class Overloaded(SidecarError):
     http_status = 503
     kind = "overloaded_error"
     retryable = True
+
+
+class NoReplica(SidecarError):
+    """No replica of the upstream may be asked now: drained, failing, or it asked us to wait."""
+
+    http_status = 503
+    kind = "overloaded_error"
+    retryable = True
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int = 1) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = max(1, retry_after_s)
 
 
 class JournalUnavailable(SidecarError):

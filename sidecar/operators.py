@@ -10,6 +10,7 @@
     GET    /bursar/v1/runaways              conversations that the runaway breaker has stopped
     POST   /bursar/v1/resume                {conversation, by} -> {resumed}: let one go on
     GET    /bursar/v1/cache                 and POST /bursar/v1/cache/purge: :mod:`sidecar.cache.pages`
+    GET    /bursar/v1/upstreams             every replica (:mod:`sidecar.providers.pages`: drain, undrain)
     POST   /bursar/v1/simulate              {model, agent, ...} -> what would be decided
 
 On the control port, with the control key.
@@ -39,6 +40,7 @@ from sidecar.budgets.telling import plain_raise
 from sidecar.cache import pages as cache_pages
 from sidecar.cache.answers import Answers
 from sidecar.http import HeaderList, Request, Responder
+from sidecar.providers.pages import UpstreamPages
 
 DIRECTIVES = "/bursar/v1/directives"
 RAISES = "/bursar/v1/raises"
@@ -118,9 +120,11 @@ class OperatorPages:
         clock: Callable[[], int] = now_us,
         runaways: RunawayBreaker | None = None,
         answers: Answers | None = None,
+        upstreams: UpstreamPages | None = None,
     ) -> None:
         self._answers = answers
         self._control = control
+        self._upstreams = upstreams
         self._runaways = runaways
         self._clock = clock
 
@@ -169,6 +173,8 @@ class OperatorPages:
             page = await cache_pages.answer(self._answers, method, path, request.body)
             if page is not None:
                 return page
+        if self._upstreams is not None and (found := self._upstreams.answer(method, path)) is not None:
+            return found
         return 404, {"error": f"nothing is served at {method} {path[:200]}"}
 
 

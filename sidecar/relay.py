@@ -5,6 +5,7 @@ hands the bytes to the agent's socket at once. No task wakes up for a chunk.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -13,6 +14,9 @@ from sidecar.http import HeaderList, Responder, UpstreamError, UpstreamReply
 from sidecar.wire import Meter
 
 CAPTURED_REPLY_LIMIT: Final = 1 << 20
+
+OPENING_LIMIT: Final = 64 << 10
+"""Bytes of a stream that are held back at most while it is not known whether it fails at once."""
 
 HELD_OPEN_S: Final = 5.0
 """How long an upstream may hold its connection open after the final event of its reply."""
@@ -31,6 +35,8 @@ class Relay:
         "_limit",
         "_meter",
         "_on_end",
+        "_opening",
+        "_piped",
         "_responder",
         "_streaming",
         "_upstream",
@@ -54,6 +60,7 @@ class Relay:
         self._complete = False
         self._closing = False
         self._streaming = False
+        self._opening = self._piped = False
         self._on_end: Callable[[], None] | None = None
         self._watch: Callable[[], bool] | None = None
         self._back: list[bytes] = []
@@ -78,6 +85,42 @@ class Relay:
             raise self.error
         return b"".join(self._held) if self._complete else None
 
+    async def opening(self, within_s: float) -> None:
+        """Hold the beginning back until the model's first words are here, or the reply has failed or ended.
+
+        Then it is known whether the agent gets to see this reply. Not for longer than ``within_s``.
+        """
+        self._limit = OPENING_LIMIT
+        self._opening = self._piped = True
+        self._upstream.pipe(self._arrived)
+        if not self._complete and self._limit >= 0 and not self._has_opened():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wait(), within_s)
+        self._opening = False
+        if not self._complete:
+            self._upstream.pause()
+
+    def seal(self) -> None:
+        """Take what has come as all of the reply."""
+        if not self._complete:
+            self._upstream.close()
+            self._held.append(self._meter.finish())
+            self._complete = True
+
+    @property
+    def failed(self) -> str:
+        """Why a reply that only began is none: an error's class, or our name for how it broke off."""
+        if self._meter.first_content_seen:
+            return ""
+        if self.error is not None:
+            return f"upstream_{self.error.kind}"
+        wrong = self._meter.facts().error
+        return wrong.error_class if wrong is not None else ""
+
+    def _has_opened(self) -> bool:
+        meter = self._meter
+        return meter.first_content_seen or meter.ended or meter.facts().error is not None
+
     async def run(self, on_end: Callable[[], None], watch: Callable[[], bool] | None = None) -> None:
         """Send the head and the body as it comes; ``on_end`` runs before the last bytes go.
 
@@ -95,8 +138,9 @@ class Relay:
         self._streaming = True
         if self._complete:
             self._end(b"".join(held), self.error)
-        elif held:
-            self._pass(b"".join(held))
+        elif held or self._piped:
+            if held:
+                self._pass(b"".join(held))
             if not self._back:
                 self._upstream.resume()
         else:
@@ -157,7 +201,7 @@ class Relay:
             self._wake()
         else:
             self._limit -= len(out)
-            if self._limit < 0:
+            if self._limit < 0 or (self._opening and self._has_opened()):
                 self._upstream.pause()
                 self._wake()
 

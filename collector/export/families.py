@@ -21,6 +21,10 @@ class Family:
     """Whether HELP and TYPE are told while there is no sample yet."""
 
 
+def _replica(name: str, text: str, merge: Literal["sum", "max", "min"]) -> Family:
+    return Family(name, "gauge", text, ("upstream", "replica"), merge=merge)
+
+
 def _gpu(name: str, kind: Literal["counter", "gauge"], text: str, *labels: str) -> Family:
     """A fact of one device: every process that looks sees the same."""
     return Family(name, kind, text, ("gpu", *labels), "max", announced=False)
@@ -78,6 +82,45 @@ FAMILIES = {
             "gauge",
             "Requests under way at an upstream's replica.",
             ("upstream", "replica"),
+        ),
+        _replica(
+            "bursar_upstream_up", "1 while a replica may be asked: well, not drained, not held back.", "min"
+        ),
+        _replica("bursar_upstream_healthy", "0 while a replica says that it is not well.", "min"),
+        _replica("bursar_upstream_draining", "1 while an operator keeps calls from a replica.", "max"),
+        _replica("bursar_upstream_breaker_open", "1 while a replica is left alone for its failures.", "max"),
+        _replica("bursar_upstream_waiting", "Calls waiting for a connection to a replica.", "sum"),
+        _replica("bursar_upstream_latency_seconds", "Time to the head of a reply, peaks decaying.", "max"),
+        Family(
+            "bursar_upstream_limit_remaining",
+            "gauge",
+            "What a provider said is left of a rate limit.",
+            ("upstream", "replica", "limit"),
+            merge="min",
+        ),
+        Family(
+            "bursar_upstream_retries_total",
+            "counter",
+            "Attempts made again at the same upstream, by the reason.",
+            ("upstream", "reason"),
+        ),
+        Family(
+            "bursar_upstream_retries_refused_total",
+            "counter",
+            "Retries that the upstream's retry budget had no room for.",
+            ("upstream",),
+        ),
+        Family(
+            "bursar_upstream_fallbacks_total",
+            "counter",
+            "Calls that went to another upstream or model because the first did not answer.",
+            ("upstream", "to"),
+        ),
+        Family(
+            "bursar_upstream_hedges_total",
+            "counter",
+            "Calls that a second replica was asked for because the first was slow.",
+            ("upstream",),
         ),
         _gpu("bursar_gpu_utilization_ratio", "gauge", "Share of time a kernel ran."),
         _gpu("bursar_gpu_memory_used_bytes", "gauge", "GPU memory in use."),

@@ -266,7 +266,7 @@ class CreditControl:
         facts = call.facts
         assert facts is not None
         self.state.claimed(allow, call.started_at_us)
-        hold = Hold(self, call, ask, allow, granted)
+        hold = Hold(self, call, ask, allow, granted, target)
         self._running[call.call_id] = hold
         call.target = target
         call.room_nano = hold.room_nano
@@ -364,6 +364,14 @@ class CreditControl:
         self._act(decision.rule, "refuse", None, decision.reason)
         return OutOfBudget(decision.message, code=decision.reason)
 
+    def hold_for(self, call: Call) -> Hold | None:
+        """What ``call`` holds; None where nothing was asked of the budgets."""
+        return self._running.get(call.call_id)
+
+    def go_on_with(self, call: Call, hold: Hold) -> None:
+        """``call`` holds this from now on."""
+        self._running[call.call_id] = hold
+
     # -- after
 
     def settle(self, call: Call, sequence: int) -> None:
@@ -371,13 +379,8 @@ class CreditControl:
         hold = self._running.pop(call.call_id, None)
         if hold is None:
             return
-        cost = tokens = 0
-        sent = False
-        for attempt in call.attempts:
-            cost += attempt.cost_pico
-            tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
-            sent = sent or attempt.sent_ns > 0
-        charges = hold.lease.settlement(cost, tokens, int(sent))
+        charges = hold.charges()
+        cost = sum([attempt.cost_pico for attempt in call.attempts])
         if hold.allow.claims:
             if sequence:
                 claims = hold.lease.claims
@@ -398,7 +401,7 @@ class CreditControl:
             return
         ask, usage = hold.ask, last.usage
         permille = None
-        if ask.input_pico:
+        if ask.input_pico and len(call.attempts) == 1:
             output = usage.output_tokens * last.quote.owed.output
             permille = max(0, last.cost_pico - output) * 1000 // ask.input_pico
         self.state.experience.learn(

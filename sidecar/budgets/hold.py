@@ -1,15 +1,16 @@
 """What one running call holds, and how a stream asks for more."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 from collector.domain.credit import Answer, Granted, Refused, Unit
 from collector.domain.policy import Allow, Ask, Extension, Lease
-from sidecar.call import Call
+from sidecar.call import Attempt, Call
 
 if TYPE_CHECKING:
     from sidecar.budgets.credit import CreditControl
+    from sidecar.routing import Target
 
 
 class Hold:
@@ -17,12 +18,23 @@ class Hold:
 
     __slots__ = (
         "_asking", "_control", "_largest", "_look_at", "_seen", "allow", "ask", "call", "lease", "room_nano",
+        "spans", "target",
     )  # fmt: skip
 
     def __init__(
-        self, control: "CreditControl", call: Call, ask: Ask, allow: Allow, granted: Granted
+        self,
+        control: "CreditControl",
+        call: Call,
+        ask: Ask,
+        allow: Allow,
+        granted: Granted,
+        target: "Target",
     ) -> None:
         self._control = control
+        self.target = target
+        """Where the attempt goes that it was made for."""
+        self.spans: dict[str, tuple[int, int | None]] = {}
+        """Counters that are not for every attempt of the call, by key: from which on, and up to which."""
         self.call = call
         self.ask = ask
         self.allow = allow
@@ -39,6 +51,18 @@ class Hold:
         """What the tightest budget in money has left, in nano-USD; None when none is in money."""
         self._look_at = self._bytes_of(self.lease.extend_at)
         self._seen = self._largest = 0
+
+    def charges(self) -> tuple[int, ...]:
+        """What the attempts of the call come to, in the order of the claims."""
+        attempts, lease = self.call.attempts, self.lease
+        charges = lease.settlement(*sum_of(attempts))
+        if not self.spans:
+            return charges
+        return tuple(
+            lease.settlement(*sum_of(attempts[span[0] : span[1]]))[place] if span else charge
+            for place, (claim, charge) in enumerate(zip(lease.claims, charges, strict=True))
+            for span in [self.spans.get(claim.counter.key)]
+        )
 
     # -- while a stream runs
 
@@ -104,3 +128,13 @@ class Hold:
 
     def _bytes_of(self, tokens: int) -> int:
         return int(tokens * self._control.bytes_per_token(self.ask.model))
+
+
+def sum_of(attempts: Sequence[Attempt]) -> tuple[int, int, int]:
+    """Pico-USD and tokens of attempts, and 1 if any of them left for a provider."""
+    cost = tokens = sent = 0
+    for attempt in attempts:
+        cost += attempt.cost_pico
+        tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
+        sent = sent or int(attempt.sent_ns > 0)
+    return cost, tokens, sent

@@ -13,7 +13,7 @@ from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
 from collector.settings import unknown_overrides
 from sidecar.commands.process import checked_config, unenforced
-from sidecar.config import OTHER_VARIABLES, BursarConfig
+from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
 from sidecar.keys import KeyRing
 
 
@@ -57,10 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     for name, upstream in config.upstreams.items():
         provider = upstream.provider_of(name)
         sys.stdout.write(f"  upstream {name}: {provider}, {', '.join(upstream.urls) or upstream.kind}\n")
+        sys.stdout.write(f"    {pool_text(upstream)}\n")
     for model, target in config.models.items():
         sys.stdout.write(
             f"  model {model}: goes to {target.upstream}{f' as {target.model}' if target.model else ''}\n"
         )
+    for fallback in config.fallbacks:
+        reasons = ", ".join(fallback.on)
+        sys.stdout.write(f"  fallback {', '.join(fallback.from_)}: {', '.join(fallback.to)} on {reasons}\n")
     for budget in config.budgets:
         limit = amount_text(budget.limit.unit, budget.limit.amount)
         rule = budget.budget()
@@ -84,6 +88,22 @@ def print_converted(path: Path) -> int:
         f"{len(converted.notes)} things to look at are named at the head of the file\n"
     )
     return 0
+
+
+def pool_text(upstream: UpstreamConfig) -> str:
+    """How an upstream's replicas share its calls, in a line."""
+    said = [f"{upstream.connection_limit} connections each, {upstream.queue} calls may wait"]
+    if len(upstream.urls) > 1:
+        said.append(f"balance {upstream.balance}")
+        if upstream.weights:
+            said.append(f"weights {':'.join(map(str, upstream.weights))}")
+    retries = upstream.retry_limit
+    said.append(f"{retries} {'retry' if retries == 1 else 'retries'}" if retries else "no retries")
+    if upstream.hedge:
+        said.append(f"hedged after {float(upstream.hedge):g} s")
+    if upstream.health_path:
+        said.append(f"health {upstream.health_path}")
+    return ", ".join(said)
 
 
 def explain_key(config: BursarConfig, key_id: str) -> int:

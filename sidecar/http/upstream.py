@@ -1,6 +1,7 @@
 """Connections to one upstream origin, kept and shared."""
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import socket
@@ -104,6 +105,18 @@ class UpstreamPool:
     def waiting(self) -> int:
         """Calls waiting for a free connection."""
         return len(self._waiting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call gets a connection at once."""
+        return self.inflight < self._most
+
+    async def warm(self, count: int) -> None:
+        """Have ``count`` connections open, idle ones included; what cannot be opened now is left."""
+        missing = min(count, self._most) - len(self._open)
+        with contextlib.suppress(UpstreamError):
+            for _ in range(missing):
+                self._idle.insert(0, await self._connect())
 
     async def request(
         self,

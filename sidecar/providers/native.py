@@ -6,14 +6,17 @@ or say whose account it is.
 """
 
 import re
+import time
 from urllib.parse import urlsplit
 
 from collector.domain.ids import format_traceparent
 from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
-from sidecar.http import Deadlines, HeaderList, UpstreamPool, field_lines, upstream_tls
+from sidecar.http import Deadlines, HeaderList, Limits, UpstreamPool, field_lines, upstream_tls
 from sidecar.providers.dialects import Speech
+from sidecar.providers.limits_told import limits_told, wait_of
+from sidecar.providers.replicas import Pool, Replica
 from sidecar.stages.identify import CREDENTIAL_HEADERS
 
 USER_AGENT = b"bursar/0.1"
@@ -64,18 +67,6 @@ _SENDABLE: set[bytes] = set()
 _KEY_HEADER = {"anthropic": b"x-api-key", "azure": b"api-key", "google": b"x-goog-api-key"}
 
 
-class Replica:
-    """One server of an upstream."""
-
-    __slots__ = ("base_path", "name", "pool")
-
-    def __init__(self, name: str, base_path: str, pool: UpstreamPool) -> None:
-        self.name = name
-        """``host:port``."""
-        self.base_path = base_path
-        self.pool = pool
-
-
 class Upstream:
     """A provider account with its replicas."""
 
@@ -96,29 +87,63 @@ class Upstream:
                 else None
             )
             port = parts.port or (443 if tls else 80)
-            pool = UpstreamPool(host, port, tls=tls, connections=config.connection_limit, deadlines=deadlines)
-            self.replicas.append(Replica(f"{host}:{port}", parts.path, pool))
+            pool = UpstreamPool(
+                host,
+                port,
+                tls=tls,
+                connections=config.connection_limit,
+                deadlines=deadlines,
+                limits=Limits(waiting=config.queue),
+            )
+            number = len(self.replicas)
+            weight = config.weights[number] if config.weights else 1
+            replica = Replica(f"{host}:{port}", parts.path, pool, index=number, weight=weight)
+            self.replicas.append(replica)
         self.provider = config.provider_of(name, host)
         self.speech = Speech(config, self.provider)
         self._fixed = [(key.lower().encode(), value.encode()) for key, value in config.headers.items()]
         self._key = config.api_key.reveal() if config.api_key else None
-        self._turn = 0
+        self.pool = Pool(name, config)
+        self.queue = config.queue
+        self.is_plain = config.is_plain
+        """One replica, nothing is tried again: nothing to decide."""
+        self.is_held = False
+        """Some replica has asked us to wait, or an operator wants one left alone."""
+        self.tells_limits = self._key is not None
+        """Whether limits that it tells of are ours, so that all calls have to heed them."""
 
     async def ready(self) -> None:
         """Wait until this upstream can be asked; most always can."""
 
-    def pick(self) -> Replica:
-        """The replica with the fewest calls in flight; taking turns among equals."""
-        replicas = self.replicas
-        if len(replicas) == 1:
-            return replicas[0]
-        self._turn += 1
-        turn = self._turn
-        count = len(replicas)
-        return min(
-            (replicas[(turn + offset) % count] for offset in range(count)),
-            key=lambda replica: replica.pool.inflight,
-        )
+    def note_limits(self, replica: Replica, headers: HeaderList) -> None:
+        """Heed and remember what a reply says of rate limits."""
+        told = limits_told(headers, time.time())
+        if not told:
+            return
+        replica.told = told
+        wait_s = wait_of(told)
+        if wait_s:
+            self.hold_back(replica, wait_s)
+
+    def hold_back(self, replica: Replica, wait_s: float) -> None:
+        """Send nothing there for so long."""
+        replica.held_until = max(replica.held_until, self.pool.clock() + wait_s)
+        self.is_held = True
+
+    def tend(self) -> None:
+        """What is done a few times a second: see who is well, and whether anybody is still held back."""
+        self.pool.tend(self.replicas)
+        if self.is_held:
+            now = self.pool.clock()
+            self.is_held = any(replica.draining or replica.held_until > now for replica in self.replicas)
+
+    def adopt(self, other: "Upstream") -> None:
+        """Go on with what is known of the same servers from a configuration before."""
+        before = {replica.name: replica for replica in other.replicas}
+        for replica in self.replicas:
+            if replica.name in before:
+                replica.adopt(before[replica.name])
+        self.is_held = other.is_held
 
     def head_for(self, call: Call, instead: HeaderList | None = None) -> bytes:
         """What this upstream gets to see of the request's head, as lines.
@@ -176,6 +201,7 @@ class Upstream:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.pool.close()
         for replica in self.replicas:
             await replica.pool.close()
 

@@ -25,7 +25,8 @@ from sidecar.config import BursarConfig, UpstreamConfig
 from sidecar.errors import UpstreamFailed
 from sidecar.http import Deadlines, HeaderList, UpstreamError, UpstreamPool, field_lines
 from sidecar.providers.litellm_settings import Account, Assignment, LitellmWorkerConfig, account_of
-from sidecar.providers.native import Replica, Upstream
+from sidecar.providers.native import Upstream
+from sidecar.providers.replicas import Replica
 
 log = get("bursar.litellm")
 

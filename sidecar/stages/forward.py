@@ -2,22 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from collector.domain.record import Outcome
 from collector.logs import Redactor, redact
 from sidecar.books import Books
+from sidecar.budgets.again import Readmission
 from sidecar.budgets.guard import StreamGuard
 from sidecar.call import Attempt, Call, Reply
 from sidecar.errors import InvalidCall, NotAllowed, UpstreamFailed
 from sidecar.http import HeaderList, UpstreamError, UpstreamReply
-from sidecar.providers.native import Replica, Upstream, returned_headers, translated_headers
+from sidecar.providers.native import Upstream, returned_headers, translated_headers
+from sidecar.providers.pool_settings import FallbackConfig
+from sidecar.providers.replicas import Replica
 from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing
 from sidecar.stages.identify import credentials_of
+from sidecar.stages.persist import Persist
 from sidecar.wire import (
     InvalidRequest,
     Meter,
@@ -38,6 +42,22 @@ USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
 _TIMEOUTS = frozenset({"timeout_connect", "timeout_first_byte", "timeout_idle", "timeout_total"})
 
 
+OPENING_S = 5.0
+"""How long the beginning of a stream is held back at most where another attempt could still be made."""
+
+
+class Asked(NamedTuple):
+    """An attempt whose answer has begun."""
+
+    attempt: Attempt
+    upstream: Upstream
+    replica: Replica
+    answer: UpstreamReply
+    withhold: bool
+    """Keep the usage chunk that we asked for from the agent."""
+    translation: "Translation | None"
+
+
 class Forward:
     """Asks upstreams on behalf of calls."""
 
@@ -46,15 +66,19 @@ class Forward:
         routing: Routing,
         books: Books,
         *,
+        again: Readmission,
         cost_header_body: int,
+        fallbacks: Sequence[FallbackConfig] = (),
         guard: StreamGuard | None = None,
         cut_with_error: bool = False,
     ) -> None:
-        self._routing = routing
-        self._books = books
+        self.routing = routing
+        self.books = books
         self._cost_header_body = cost_header_body
         self._guard = guard
         self.cut_with_error = cut_with_error
+        self._several = bool(fallbacks)
+        self.persist = Persist(self, fallbacks, again)
 
     async def __call__(self, call: Call) -> Reply:
         """Answer ``call`` from an upstream.
@@ -64,26 +88,30 @@ class Forward:
             NotAllowed: the path may spend money that nobody would see.
             UpstreamFailed: nobody answered.
         """
-        upstream, model = call.target or self._routing.target_of(call)
-        await upstream.ready()
-        replica = upstream.pick()
-        translation = upstream.speech.translation_for(call)
-        if call.route.api == "raw":
-            self._check_raw(call, upstream)
-            target = joined_raw(replica.base_path, call.route.path)
-        else:
-            path = translation.path if translation is not None else call.route.path
-            target = joined(replica.base_path, path, upstream.kind)
-        if call.request.query and translation is None:
-            target = f"{target}?{call.request.query}"
+        first = call.target or self.routing.target_of(call)
+        upstream, model = first
         if call.facts is None:
-            return await self._fetch(call, upstream, replica, target)
+            return await self._fetch(call, upstream)
+        if not upstream.is_plain or upstream.is_held or self._several:
+            return await self.persist.answer(call, first)
+        await upstream.ready()
+        return await self.reply(call, await self.ask(call, upstream, model, upstream.replicas[0]))
+
+    async def ask(self, call: Call, upstream: Upstream, model: str, replica: Replica) -> Asked:
+        """Ask ``replica``; its answer, as soon as the head of it is here.
+
+        Raises:
+            NotAllowed: the path may spend money that nobody would see.
+            UpstreamFailed: it did not answer.
+        """
+        translation = upstream.speech.translation_for(call)
+        target = self._target(call, upstream, replica, translation)
         body, withhold = self._body(call, upstream, model, translation)
-        quote = self._books.quote(call, upstream.name, upstream.provider, model)
+        quote = self.books.quote(call, upstream.name, upstream.provider, model)
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
         headers = upstream.head_for(call, translation.headers if translation is not None else None)
-        self._books.open(call, attempt)
+        self.books.open(call, attempt)
         try:
             answer = await replica.pool.request(
                 call.request.method.encode(), target.encode(), headers, body, on_connected=attempt.note_sent
@@ -94,9 +122,31 @@ class Forward:
         except asyncio.CancelledError:
             self._settle(call, attempt, sent=attempt.sent_ns > 0)
             raise
-        return await self._reply(call, attempt, upstream, answer, withhold, translation)
+        attempt.status = answer.status
+        if upstream.tells_limits:
+            upstream.note_limits(replica, answer.headers)
+        return Asked(attempt, upstream, replica, answer, withhold, translation)
+
+    def leave(self, call: Call, asked: Asked) -> None:
+        """Close an answer that nobody reads, and book what it may have cost."""
+        asked.answer.close()
+        asked.attempt.status = None  # Nothing of the reply is known.
+        self._settle(call, asked.attempt, sent=True)
 
     # -- what to ask
+
+    def _target(
+        self, call: Call, upstream: Upstream, replica: Replica, translation: "Translation | None"
+    ) -> str:
+        if call.route.api == "raw":
+            self._check_raw(call, upstream)
+            target = joined_raw(replica.base_path, call.route.path)
+        else:
+            path = translation.path if translation is not None else call.route.path
+            target = joined(replica.base_path, path, upstream.kind)
+        if call.request.query and translation is None:
+            target = f"{target}?{call.request.query}"
+        return target
 
     def _check_raw(self, call: Call, upstream: Upstream) -> None:
         request = call.request
@@ -133,18 +183,17 @@ class Forward:
 
     # -- the answer
 
-    async def _reply(
-        self,
-        call: Call,
-        attempt: Attempt,
-        upstream: Upstream,
-        answer: UpstreamReply,
-        withhold: bool,
-        translation: "Translation | None",
-    ) -> Reply:
+    async def reply(self, call: Call, asked: Asked, *, opening: bool = False) -> Reply:
+        """What the agent gets of an answer.
+
+        With ``opening`` a stream is looked at until it is known whether it fails at once.
+
+        Raises:
+            UpstreamFailed: it broke off before it was whole.
+        """
+        attempt, upstream, _, answer, withhold, translation = asked
         facts = call.facts
         assert facts is not None
-        attempt.status = answer.status
         headers = returned_headers(answer.headers)
         meter: Meter
         translated = None
@@ -187,15 +236,26 @@ class Forward:
                 if answer.status >= 400:
                     body, headers = upstream.without_key(body, headers)
                 return Reply(answer.status, headers, body)
-        elif self._guard is not None and answer.status < 400:
-            self._guard.follow(call, meter)
+        else:
+            if self._guard is not None and answer.status < 400:
+                self._guard.follow(call, meter)
+            if opening and answer.status < 400:
+                try:
+                    await relay.opening(OPENING_S)
+                except asyncio.CancelledError:
+                    relay.close()
+                    self._settle(call, attempt, sent=True)
+                    raise
         relay.head = (answer.status, headers)
         ours = translated is not None or upstream.kind == "litellm"
         stream = ForwardedStream(self, call, attempt, relay, ends_broken=ours)
         return Reply(answer.status, headers, stream=stream)
 
-    async def _fetch(self, call: Call, upstream: Upstream, replica: Replica, target: str) -> Reply:
+    async def _fetch(self, call: Call, upstream: Upstream) -> Reply:
         """Answer a request that asks no model, such as the list of models."""
+        await upstream.ready()
+        replica = upstream.pool.pick(upstream.replicas, call) or upstream.replicas[0]
+        target = self._target(call, upstream, replica, upstream.speech.translation_for(call))
         headers = upstream.head_for(call)
         call.outcome = Outcome.SERVED
         try:
@@ -211,7 +271,7 @@ class Forward:
 
     def _settle(self, call: Call, attempt: Attempt, *, sent: bool) -> None:
         attempt.ended_ns = time.monotonic_ns()
-        self._books.settle(call, attempt, sent=sent)
+        self.books.settle(call, attempt, sent=sent)
 
     def _failed(self, call: Call, attempt: Attempt, error: UpstreamError, *, sent: bool) -> None:
         call.outcome, call.outcome_reason = Outcome.FAILED, error.message[:500]
@@ -244,6 +304,24 @@ class ForwardedStream:
         self._call = call
         self._attempt = attempt
         self._relay = relay
+
+    @property
+    def failed(self) -> str:
+        """Why nobody should see it, while it only began; empty when all is well."""
+        return self._relay.failed
+
+    @property
+    def asked_s(self) -> float | None:
+        """How long the error in it asks to wait."""
+        wrong = self._call.meter.facts().error if self._call.meter is not None else None
+        return wrong.retry_after_s if wrong is not None else None
+
+    def seal(self) -> None:
+        """It failed before it said anything: book it, and take no more of it, seen or not."""
+        kind = self.failed
+        self._relay.seal()
+        self._settle()
+        self._attempt.error_type = kind
 
     async def run(self, on_end: Callable[[], None]) -> None:
         """Relay until the end, the agent's leaving, or a cut."""

@@ -246,6 +246,16 @@ class State:
         for pour in pours:
             self._pour(pour.key, pour.amount, pour.per_minute, now_us)
 
+    def leave_seats(self, allow: Allow) -> None:
+        """For a moment the call does not count against the caps on how many may run."""
+        for seat in allow.seats:
+            self._running[seat] = self._running.get(seat, 0) - 1
+
+    def take_seats(self, allow: Allow) -> None:
+        """It counts again."""
+        for seat in allow.seats:
+            self._running[seat] = self._running.get(seat, 0) + 1
+
     def extended(self, allow: Allow, more: Extension) -> None:
         """An extension was granted."""
         for index, claim in zip(allow.growing, more.claims, strict=True):

@@ -1,0 +1,341 @@
+"""More than one attempt: other replicas, the same one later, other models elsewhere.
+
+A call that was not answered is tried again while all of this holds: nothing of a reply has reached the
+agent; the failure may pass or is one replica's own; the upstream's retry budget has one left; and the
+budgets have room for another attempt beside what the earlier ones may have cost. Then, for the reasons
+that the configuration names, its fallbacks are asked in turn. Each attempt is booked for itself, and the
+call is recorded once, as its last attempt left it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+
+from collector.domain.record import Outcome
+from inference.pool.retrying import ELSEWHERE_STATUS, RETRY_STATUS
+from sidecar.budgets.again import Readmission
+from sidecar.call import Call, Reply, Stream
+from sidecar.errors import InvalidCall, NoReplica, NoRoute, SidecarError, UpstreamFailed
+from sidecar.providers.limits_told import retry_after_s
+from sidecar.providers.native import Upstream
+from sidecar.providers.pool_settings import FallbackConfig
+from sidecar.providers.replicas import Replica
+from sidecar.routing import Target
+
+if TYPE_CHECKING:
+    from sidecar.stages.forward import Asked, Forward
+
+_UNREACHABLE: Final = frozenset(
+    {"connect", "tls", "timeout_connect", "reset", "protocol", "pool_full", "unavailable"}
+)
+_TIMED_OUT: Final = frozenset({"timeout_first_byte", "timeout_idle"})
+_PASSING: Final = frozenset({"unreachable", "timeout", "rate_limit", "overloaded", "server_error"})
+"""What may be otherwise in a moment, or at another replica."""
+_RESTARTED: Final = frozenset({"connect", "reset"})
+_UNSENT: Final = frozenset({"upstream_connect", "upstream_timeout_connect", "upstream_pool_full"})
+
+
+class Failure(NamedTuple):
+    """Why an attempt was none."""
+
+    reason: str
+    """One of ``FallbackOn``, else the error's class."""
+    may_pass: bool
+    """Whether the same may be asked again."""
+    elsewhere: bool
+    """Whether it is the replica's own failure: another one may do better at once."""
+    asked_s: float | None = None
+    """How long the provider asked to wait."""
+
+
+class Begun(Stream, Protocol):
+    """A stream of which nothing has been passed on yet."""
+
+    @property
+    def failed(self) -> str:
+        """Why nobody should see it; empty when all is well."""
+        ...
+
+    @property
+    def asked_s(self) -> float | None:
+        """How long the error in it asks to wait."""
+        ...
+
+    def seal(self) -> None:
+        """Take what has come as all of it, and book it."""
+        ...
+
+
+class _Left(NamedTuple):
+    """How an attempt left its call."""
+
+    result: Reply | SidecarError
+    state: tuple[object, ...]
+
+
+_STATE: Final = ("meter", "reply_facts", "captured_output", "outcome", "outcome_reason", "error_type")
+
+
+class Persist:
+    """Tries again, by what is configured."""
+
+    def __init__(self, forward: "Forward", fallbacks: Sequence[FallbackConfig], again: Readmission) -> None:
+        self._forward = forward
+        self._fallbacks = fallbacks
+        self._again = again
+
+    async def answer(self, call: Call, first: Target) -> Reply:
+        """The first reply that is one; else the last failure.
+
+        Raises:
+            SidecarError: nobody answered, or nobody could be asked.
+        """
+        left, failure = await self._ask_at(call, first, None)
+        for target, wanted in self._others(call, first):
+            if failure is None or failure.reason not in wanted.on:
+                break
+            if not await self._again.admit(call, target):
+                continue
+            self._count("bursar_upstream_fallbacks_total", first.upstream, to=target.upstream.name)
+            left, failure = await self._ask_at(call, target, left)
+        if left is None:
+            raise UpstreamFailed(
+                f"upstream {first.upstream.name!r} was not asked", code="upstream_unavailable"
+            )
+        for name, value in zip(_STATE, left.state, strict=True):
+            setattr(call, name, value)
+        if isinstance(left.result, SidecarError):
+            raise left.result
+        return left.result
+
+    def _others(self, call: Call, first: Target) -> Iterator[tuple[Target, FallbackConfig]]:
+        facts = call.facts
+        if facts is None or call.route.upstream or not self._fallbacks:
+            return
+        allowed = call.caller.models
+        for wanted in self._fallbacks:
+            if not any(fnmatchcase(facts.model, pattern) for pattern in wanted.from_):
+                continue
+            for model in wanted.to:
+                if allowed is not None and model not in allowed:
+                    continue
+                try:
+                    target = self._forward.routing.target_of(call, model)
+                except NoRoute:
+                    continue
+                if target != first:
+                    yield target, wanted
+            return
+
+    # -- at one upstream
+
+    async def _ask_at(
+        self, call: Call, target: Target, before: _Left | None
+    ) -> tuple[_Left | None, Failure | None]:
+        """Ask one upstream, as often as it takes; how that ended, and no failure when it was answered."""
+        upstream, pool = target.upstream, target.upstream.pool
+        pool.deposit()
+        left, failure = before, None
+        tried: list[Replica] = []
+        for retry in range(pool.retries + 1):
+            try:
+                await upstream.ready()
+                replica = await self._replica_for(call, upstream, tried)
+            except SidecarError as error:
+                if tried and left is not None:
+                    return left, failure  # What a provider said tells more than that nobody is left to ask.
+                failure = failure_of(call, upstream, error)
+                return _Left(error, state_of(call)), failure
+            if tried:
+                assert failure is not None
+                if not await self._may_go_again(call, target, replica, tried, retry - 1, failure):
+                    return left, failure
+            tried.append(replica)
+            clean_slate(call, self._again)
+            try:
+                result = await self._attempt(call, target, replica)
+            except InvalidCall:
+                if before is None:
+                    raise
+                # It cannot be said there: as if nobody had been asked.
+                return before, Failure("invalid_request", False, False)
+            failure = failure_of(call, upstream, result)
+            self._note(upstream, replica, result, failure)
+            left = _Left(result, state_of(call))
+            if failure is None or not failure.may_pass:
+                return left, failure
+        return left, failure
+
+    async def _attempt(self, call: Call, target: Target, replica: Replica) -> Reply | SidecarError:
+        forward, pool = self._forward, target.upstream.pool
+        tokens = pool.began(replica, call)
+        began = time.monotonic()
+        try:
+            asked = await self._ask(call, target, replica)
+            took_s = time.monotonic() - began
+            reply = await forward.reply(call, asked, opening=True)
+        except InvalidCall:
+            raise
+        except SidecarError as error:
+            return error
+        except asyncio.CancelledError:
+            pool.gave_up(replica)
+            raise
+        finally:
+            pool.over(replica, tokens)
+        stream = cast(Begun | None, reply.stream)
+        if stream is not None and stream.failed:
+            stream.seal()
+        elif reply.status < 500:
+            asked.replica.answered(took_s, pool.clock())
+        return reply
+
+    async def _ask(self, call: Call, target: Target, replica: Replica) -> "Asked":
+        upstream, forward = target.upstream, self._forward
+        if not upstream.pool.hedge_s or call.route.api == "raw":
+            return await forward.ask(call, upstream, target.model, replica)
+        from sidecar.stages.hedge import hedged
+
+        return await hedged(forward, self._again, call, target, replica)
+
+    async def _replica_for(self, call: Call, upstream: Upstream, tried: Sequence[Replica]) -> Replica:
+        """The replica to ask, after a wait where all have asked for one.
+
+        Raises:
+            NoReplica: none may be asked in time.
+        """
+        pool = upstream.pool
+        most_s = upstream.replicas[0].pool.deadlines.queue_s
+        until = pool.clock() + most_s
+        while True:
+            found = pool.pick(upstream.replicas, call, tried)
+            if found is not None:
+                return found
+            wait_s = pool.held_for_s(upstream.replicas)
+            if wait_s is None or pool.clock() + wait_s > until or pool.holding >= upstream.queue:
+                raise NoReplica(
+                    f"upstream {upstream.name!r} "
+                    + ("has no replica that can be asked" if wait_s is None else "asks us to wait"),
+                    code="upstream_unavailable",
+                    retry_after_s=1 if wait_s is None else int(wait_s) + 1,
+                )
+            pool.holding += 1
+            try:
+                if not await pause(call, wait_s + pool.pause_s(0, None, elsewhere=False)):
+                    raise NoReplica("the call was ended while it waited", code="upstream_unavailable")
+            finally:
+                pool.holding -= 1
+
+    async def _may_go_again(
+        self,
+        call: Call,
+        target: Target,
+        replica: Replica,
+        tried: Sequence[Replica],
+        retry: int,
+        failure: Failure,
+    ) -> bool:
+        upstream, pool = target.upstream, target.upstream.pool
+        if not failure.may_pass or (call.route.api == "raw" and not never_sent(call)):
+            return False
+        elsewhere = replica not in tried
+        pause_s = pool.pause_s(retry, failure.asked_s, elsewhere=elsewhere)
+        if pause_s > upstream.replicas[0].pool.deadlines.queue_s:
+            return False
+        if not pool.may_retry():
+            self._count("bursar_upstream_retries_refused_total", upstream)
+            return False
+        if pause_s and not await pause(call, pause_s):
+            return False
+        if not await self._again.admit(call, target):
+            return False
+        self._count("bursar_upstream_retries_total", upstream, reason=failure.reason)
+        return True
+
+    def _note(
+        self, upstream: Upstream, replica: Replica, result: Reply | SidecarError, failure: Failure | None
+    ) -> None:
+        if failure is None:
+            return
+        if failure.elsewhere:
+            code = result.code.removeprefix("upstream_") if isinstance(result, SidecarError) else ""
+            if code != "pool_full":
+                upstream.pool.failed(replica, restarted=code in _RESTARTED)
+        ours = upstream.tells_limits or upstream.kind == "vllm"
+        if failure.asked_s and ours and failure.reason in ("rate_limit", "overloaded"):
+            upstream.hold_back(replica, failure.asked_s)
+
+    def _count(self, name: str, upstream: Upstream, **labels: str) -> None:
+        self._forward.books.metrics.add(name, {"upstream": upstream.name, **labels}, 1)
+
+
+def failure_of(call: Call, upstream: Upstream, result: Reply | SidecarError) -> Failure | None:
+    """Why an attempt is to be tried again or elsewhere; None where it is an answer."""
+    if isinstance(result, SidecarError):
+        code = result.code.removeprefix("upstream_")
+        if code in _TIMED_OUT:
+            return Failure("timeout", True, True)
+        held = isinstance(result, NoReplica) and result.retry_after_s > 1
+        reachable = code not in _UNREACHABLE and not code.startswith("litellm_")
+        if held:
+            return Failure("rate_limit", False, False)
+        return Failure("server_error" if reachable else "unreachable", not reachable, True)
+    stream = cast(Begun | None, result.stream)
+    if stream is not None:
+        kind = stream.failed
+        if not kind:
+            return None
+        if kind.startswith("upstream_"):
+            timed_out = kind.removeprefix("upstream_") in _TIMED_OUT
+            return Failure("timeout" if timed_out else "unreachable", True, True)
+        return Failure(kind, kind in _PASSING, kind in ("overloaded", "server_error"), stream.asked_s)
+    if call.outcome is not Outcome.FAILED:
+        return None
+    named = dict(result.headers)
+    wrong = call.reply_facts.error if call.reply_facts is not None else None
+    reason = wrong.error_class if wrong is not None else ("server_error" if result.status >= 500 else "")
+    asked_s = retry_after_s(result.headers, time.time())
+    if asked_s is None and wrong is not None:
+        asked_s = wrong.retry_after_s
+    should = named.get(b"x-should-retry", b"").lower()
+    may_pass = reason in _PASSING and (result.status in RETRY_STATUS or result.status == 200)
+    if should == b"false":
+        may_pass = False
+    return Failure(reason, may_pass, result.status in ELSEWHERE_STATUS, asked_s)
+
+
+def never_sent(call: Call) -> bool:
+    """Whether the last attempt was not seen, or was turned away before anything was done."""
+    last = call.attempts[-1]
+    return last.error_type in _UNSENT or last.status in (429, 503, 529)
+
+
+def clean_slate(call: Call, again: Readmission) -> None:
+    """Forget how the attempt before ended: it is booked."""
+    call.meter = call.reply_facts = call.captured_output = None
+    call.outcome, call.outcome_reason, call.error_type = Outcome.FAILED, "", ""
+    if call.attempts:
+        again.watch(call)
+
+
+def state_of(call: Call) -> tuple[object, ...]:
+    """How an attempt left ``call``."""
+    return tuple([getattr(call, name) for name in _STATE])
+
+
+async def pause(call: Call, for_s: float) -> bool:
+    """Wait; false as soon as somebody ends the call meanwhile."""
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(reason: str) -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    call.cut = end
+    try:
+        await asyncio.wait({ended}, timeout=for_s)
+        return not ended.done()
+    finally:
+        call.cut = None

@@ -1,0 +1,113 @@
+"""Who gets a call, by each policy."""
+
+import time
+from collections import Counter
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.pool.affinity import affinity_key
+from inference.pool.choice import by_prefix, fastest, in_turn, least, peak_ewma
+from inference.pool.ring import Ring, point_of
+
+
+class Server(NamedTuple):
+    index: int
+    inflight: int = 0
+    load: int = 0
+    latency_s: float = 0.0
+    weight: int = 1
+
+
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=5))
+def test_in_one_round_each_is_chosen_as_often_as_its_weight_says(weights: list[int]) -> None:
+    servers = [Server(index, weight=weight) for index, weight in enumerate(weights)]
+
+    chosen = Counter(in_turn(servers, turn) for turn in range(sum(weights)))
+
+    assert [chosen[index] for index in range(len(weights))] == weights
+
+
+def test_equals_take_turns_and_the_idler_is_preferred() -> None:
+    equal = [Server(0), Server(1), Server(2)]
+    assert {least(equal, turn) for turn in range(3)} == {0, 1, 2}
+    assert least([Server(0, inflight=3), Server(1, inflight=1)], 0) == 1
+    # 4 calls on a server of weight 4 are fewer than 2 on one of weight 1.
+    assert least([Server(0, inflight=2), Server(1, inflight=4, weight=4)], 0) == 1
+
+
+def test_the_fastest_is_the_one_where_latency_times_calls_is_least() -> None:
+    assert fastest([Server(0, latency_s=0.3), Server(1, latency_s=0.1)], 0) == 1
+    # 0.1 s x 5 calls is worse than 0.3 s x 1.
+    assert fastest([Server(0, latency_s=0.3), Server(1, latency_s=0.1, inflight=4)], 0) == 0
+    # One that has not answered yet is tried.
+    assert fastest([Server(0, latency_s=0.1), Server(1)], 0) == 1
+
+
+def test_a_slow_answer_counts_at_once_and_is_forgotten_slowly() -> None:
+    assert peak_ewma(0.1, 2.0, 0.01) == 2.0
+    after = peak_ewma(2.0, 0.1, 10.0)
+    assert after == pytest.approx(0.1 + 1.9 / 2.718281828, rel=1e-6)
+
+
+def test_a_key_stays_home_until_its_home_is_over_the_bound() -> None:
+    ring = Ring(["a", "b"])
+    key = point_of(b"some key")
+    home = ring.first(key)
+    other = 1 - home
+
+    def chosen(load: int, floor: int) -> int:
+        servers = sorted([Server(home, load=load), Server(other, load=0)])
+        return by_prefix(servers, ring, key, 100, load_factor=1.25, floor=floor)
+
+    # Mean of (1000 + 0 + 100) / 2 = 550, times 1.25 = 687: 1,100 at home would be more.
+    assert chosen(1000, floor=0) == other
+    assert chosen(1000, floor=1100) == home
+    # Home is away: its keys go to the other.
+    assert by_prefix([Server(other)], ring, key, 100, load_factor=1.25, floor=0) == other
+
+
+def test_where_nobody_has_room_the_key_stays_home() -> None:
+    ring = Ring(["a", "b"])
+    key = point_of(b"some key")
+    servers = [Server(0, load=1000), Server(1, load=1000)]
+    assert by_prefix(servers, ring, key, 5000, load_factor=1.0, floor=0) == ring.first(key)
+
+
+def test_calls_that_share_whole_blocks_share_a_key() -> None:
+    def key(text: bytes, scope: bytes = b"t") -> int | None:
+        return affinity_key(scope, text, blocks=2, block_tokens=16)  # 64 bytes a block
+
+    system = b"s" * 128
+    assert key(system + b"first question") == key(system + b"another one")
+    assert key(system) != key(b"S" + system)
+    assert key(system) != key(system, b"other tenant")
+    assert key(b"x" * 63) is None  # not one whole block
+    assert key(b"x" * 64 + b"abc") == key(b"x" * 64 + b"def")
+
+
+@pytest.mark.bench
+def test_a_choice_takes_less_than_five_microseconds() -> None:
+    """By processor time, the best of several runs; ``pytest -m bench -s`` shows the figures."""
+    ring = Ring([f"10.0.0.{index}:8000" for index in range(8)])
+    servers = [Server(index, index, index * 100, 0.1) for index in range(8)]
+    key = point_of(b"some key")
+    ways = {
+        "least": lambda turn: least(servers, turn),
+        "round robin": lambda turn: in_turn(servers, turn),
+        "ewma": lambda turn: fastest(servers, turn),
+        "prefix": lambda turn: by_prefix(servers, ring, key, 500, load_factor=1.25, floor=4000),
+    }
+    for name, way in ways.items():
+        best = min(_once(way) for _ in range(7))
+        print(f"{name}: {best:.2f} us with 8 replicas")
+        assert best < 5
+
+
+def _once(way: object) -> float:
+    began = time.process_time_ns()
+    for turn in range(2000):
+        way(turn)  # type: ignore[operator]
+    return (time.process_time_ns() - began) / 2000 / 1000
