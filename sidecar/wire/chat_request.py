@@ -11,7 +11,15 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.wire.facts import RequestFacts
-from sidecar.wire.hashing import SYSTEM_ROLES, call_mark, fold, media_mark, told_two_ways
+from sidecar.wire.hashing import (
+    SYSTEM_ROLES,
+    call_mark,
+    fold,
+    fold_system,
+    media_mark,
+    system_digest,
+    told_two_ways,
+)
 from sidecar.wire.request_fields import (
     MAX_CHOICES,
     check_number,
@@ -186,10 +194,12 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
                 function = call.function or _Function()
                 marks += call_mark(call.id or "", function.name)
                 size += len(function.name) + len(function.arguments.encode())
-        rolling = fold(rolling, message.role, text, marks)
+        if not rolling and message.role in SYSTEM_ROLES:
+            facts.system_hash = system_digest(text)
+            rolling = fold_system(message.role, facts.system_hash)
+        else:
+            rolling = fold(rolling, message.role, text, marks)
         hashes.append(rolling)
-        if rolling == hashes[0] and message.role in SYSTEM_ROLES:
-            facts.system_hash = told_two_ways(text)
     facts.text_bytes += size
     if messages:
         facts.input_role, facts.input_hash = message.role[:_LONGEST_ROLE], told_two_ways(text)
@@ -210,12 +220,14 @@ def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) ->
             facts.text_bytes += len(name) + len(arguments.encode("utf-8", "replace"))
     encoded = text.encode("utf-8", "replace")
     facts.text_bytes += len(encoded)
-    rolling = fold(rolling, str(message.get("role") or ""), encoded, marks)
-    facts.message_hashes.append(rolling)
     role = str(message.get("role") or "")
     facts.input_role, facts.input_hash = role[:_LONGEST_ROLE], told_two_ways(encoded)
-    if rolling == facts.message_hashes[0] and role in SYSTEM_ROLES:
-        facts.system_hash = facts.input_hash
+    if not rolling and role in SYSTEM_ROLES:
+        facts.system_hash = system_digest(encoded)
+        rolling = fold_system(role, facts.system_hash)
+    else:
+        rolling = fold(rolling, role, encoded, marks)
+    facts.message_hashes.append(rolling)
     return rolling
 
 

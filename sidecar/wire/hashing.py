@@ -24,6 +24,8 @@ _HALF_SHAPE: Final = _SHAPE_BYTES // 2
 _SHAPE_BITS: Final = (1 << 31) - 1
 _members: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MOST_TOOL_SETS: Final = 256
+_shapes: Final[dict[int, int]] = {}
+"""Of system prompts seen before."""
 _tool_sets: Final[dict[int, int]] = {}
 """Of definitions seen before: agents send the same ones with every call."""
 SYSTEM_ROLES: Final = frozenset({"system", "developer"})
@@ -52,6 +54,22 @@ def told_two_ways(text: bytes) -> int:
     """
     ends = text if len(text) <= _SHAPE_BYTES else text[:_HALF_SHAPE] + text[-_HALF_SHAPE:]
     return (crc32(ends.translate(None, DIGITS)) & _SHAPE_BITS) << 32 | crc32(text) or 1
+
+
+def system_digest(text: bytes) -> int:
+    """As :func:`told_two_ways`, but the shape is that of the whole text, however long a system prompt is."""
+    said = crc32(text)
+    shape = _shapes.get(said)
+    if shape is None:
+        if len(_shapes) >= _MOST_TOOL_SETS:
+            _shapes.clear()
+        shape = _shapes[said] = (crc32(text.translate(None, DIGITS)) & _SHAPE_BITS) << 32
+    return shape | said or 1
+
+
+def fold_system(role: str, digest: int) -> int:
+    """The hash after a system prompt that stands first: told by its shape, for a clock in it is no news."""
+    return fold(0, role, b"", f"{digest >> 32:x}")
 
 
 def tool_digest(said: int, shape: int) -> int:

@@ -9,7 +9,7 @@ from msgspec import Raw
 
 from sidecar.wire.chat_request import note_media
 from sidecar.wire.facts import RequestFacts
-from sidecar.wire.hashing import call_mark, fold, told_two_ways
+from sidecar.wire.hashing import call_mark, fold, system_digest, told_two_ways
 from sidecar.wire.request_fields import (
     bounded_metadata,
     check_number,
@@ -78,7 +78,7 @@ def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
         facts.max_output_tokens = attributes["max_tokens"] = cap
     _read_messages(fields, facts)
     if "system" in fields:
-        facts.system_hash = told_two_ways(read_blocks(value(fields, "system"), facts)[0])
+        facts.system_hash = system_digest(read_blocks(value(fields, "system"), facts)[0])
     if sequences := stop_sequences(value(fields, "stop_sequences")):
         attributes["stop_sequences"] = sequences
     config = value(fields, "output_config")

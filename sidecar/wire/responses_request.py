@@ -11,7 +11,7 @@ import msgspec
 
 from sidecar.wire.chat_request import read_content
 from sidecar.wire.facts import InvalidRequest, RequestFacts
-from sidecar.wire.hashing import SYSTEM_ROLES, call_mark, fold, told_two_ways
+from sidecar.wire.hashing import SYSTEM_ROLES, call_mark, fold, system_digest, told_two_ways
 from sidecar.wire.request_fields import (
     check_number,
     read_attributes,
@@ -73,7 +73,7 @@ def read_responses_request(fields: Fields, body: bytes) -> RequestFacts:
     if isinstance(instructions, str):
         encoded = instructions.encode("utf-8", "replace")
         facts.text_bytes += len(encoded)
-        facts.system_hash = told_two_ways(encoded)
+        facts.system_hash = system_digest(encoded)
     reasoning = value(fields, "reasoning")
     if isinstance(reasoning, dict) and isinstance(reasoning.get("effort"), str):
         attributes["reasoning_level"] = reasoning["effort"][:64]
@@ -133,7 +133,7 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
 
 def _note_beginning(role: str, text: bytes, facts: RequestFacts) -> None:
     if role in SYSTEM_ROLES:
-        facts.system_hash = told_two_ways(text)
+        facts.system_hash = system_digest(text)
 
 
 def _note_last(role: str, text: bytes, facts: RequestFacts) -> None:

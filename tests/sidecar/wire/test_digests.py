@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.wire import Meter, RequestFacts, meter_for, read_request
-from sidecar.wire.hashing import call_digest, told_two_ways
+from sidecar.wire.hashing import call_digest, system_digest, told_two_ways
 
 ANTHROPIC_TOOL = {"name": "look", "input_schema": {"type": "object"}}
 CHAT_TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -76,7 +76,7 @@ def test_the_system_prompt_and_the_last_result_have_the_same_digests_in_every_di
 
     assert facts.input_role == "tool"
     assert facts.input_hash == told_two_ways(b"nothing at line 7")
-    assert facts.system_hash == told_two_ways(b"Today is 2026-11-29.")
+    assert facts.system_hash == system_digest(b"Today is 2026-11-29.")
 
 
 @pytest.mark.parametrize("api", RESULTS)
@@ -142,3 +142,23 @@ def test_the_next_page_of_the_same_tool_has_another_digest_of_the_same_shape() -
 
     assert one != two
     assert shape(one) == shape(two)
+
+
+def test_a_clock_in_the_system_prompt_does_not_change_what_a_conversation_is_known_by() -> None:
+    body = RESULTS["openai.chat"]
+    later = json.loads(json.dumps(body).replace("11-29", "11-30"))
+    other = json.loads(json.dumps(body).replace("Today", "Tomorrow"))
+
+    assert facts_of("openai.chat", body).message_hashes == facts_of("openai.chat", later).message_hashes
+    assert facts_of("openai.chat", body).message_hashes != facts_of("openai.chat", other).message_hashes
+
+
+def test_the_shape_of_a_system_prompt_is_that_of_all_of_it() -> None:
+    text = "rule " * 3000
+
+    one, two = (
+        system_digest(text.encode()),
+        system_digest(text.replace("rule rule", "rule_rule", 700).encode()),
+    )
+
+    assert shape(one) != shape(two)
