@@ -44,4 +44,4 @@ class InferenceConfig:
     log_size: Size = Size(20 << 20)
     """Of a server's log file; one older file is kept beside it."""
     profiling: bool = False
-    """Let operators ask a server for a bounded profile (`bursar inference --profile-server`)."""
+    """Let operators ask a server for a bounded profile (`bursar profile`)."""

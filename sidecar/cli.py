@@ -14,6 +14,7 @@ COMMANDS = {
     "collector": "run the process that keeps the books",
     "dashboard": "run the dashboard",
     "alerts": "watch, warn and act; list, explain and try out alerts",
+    "profile": "see where the time goes, for some seconds, in the sidecar or a vLLM server",
     "inference": "start and watch vLLM servers of your own, by named profiles",
     "check": "validate the configuration; show routes and prices",
     "report": "show what was spent, by any dimension",

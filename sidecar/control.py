@@ -13,6 +13,8 @@ from sidecar.config import BursarConfig
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
 from sidecar.keys import PREFIX
 from sidecar.operators import OperatorPages
+from sidecar.profiling import PATH as PROFILES
+from sidecar.profiling import Profiling
 from sidecar.providers.pages import UpstreamPages
 from sidecar.stages.identify import credentials_of
 
@@ -81,6 +83,7 @@ class Control:
             answers=sidecar.answers,
             upstreams=UpstreamPages(lambda: sidecar.plane.upstreams),
         )
+        self._profiling = Profiling()
         self._server: Server | None = None
 
     async def start(self, address: Address) -> None:
@@ -90,6 +93,7 @@ class Control:
 
     async def close(self) -> None:
         """Stop listening."""
+        await self._profiling.stop()
         if self._server is not None:
             await self._server.drain(1.0)
 
@@ -101,6 +105,10 @@ class Control:
             responder.send(refused[0], _TEXT, refused[1])
         elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
             responder.send(200, _METRICS, self._sidecar.metrics.render())
+        elif request.path == PROFILES:
+            sidecar = self._sidecar
+            allowed = sidecar.config.inference.profiling
+            await self._profiling.answer(request, responder, sidecar.plane.upstreams, allowed=allowed)
         elif self._pages.serves(request.path):
             await self._pages.answer(request, responder)
         else:
