@@ -22,6 +22,7 @@ page = st.navigation(
     [
         st.Page("views/spend.py", title="Spend", default=True),
         st.Page("views/calls.py", title="Calls"),
+        st.Page("views/incidents.py", title="Alerts"),
     ],
     position="top",
 )

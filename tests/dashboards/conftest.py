@@ -66,12 +66,20 @@ DEFAULTS: Row = {
     "price_version": "2026-11-01", "overhead_us": 180,
 }  # fmt: skip
 
+INCIDENT = pa.schema(
+    [(name, pa.timestamp("us")) for name in ("detected_at", "since_at", "until_at")]
+    + [(name, pa.string()) for name in ("anomaly_id", "alertname", "severity", "state", "signal", "detail")]
+    + [("scope", pa.map_(pa.string(), pa.string())), ("usd_per_hour", SUM)]
+)
+
 
 @dataclass
 class FakeCollector:
     """Answers from ``calls``; can be told to fail in every way a collector fails."""
 
     calls: list[Row] = field(default_factory=list)
+    told: list[Row] = field(default_factory=list)
+    """What alerting told of incidents, oldest first."""
     asked: Counter[str] = field(default_factory=Counter)
     trouble: str = ""
     """``busy``, ``broken``, ``slow``, ``refusing`` or ``old``; empty when it is well."""
@@ -195,6 +203,12 @@ class FakeCollector:
         params = dict(query)
         if name == "health":
             return pa.table({"journal_lag_s": [0.2], "calls": [len(self.calls)]})
+        if name == "incidents":
+            latest = {row["anomaly_id"]: row for row in self.told}
+            return pa.Table.from_pylist(list(latest.values()), INCIDENT)
+        if name == "incident":
+            of_it = [row for row in self.told if row["anomaly_id"] == params["anomaly_id"]]
+            return pa.Table.from_pylist(of_it, INCIDENT)
         if name == "call":
             return _calls_table([row for row in self.calls if row["call_id"] == params["call_id"]])
         if name == "attempts":
@@ -292,7 +306,7 @@ def _served() -> Iterator[FakeCollector]:
 @pytest.fixture
 def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCollector]:
     """A running collector without calls, which pages find; nothing is cached yet."""
-    _served.calls, _served.asked = [], Counter()
+    _served.calls, _served.told, _served.asked = [], [], Counter()
     _served.trouble, _served.key, _served.arriving = "", "", None
     monkeypatch.setenv("BURSAR_COLLECTOR_URL", _served.url)
     monkeypatch.delenv("BURSAR_CONTROL_KEY", raising=False)

@@ -235,3 +235,28 @@ def test_what_the_page_adds_up_is_what_sql_adds_up(
             time.sleep(0.2)
     assert spent is not None, "no snapshot with every call was published"
     assert f"{spent:,.12f} USD spent" in ledger_line(visit())
+
+
+def test_what_alerting_told_the_collector_stands_on_the_page_of_alerts(
+    booked: tuple[str, list[CallRecord], Path], visit: Callable[..., AppTest], ledger: Sequence[CallRecord]
+) -> None:
+    told = {
+        "event_id": "e-1", "anomaly_id": "i-1", "detected_at": "2026-11-22T10:00:00Z", "state": "open",
+        "detector": "rule", "signal": "spend", "scope": {"agent": "planner"}, "alertname": "SpendAnomaly",
+        "severity": "page", "usd_per_hour": "2.25", "detail": '{"summary": "calls went up"}',
+    }  # fmt: skip
+    request = urllib.request.Request(
+        f"{booked[0]}/v1/anomalies",
+        json.dumps({"anomalies": [told]}).encode(),
+        {"content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        assert reply.status == 201
+    app = visit("incidents")
+    row = app.dataframe[0].value.iloc[0]
+    assert (row["alertname"], row["whose"], row["usd_per_hour"]) == ("SpendAnomaly", "agent=planner", "$2.25")
+    assert row["why"] == "calls went up"
+    app.query_params["incident"] = "i-1"
+    app.run()
+    course = next(frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"])
+    assert "calls went up" in set(course["value"])
