@@ -41,7 +41,7 @@ def one_call(noise: random.Random, at_us: int) -> CallRecord:
     """A call at ``at_us``, of random agent, model, tokens, and a cost that uses every digit."""
     agent, model = noise.choice(list(AGENTS)), noise.choice(list(MODELS))
     cost = noise.randrange(1, 10**11)
-    given: dict[str, Any] = dict.fromkeys(CallRecord._fields, "")
+    given: dict[str, Any] = dict.fromkeys(CallRecord._fields, "") | CallRecord._field_defaults
     tokens = {
         "input_tokens": noise.randrange(500, 9000),
         "output_tokens": noise.randrange(1, 900),
