@@ -91,15 +91,16 @@ class Worker:
         except Failure as failure:
             responder.send(failure.status, _JSON + lines(failure.headers), error_of(failure))
             return
-        except BrokenOff:
+        except BrokenOff as broken:
+            say_broken(account, broken)
             responder.abort()  # As the provider did with us: what it may have done is charged.
             return
         if answer.chunks is None:
             responder.send(200, _JSON + lines(answer.headers), _encode(answer.body))
         else:
-            await self._relay(answer, responder)
+            await self._relay(answer, account, responder)
 
-    async def _relay(self, answer: Answer, responder: Responder) -> None:
+    async def _relay(self, answer: Answer, account: Account, responder: Responder) -> None:
         assert answer.chunks is not None
         flowing = asyncio.Event()
         flowing.set()
@@ -111,10 +112,16 @@ class Worker:
                 await flowing.wait()
         except Failure as failure:
             responder.finish(b"data: %b\n\ndata: [DONE]\n\n" % error_of(failure))
-        except BrokenOff:
+        except BrokenOff as broken:
+            say_broken(account, broken)
             responder.abort()
         else:
             responder.finish(b"data: [DONE]\n\n")
+
+
+def say_broken(account: Account, broken: BrokenOff) -> None:
+    """A provider broke off, or litellm could not make sense of its answer."""
+    log.error("no whole answer", upstream=account.name, provider_name=account.provider, reason=str(broken))
 
 
 def read(body: bytes) -> dict[str, Any]:

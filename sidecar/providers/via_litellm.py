@@ -335,7 +335,7 @@ def _failure(error: Exception | None, tap: Tap) -> Exception:
         code = (told.code if told else "") or (told.error_class if told else "")
         return Failure(status, message, kind=kind, code=code, headers=passed_on(tap))
     if tap.asked:
-        return BrokenOff(type(error).__name__)
+        return BrokenOff(_cause_of(error))
     said = getattr(error, "status_code", None)
     refused = isinstance(said, int) and 400 <= said < 500
     message = str(getattr(error, "message", "") or error).split("\nTraceback", 1)[0]
@@ -343,3 +343,11 @@ def _failure(error: Exception | None, tap: Tap) -> Exception:
     if refused:
         return Failure(int(said or 400), message, code="litellm")
     return Failure(502, message, kind="api_error", code="litellm_failed")
+
+
+def _cause_of(error: BaseException | None) -> str:
+    """What made litellm give up on a reply, for our log: its text only where it cannot be the provider's."""
+    while error is not None and (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    told = f": {error}" if isinstance(error, AttributeError | KeyError | TypeError) else ""
+    return f"{type(error).__name__}{told}"[:200]
