@@ -158,15 +158,19 @@ class Page:
         reply = connection.getresponse()
         if reply.status != 200:
             raise Unreadable(f"status {reply.status}")
-        body = bytearray()
-        while piece := reply.read1(1 << 16):
+        body, announced = bytearray(), reply.length
+        # Counted here: before 3.11.8, read1 neither counts down what was announced nor stops at its end.
+        while piece := reply.read1(1 << 16 if announced is None else min(1 << 16, announced - len(body))):
             body += piece
             if len(body) > self._config.most_bytes:
                 raise Unreadable(f"more than {self._config.most_bytes} bytes")
             if self._clock() > end:
                 raise Unreadable("it takes too long")
-        if reply.length:
+            if len(body) == announced:
+                break
+        if announced is not None and len(body) < announced:
             raise Unreadable("it ended early")
+        reply.close()  # the answer, not the connection
         return body.decode("utf-8", "replace")
 
     def close(self) -> None:
