@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ async def test_what_follows_from_a_louder_alert_is_inhibited_and_its_end_is_told
         rig.metrics[:] = [SPENT[0], SPENT[1].replace("95", "10")]
         began = time.monotonic()
         ended = await rig.until("the end", lambda: sink.named("BudgetExhausted", "resolved", "/pager"))
-        assert ended[0]["endsAt"] > ended[0]["startsAt"]
+        assert datetime.fromisoformat(ended[0]["endsAt"]) > datetime.fromisoformat(ended[0]["startsAt"])
         print(f"from the condition's end to the webhook: {time.monotonic() - began:.2f} s")
 
 
