@@ -22,6 +22,8 @@ page = st.navigation(
     [
         st.Page("views/spend.py", title="Spend", default=True),
         st.Page("views/calls.py", title="Calls"),
+        st.Page("views/models.py", title="Models"),
+        st.Page("views/cache.py", title="Cache"),
         st.Page("views/incidents.py", title="Alerts"),
     ],
     position="top",

@@ -72,6 +72,12 @@ INCIDENT = pa.schema(
     + [("scope", pa.map_(pa.string(), pa.string())), ("usd_per_hour", SUM)]
 )
 
+BREAK = pa.schema(
+    [(name, pa.string()) for name in ("agent", "request_model", "cause", "block", "advice")]
+    + [("breaks", pa.int64()), ("lost_tokens", pa.int64()), ("effective_cost_usd", SUM)]
+    + [("first_at", pa.timestamp("us")), ("last_at", pa.timestamp("us"))]
+)
+
 
 @dataclass
 class FakeCollector:
@@ -80,6 +86,8 @@ class FakeCollector:
     calls: list[Row] = field(default_factory=list)
     told: list[Row] = field(default_factory=list)
     """What alerting told of incidents, oldest first."""
+    breaks: list[Row] = field(default_factory=list)
+    """What broke prompt caches, the dearest first."""
     asked: Counter[str] = field(default_factory=Counter)
     trouble: str = ""
     """``busy``, ``broken``, ``slow``, ``refusing`` or ``old``; empty when it is well."""
@@ -206,6 +214,8 @@ class FakeCollector:
         if name == "incidents":
             latest = {row["anomaly_id"]: row for row in self.told}
             return pa.Table.from_pylist(list(latest.values()), INCIDENT)
+        if name == "cache_breaks":
+            return pa.Table.from_pylist(self.breaks, BREAK)
         if name == "incident":
             of_it = [row for row in self.told if row["anomaly_id"] == params["anomaly_id"]]
             return pa.Table.from_pylist(of_it, INCIDENT)
@@ -306,7 +316,7 @@ def _served() -> Iterator[FakeCollector]:
 @pytest.fixture
 def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCollector]:
     """A running collector without calls, which pages find; nothing is cached yet."""
-    _served.calls, _served.told, _served.asked = [], [], Counter()
+    _served.calls, _served.told, _served.breaks, _served.asked = [], [], [], Counter()
     _served.trouble, _served.key, _served.arriving = "", "", None
     monkeypatch.setenv("BURSAR_COLLECTOR_URL", _served.url)
     monkeypatch.delenv("BURSAR_CONTROL_KEY", raising=False)

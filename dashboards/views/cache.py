@@ -1,0 +1,175 @@
+"""What does reuse save, ours and the providers', and what broke prompt caches?"""
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import streamlit as st
+
+from dashboards import data, display, filters, notices, tables
+
+MOST = 100
+
+RESULTS = {
+    "cache": "What the cache said",
+    "calls": "Calls",
+    "share": "Share",
+    "spend": "Spend",
+    "avoided": "Saved",
+}
+SHARES = {
+    "request_model": "Model",
+    "calls": "Calls",
+    "input_tokens": "Input tokens",
+    "cache_read_input_tokens": "of which cached",
+    "share": "Share",
+    "avoided": "Saved",
+}
+BREAKS = {
+    "cause": "Cause",
+    "block": "Block",
+    "agent": "Agent",
+    "request_model": "Model",
+    "breaks": "Breaks",
+    "lost_tokens": "Lost tokens",
+    "cost": "Cost",
+    "first_at": "First",
+    "last_at": "Last",
+    "advice": "What to change",
+}
+HITS = ("hit", "semantic")
+ASKED = (*HITS, "miss")
+"""What the cache says of calls whose answer may be reused; of others it says ``bypass`` or nothing."""
+
+
+def page() -> None:
+    """Everything below the bar of filters."""
+    scope = filters.scope()
+    window = scope.window
+    times = (("since", window.since.isoformat()), ("until", window.until.isoformat()), ("limit", str(MOST)))
+    questions = [
+        data.about("totals", scope),
+        data.about("spend_by", scope, by="cache", limit=MOST),
+        data.about("spend_by", scope, by="request_model", limit=MOST),
+        data.Question("cache_breaks", times, family=window.name),
+    ]
+    try:
+        answers = data.ask_all(questions, notices.questions(scope))
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    above = st.container()
+    notices.stale(answers)
+    totals, results, models, breaks = answers
+    if not totals.row.get("calls"):
+        notices.empty(scope)
+    else:
+        tiles(totals.row, results.rows)
+        st.caption(display.escaped(f"As of {notices.drawn_at(answers)}."))
+        shares(totals.row, results.rows, models.rows)
+        broken(breaks.rows, scope.is_filtered)
+    with above:  # Drawn last: what it asks may take longer than all the figures.
+        notices.simulated(scope)
+        notices.ledger_age()
+
+
+def tiles(total: data.Row, results: Sequence[data.Row]) -> None:
+    """Hit rate, saved money, and the providers' share."""
+    hits, asked = hits_of(results)
+    saved = data.money(total.get("avoided_cost_usd"))
+    cached, read = int(total.get("cache_read_input_tokens") or 0), int(total.get("input_tokens") or 0)
+    with st.grid(3, min_column_width=165):
+        for title, value, meaning in (
+            ("Hit rate", display.share(hits, asked),
+             f"{hits:,} of the {asked:,} calls whose answer may be reused were answered from ours"),
+            ("Saved", display.usd(saved),
+             f"By reused answers and downgrades, exactly {display.escaped(display.usd_exact(saved))} USD"),
+            ("Cached input", display.share(cached, read),
+             f"{cached:,} of {read:,} input tokens came from a provider's prompt cache"),
+        ):  # fmt: skip
+            st.metric(title, display.escaped(value), help=f"{meaning}.", border=True, height="stretch")
+
+
+def hits_of(results: Sequence[data.Row]) -> tuple[int, int]:
+    """Calls that were answered from our cache, and calls that it was asked for."""
+    by_result = {str(row["cache"]): int(row["calls"]) for row in results}
+    hits, asked = (sum(by_result.get(name, 0) for name in names) for names in (HITS, ASKED))
+    return hits, asked
+
+
+def shares(total: data.Row, results: Sequence[data.Row], models: Sequence[data.Row]) -> None:
+    """Calls by what our cache said, and each model's share of input from prompt caches."""
+    calls = int(total["calls"])
+    with st.grid(2, min_column_width=300):
+        with st.container(border=True, height="stretch"):
+            st.markdown("**Our cache**")
+            _table(
+                [
+                    {"cache": display.plain(row["cache"]), "share": display.share(int(row["calls"]), calls),
+                     "calls": row["calls"], "spend": _usd(row["effective_cost_usd"]),
+                     "avoided": _usd(row["avoided_cost_usd"])}
+                    for row in results
+                ],
+                RESULTS,
+                "cache_results",
+            )  # fmt: skip
+        with st.container(border=True, height="stretch"):
+            st.markdown("**Providers' prompt caches**")
+            _table(
+                [
+                    {name: row[name] for name in ("calls", "input_tokens", "cache_read_input_tokens")}
+                    | {"request_model": display.plain(row["request_model"]),
+                       "share": display.share(
+                           int(row["cache_read_input_tokens"]), int(row["input_tokens"])),
+                       "avoided": _usd(row["avoided_cost_usd"])}
+                    for row in models
+                ],
+                SHARES,
+                "cache_models",
+            )  # fmt: skip
+
+
+def broken(rows: Sequence[data.Row], is_filtered: bool) -> None:
+    """What broke providers' prompt caches, the dearest first."""
+    with st.container(border=True):
+        st.markdown("**What broke prompt caches**")
+        if is_filtered:
+            st.caption("Of all calls in this time range: the filters do not narrow it.")
+        if not rows:
+            st.caption("Nothing was seen to break one in this time range.")
+            return
+        lost = sum((data.money(row["effective_cost_usd"]) for row in rows), Decimal(0))
+        st.caption(
+            display.escaped(f"{display.usd(lost)} for tokens that had been cached before.")
+            + (f" Only the {MOST} dearest are shown." if len(rows) == MOST else "")
+        )
+        texts = ("cause", "block", "agent", "request_model", "advice")
+        others = ("breaks", "lost_tokens", "first_at", "last_at")
+        _table(
+            [
+                {name: display.plain(row[name], 300) for name in texts}
+                | {name: row[name] for name in others}
+                | {"cost": _usd(row["effective_cost_usd"])}
+                for row in rows
+            ],
+            BREAKS,
+            "cache_breaks",
+        )
+
+
+def _usd(amount: object) -> str:
+    return display.usd(data.money(amount))
+
+
+def _table(rows: Sequence[data.Row], columns: dict[str, str], key: str) -> None:
+    st.dataframe(
+        list(rows),
+        hide_index=True,
+        column_order=list(columns),
+        column_config=tables.column_config(columns, filters.zone().key),
+        key=key,
+        alt=", ".join(columns.values()),
+    )
+
+
+if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.
+    st.fragment(page, run_every=filters.pulse())()
