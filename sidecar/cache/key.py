@@ -51,9 +51,12 @@ class Key(NamedTuple):
 
 
 def repeats_itself(facts: RequestFacts) -> bool:
-    """Whether asking the same again is meant to give the same: temperature 0, a seed, embeddings."""
-    attributes = facts.attributes
-    return attributes.get("temperature") == 0 or facts.api == "openai.embeddings" or "seed" in attributes
+    """Whether asking the same again is meant to give the same: temperature 0, or embeddings.
+
+    A seed alone is not enough: providers promise their best effort with it, and whoever samples with one
+    may want every stream as it comes, not the first one's when that has ended.
+    """
+    return facts.attributes.get("temperature") == 0 or facts.api == "openai.embeddings"
 
 
 def key_of(call: Call, share: str, secret: bytes) -> Key | None:

@@ -29,7 +29,7 @@ class CacheConfig:
     """Reuse of answers."""
 
     exact: bool = True
-    """Answer identical requests again where they repeat themselves: temperature 0, a seed, embeddings."""
+    """Answer identical requests again where they repeat themselves: temperature 0, or embeddings."""
     semantic: bool = False
     """Answer similar requests."""
     ttl: Duration = Duration(3600)

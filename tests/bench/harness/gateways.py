@@ -70,6 +70,8 @@ data_dir: @folder@/data
 upstreams:
   openai: {kind: openai, base_url: "http://127.0.0.1:@upstream@/v1", connections: 4096}
 limits: {streams: 4096, connections: 8192}
+# The load says the same again and again; it is to be forwarded, whatever it says.
+cache: {exact: off}
 """
 
 _TENSORZERO = f"""
