@@ -28,6 +28,8 @@ _log = logs.get("collector.judging")
 
 INTERVAL_S: Final = 5.0
 INTERVAL_US: Final = int(INTERVAL_S * 1_000_000)
+REST: Final = 4.0
+"""Behind with its work, it rests so many times as long as it worked: calls are booked by the same process."""
 MOST_AT_ONCE: Final = 1_000
 """Conversations judged in one transaction."""
 _CATCH_UP_US: Final = 2 * 3_600_000_000
@@ -168,8 +170,9 @@ class Judge:
         complained = False
         while not stop.wait(INTERVAL_S):
             try:
-                while self.step() and not stop.is_set():
-                    pass
+                began = time.monotonic()
+                while self.step() and not stop.wait(REST * (time.monotonic() - began)):
+                    began = time.monotonic()
                 complained = False
             except StoreError as error:
                 if not complained:
