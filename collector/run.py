@@ -103,7 +103,8 @@ def run(
         watch = Watch(config, pools, state.books, data_dir, price_of)
         notices = Notices()
         judge = Judge(state.books, notices, prices_of(prices or {}), tool_prices or {})
-        return _serve(config, state, control_key, stop or threading.Event(), environ, watch, judge, notices)
+        stop = stop or threading.Event()
+        return _serve(config, state, control_key, stop, environ, watch, judge, notices, prices or {})
     finally:
         lock.release()
 
@@ -117,6 +118,7 @@ def _serve(
     watch: "Watch",
     judge: "Judge",
     notices: "Notices",
+    prices: "Mapping[str, Mapping[str, Decimal]]",
 ) -> int:
     from collector.api.app import build_app
     from collector.ingest.archive import ArchiveConfig
@@ -134,6 +136,7 @@ def _serve(
             retention_s=float(config.retention),
             archive=ArchiveConfig(grace_s=float(config.journal_grace)),
             database=DatabaseConfig(memory_limit_bytes=int(config.memory_limit), threads=config.threads),
+            prices=prices,
         ),
         state,
         closing,

@@ -6,7 +6,8 @@
     spending   the figures of the spend page, and how they fit together
     data       the only place that talks to the collector
     display    numbers and names as people read them; a name is never markup
-    tables     rows as tables, and as CSV that a spreadsheet does not execute
+    tables     rows as tables
+    exports    figures as files: CSV that a spreadsheet does not execute, Parquet, FOCUS
     charts     ECharts options; pure
     notices    what a reader must know before trusting the figures
     views/     one question each

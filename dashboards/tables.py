@@ -1,49 +1,12 @@
-"""Rows as tables that show text as text, and as CSV that a spreadsheet does not execute."""
+"""Rows as tables that show text as text."""
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
-from decimal import Decimal
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import streamlit as st
 
 from dashboards.display import plain
-
-_FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠|")
-"""A cell of text that begins so is a formula, or a command, to some spreadsheet."""
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Rows as CSV (UTF-8 with a byte order mark, which spreadsheets need to see it is UTF-8).
-
-    Text that a spreadsheet would run is put behind an apostrophe. Money keeps every digit,
-    times are ISO 8601, an absent value is empty.
-    """
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_MINIMAL, lineterminator="\r\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([cell(row.get(column)) for column in columns])
-    return "\ufeff".encode() + out.getvalue().encode()
-
-
-def cell(value: object) -> str:
-    """One value as a CSV cell."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal):
-        return f"{value:f}"
-    if isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat()
-    text = str(value)
-    return f"'{text}" if text.lstrip(" \u00a0\ufeff").startswith(_FORMULA_STARTS) else text
 
 
 def shown(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:

@@ -15,4 +15,9 @@ Spans, made in the collector from records:
     otlp            their way out: queued within bounds, sent by `transport`
 
     conventions     what the GenAI conventions say; `targets` which inferences a call made
+
+Files, for people (standard library only):
+
+    focus           spend in the columns of the FinOps FOCUS specification
+    cells           values as cells that no spreadsheet runs
 """

@@ -8,9 +8,10 @@ comes in meanwhile.
 import ctypes
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 
 from collector import logs
@@ -55,6 +56,8 @@ class KeeperConfig:
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
     follower: FollowerConfig = field(default_factory=FollowerConfig)
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
+    prices: Mapping[str, Mapping[str, Decimal]] = field(default_factory=dict)
+    """What the configuration says that models cost: USD per million tokens, by model."""
 
 
 def give_back_memory() -> None:
@@ -138,7 +141,7 @@ class Keeper:
                     "INSERT INTO quarantined VALUES (make_timestamp($1), '', 'rebuilt', $2, 0)",
                     [[time.time_ns() // 1000, reason[:500]] for reason in opened.set_aside],
                 )
-            prices.remember(opened.database, time.time_ns() // 1000)
+            prices.remember(opened.database, time.time_ns() // 1000, configured=self._config.prices)
         except DatabaseError as error:
             opened.database.close()
             raise told_apart(error, opened.database.path) from error

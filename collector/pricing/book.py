@@ -15,7 +15,7 @@ old one finishes with it.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -136,7 +136,7 @@ class PriceBook:
 
     def __init__(self, tables: tuple[Table, ...], configured: Mapping[str, TokenPrice] | None = None) -> None:
         self.tables = tables
-        self.configured = {normal(name): price for name, price in (configured or {}).items()}
+        self.configured = normalised(configured or {})
         self.version = _version(tables, self.configured)
         """Day of the newest table, and a hash of all that the prices depend on."""
         self._held: dict[tuple[str, str], tuple[Quote, int, int]] = {}
@@ -323,7 +323,7 @@ class PriceBook:
     def rows(self) -> Iterator[PriceRow]:
         """Every price of the book, dated ones apart, for the ledger."""
         for name, price in self.configured.items():
-            yield _price_row(self.version, "", name, "", PriceGrade.CONFIGURED, "configured", price, "{}")
+            yield configured_row(self.version, name, price)
         seen: set[tuple[str, str]] = set()
         for table in self.tables:
             for provider_name, provider in table.providers.items():
@@ -358,6 +358,11 @@ class PriceBook:
         return explanation(self, provider, model, self.made_us if at_us is None else at_us)
 
 
+def normalised(configured: Mapping[str, TokenPrice]) -> dict[str, TokenPrice]:
+    """The prices of a configuration by the names that the book looks them up by."""
+    return {normal(name): price for name, price in configured.items()}
+
+
 def source_of(table: Table, row: Row) -> str:
     """Who says what ``row`` says: the chosen source, and the other one where it filled gaps."""
     used = row.sources if row.filled else row.sources[:1]
@@ -372,14 +377,25 @@ def level(rates: Rates) -> int:
 
 
 def _version(tables: tuple[Table, ...], configured: Mapping[str, TokenPrice]) -> str:
-    if len(tables) == 1 and not configured:
-        return tables[0].version
+    return version_of([table.version for table in tables], configured)
+
+
+def version_of(versions: Sequence[str], configured: Mapping[str, TokenPrice]) -> str:
+    """Names a book made of tables of these versions, with the prices of a configuration on top."""
+    if len(versions) == 1 and not configured:
+        return versions[0]
     digest = hashlib.blake2b(digest_size=4)
-    for table in tables:
-        digest.update(table.version.encode())
+    for version in versions:
+        digest.update(version.encode())
     for name in sorted(configured):
         digest.update(f"{name}={configured[name]}".encode())
-    return f"{max(table.made for table in tables)}-{digest.hexdigest()}"
+    newest_day = max(version.rpartition("-")[0] for version in versions)
+    return f"{newest_day}-{digest.hexdigest()}"
+
+
+def configured_row(version: str, name: str, price: TokenPrice) -> PriceRow:
+    """A configuration's price as a row of the ledger."""
+    return _price_row(version, "", name, "", PriceGrade.CONFIGURED, "configured", price, "{}")
 
 
 def _price_row(

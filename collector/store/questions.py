@@ -66,6 +66,7 @@ NARROWING = (
     *("budget", "action", "tenant", "task_id", "conversation_id", "trace_id"),
     *("alertname", "severity", "upstream", "gpu"),
     *("waste", "cause", "signal"),
+    *("model", "provider_name", "price_version"),
 )
 """What rows of other tables than the calls' can be narrowed down by."""
 
@@ -91,6 +92,9 @@ PARAMETERS = {
     "waste": "only this class of the bill, such as looped; repeatable",
     "cause": "only what broke the cache for this reason; repeatable",
     "signal": "only this sign, such as abandoned run; repeatable",
+    "model": "only this model, as the price book names it; repeatable",
+    "provider_name": "only of this provider; repeatable",
+    "price_version": "only of this version of the price book; repeatable",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
     "order": "newest (default) or oldest or dearest or slowest",
@@ -258,6 +262,55 @@ INJECTIONS = Question(
         ORDER BY detected_at DESC, event_id LIMIT $limit""",
 )
 
+PRICES = Question(
+    name="prices",
+    help="What models cost, in each version of the price book: USD a token; newest version first.",
+    parameters=("model", "provider_name", "price_version", "limit"),
+    sql="""
+        SELECT * FROM prices WHERE true{narrowed}
+        ORDER BY first_seen_at DESC, price_version, provider_name, model, effective_from LIMIT $limit""",
+)
+
+_RATES = ("input_usd", "output_usd", "cache_read_usd", "cache_write_usd", "reasoning_usd", "per_request_usd")
+_BEFORE = ", ".join(f"lag({rate}) OVER before AS {rate}_before" for rate in _RATES)
+_CHANGED = ", ".join(f"{rate}_before, {rate}" for rate in _RATES)
+_MOVED = " OR ".join(f"{rate} <> {rate}_before" for rate in _RATES)
+
+PRICE_CHANGES = Question(
+    name="price_changes",
+    help=(
+        "Prices that changed in the period, USD a token, before and after: dated ones of the newest price"
+        " book, and those that a newer book or configuration states otherwise; newest first."
+    ),
+    parameters=("since", "until", "tz", "model", "provider_name", "limit"),
+    sql=f"""
+        WITH versions AS (
+            SELECT price_version, dense_rank() OVER (ORDER BY min(first_seen_at)) AS place
+            FROM prices GROUP BY price_version
+        ),
+        listed AS (
+            SELECT * EXCLUDE (terms) FROM prices JOIN versions USING (price_version) WHERE true{{narrowed}}
+        ),
+        revised AS (
+            SELECT *, first_seen_at AS changed_at, 'revised' AS kind, {_BEFORE},
+                lag(place) OVER before AS place_before
+            FROM listed WINDOW before AS (
+                PARTITION BY provider_name, model, effective_from ORDER BY place, price_version)
+        ),
+        dated AS (
+            SELECT *, CAST(try_cast(effective_from AS DATE) AS TIMESTAMP) AS changed_at, 'dated' AS kind,
+                {_BEFORE}, 1 AS place_before
+            FROM listed WHERE place = (SELECT max(place) FROM versions) AND effective_from NOT LIKE '%:%'
+            WINDOW before AS (PARTITION BY provider_name, model ORDER BY effective_from)
+        )
+        SELECT changed_at, kind, provider_name, model, effective_from, price_grade, source, price_version,
+            {_CHANGED}
+        FROM (SELECT * FROM revised UNION ALL BY NAME SELECT * FROM dated)
+        WHERE changed_at >= {{from}} AND changed_at < {{to}}
+            AND ({_MOVED} OR (place_before IS NULL AND place > 1 AND price_grade = 'configured'))
+        ORDER BY changed_at DESC, provider_name, model LIMIT $limit""",
+)
+
 HEALTH = Question(
     name="health",
     help="How the collector is: how far behind the journal, what it holds, what was lost or set aside.",
@@ -274,7 +327,7 @@ CATALOGUE = {
     question.name: question
     for question in (
         *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
-        *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, HEALTH),
+        *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, PRICES, PRICE_CHANGES, HEALTH),
         *GPU_QUESTIONS,
         *AGENT_QUESTIONS,
     )

@@ -64,7 +64,8 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     if "{ended}" in sql:
         fields["ended"] = _ended(asked, where, values)
     if "{narrowed}" in sql:
-        values["since_us"], values["until_us"] = asked.since_us, asked.until_us
+        if "{from}" in sql:
+            values["since_us"], values["until_us"] = asked.since_us, asked.until_us
         fields["from"], fields["to"] = "make_timestamp($since_us)", "make_timestamp($until_us)"
         fields["narrowed"] = where.of("calls")
     if "{page}" in sql:

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import data, display, filters, notices, tables
+from dashboards import data, display, exports, filters, notices, tables
 from dashboards.scope import Scope
 from dashboards.views import call
 
@@ -98,14 +98,12 @@ def pager(found: data.Answer, cursors: list[str], scope: Scope) -> None:
             width=320,
             on_change=_seek,
         )
-        st.download_button(
-            "CSV",
-            lambda: _export(scope),
-            file_name="calls.csv",
-            mime="text/csv",
-            on_click="ignore",
-            help=f"The newest {MAX_EXPORT:,} calls of this selection, every column.",
-            key="calls_csv",
+        exports.menu(
+            "calls",
+            found.table.column_names,
+            lambda: data.ask(data.about("calls", scope, limit=MAX_EXPORT)).table,
+            scope,
+            about=f"The newest {MAX_EXPORT:,} calls of this selection, every column. FOCUS: all calls.",
         )
 
 
@@ -137,11 +135,6 @@ def _seek() -> None:
         st.query_params[call.PARAMETER] = sought
         st.session_state["call_sought"] = ""
         st.session_state["call_chosen"] = True
-
-
-def _export(scope: Scope) -> bytes:
-    answer = data.ask(data.about("calls", scope, limit=MAX_EXPORT))
-    return tables.csv_bytes(answer.table.column_names, answer.rows)
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

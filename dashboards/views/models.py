@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, notices, tables
+from dashboards import charts, data, display, exports, filters, notices, tables
 
 MOST = 100
 
@@ -94,14 +94,7 @@ def details(rows: Sequence[data.Row], spent: Decimal) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown("**Price against speed**")
-            st.download_button(
-                "CSV",
-                lambda: tables.csv_bytes(CSV, [in_full(row) for row in rows]),
-                file_name="models.csv",
-                mime="text/csv",
-                on_click="ignore",
-                key="models_csv",
-            )
+            exports.menu("models", CSV, lambda: exports.of_rows([in_full(row) for row in rows]))
         st.dataframe(
             [line(row, spent) for row in rows],
             hide_index=True,

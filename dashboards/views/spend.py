@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, notices, tables
+from dashboards import charts, data, display, exports, filters, notices, tables
 from dashboards.scope import DIMENSIONS
 from dashboards.spending import BREAKDOWNS, MAX_ROWS, Spending, spending
 
@@ -200,14 +200,7 @@ def details(found: Spending) -> None:
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**Every {title.lower()}**" + (f", first {MAX_ROWS}" if _cut(answer) else ""))
-            st.download_button(
-                "CSV",
-                lambda: tables.csv_bytes([dimension, *TABLE], answer.rows),
-                file_name=f"spend-by-{dimension}.csv",
-                mime="text/csv",
-                on_click="ignore",
-                key="spend_csv",
-            )
+            exports.menu(f"spend-by-{dimension}", [dimension, *TABLE], lambda: answer.table, found.scope)
         st.dataframe(
             tables.shown(answer.table, {dimension: title} | TABLE),
             hide_index=True,

@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
+from collector.export import focus
+from collector.export.cells import cell
 from sidecar.commands.findings import add_flags, print_findings, rows_of, write_json
 from sidecar.commands.questions import NoAnswer, ask, complain
 from sidecar.config import BursarConfig, load_config
@@ -23,8 +25,6 @@ COLUMNS = (
     "effective_cost_usd",
 )
 MONEY = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
-
-FOCUS_DIMENSIONS = ("provider_name", "request_model", "tenant", "team", "agent")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,10 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.view:
             return show_findings(config, arguments, dimensions, {**span, **filters})
         if arguments.format == "focus":
-            rows = ask(
-                config, "spend_over_time", bucket="day", by=",".join(FOCUS_DIMENSIONS), **span, **filters
-            )
-            write_focus(rows, sys.stdout)
+            by = ",".join(focus.DIMENSIONS)
+            focus.write(ask(config, "spend_over_time", bucket="day", by=by, **span, **filters), sys.stdout)
             return 0
         rows = ask(config, "spend_by", by=",".join(dimensions), limit=arguments.limit, **span, **filters)
         total = ask(config, "totals", **span, **filters)[0]
@@ -135,79 +133,9 @@ def shown(name: str, value: Any) -> str:
 
 
 def write_csv(rows: list[dict[str, Any]], columns: Iterable[str], out: TextIO) -> None:
-    """Rows as CSV; text that a spreadsheet would run as a formula is quoted."""
+    """Rows as CSV; text that a spreadsheet would run as a formula is defused."""
     columns = list(columns)
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([inert(row.get(name)) for name in columns])
-
-
-def inert(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not is_number(value):
-        return "'" + value
-    return "" if value is None else value
-
-
-def is_number(text: str) -> bool:
-    """Whether ``text`` is a number, sign and all."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def write_focus(rows: list[dict[str, Any]], out: TextIO) -> None:
-    """A row a day, model and team in the columns of the FinOps FOCUS specification, version 1.2."""
-    columns = list(focus_row({}, None))
-    writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        start = datetime.fromisoformat(str(row["bucket"]).replace("Z", "+00:00"))
-        writer.writerow({name: inert(value) for name, value in focus_row(row, start).items()})
-
-
-def focus_row(row: dict[str, Any], start: datetime | None) -> dict[str, Any]:
-    """One day of one model for one team, in FOCUS's words."""
-    tokens = int(row.get("input_tokens") or 0) + int(row.get("output_tokens") or 0)
-    month = start.replace(day=1) if start else None
-    after = (month + timedelta(days=32)).replace(day=1) if month else None
-    effective, listed = row.get("effective_cost_usd"), row.get("list_cost_usd")
-    return {
-        "BilledCost": effective,
-        "EffectiveCost": effective,
-        "ListCost": listed,
-        "ContractedCost": effective,
-        "BillingCurrency": "USD",
-        "BillingPeriodStart": utc(month),
-        "BillingPeriodEnd": utc(after),
-        "ChargePeriodStart": utc(start),
-        "ChargePeriodEnd": utc(start + timedelta(days=1) if start else None),
-        "ChargeCategory": "Usage",
-        "ChargeFrequency": "Usage-Based",
-        "ChargeDescription": f"{row.get('calls') or 0} calls of {row.get('request_model') or 'no model'}",
-        "ConsumedQuantity": tokens,
-        "ConsumedUnit": "Tokens",
-        "PricingQuantity": tokens,
-        "PricingUnit": "Tokens",
-        "ServiceCategory": "AI and Machine Learning",
-        "ServiceSubcategory": "Generative AI",
-        "ServiceName": row.get("provider_name"),
-        "ProviderName": row.get("provider_name"),
-        "PublisherName": row.get("provider_name"),
-        "InvoiceIssuerName": row.get("provider_name"),
-        "BillingAccountId": row.get("tenant") or "default",
-        "SubAccountId": row.get("team"),
-        "SubAccountName": row.get("team"),
-        "ResourceId": row.get("agent"),
-        "ResourceName": row.get("agent"),
-        "SkuId": row.get("request_model"),
-        "Tags": json.dumps({"agent": row.get("agent") or ""}),
-    }
-
-
-def utc(moment_: datetime | None) -> str:
-    """A time as FOCUS writes it."""
-    return moment_.strftime("%Y-%m-%dT%H:%M:%SZ") if moment_ else ""
+        writer.writerow([cell(row.get(name)) for name in columns])

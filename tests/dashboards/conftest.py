@@ -161,7 +161,7 @@ class FakeCollector:
     def spend_over_time(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Sums by step of time and value of one dimension."""
         bucket, zone = query["bucket"], ZoneInfo(query.get("tz", "UTC"))
-        by = [query["by"]] if "by" in query else []
+        by = query["by"].split(",") if query.get("by") else []
         groups: dict[tuple[datetime, tuple[str, ...]], list[Row]] = {}
         for row in rows:
             start = _floor(row["started_at"], bucket, zone)
