@@ -1,7 +1,7 @@
 """The policies by which a replica is chosen, as functions of what is known of the replicas."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from inference.pool.ring import Ring, bound
@@ -24,6 +24,10 @@ class Candidate(Protocol):
     @property
     def load(self) -> int:
         """Tokens of prompts under way that it does not have cached."""
+
+    @property
+    def prefixes(self) -> Collection[int]:
+        """Keys of the beginnings that it was last asked for: they may be cached there."""
 
     @property
     def latency_s(self) -> float:
@@ -92,6 +96,11 @@ def by_prefix(
 ) -> int:
     """Where the key belongs, or the next on the ring that has room.
 
+    Two things are bounded in the same way, by ``load_factor`` of the mean: tokens under way, so that a
+    popular beginning does not overload one replica; and the beginnings that a replica keeps, for its cache
+    is finite, and one that holds more than its share forgets them before they are asked for again. A key
+    that a replica has is not taken away from it by the second.
+
     Args:
         candidates: those that can be asked.
         ring: of all replicas, so that one that is away moves no keys but its own.
@@ -102,24 +111,35 @@ def by_prefix(
     """
     known = {candidate.index: candidate for candidate in candidates}
     total = tokens
-    size = 0
+    size = kept = 0
     for candidate in candidates:
         total += candidate.load
         size += candidate.weight
+        kept += len(candidate.prefixes)
     most = bound(total, size, load_factor=load_factor, floor=floor)
-    fallback = -1
     home = known.get(ring.first(key))
-    if home is not None and (home.load + tokens <= most * home.weight or not home.load):
+    if (
+        home is not None
+        and key in home.prefixes
+        and (home.load + tokens <= most * home.weight or not home.load)
+    ):
         return home.index
+    share = bound(kept + 1, size, load_factor=load_factor, floor=1)
+    new = able = fallback = -1
     for index in ring.walk(key):
         found = known.get(index)
         if found is None:
             continue
         if found.load + tokens <= most * found.weight or not found.load:
-            return index
+            if key in found.prefixes:
+                return index
+            if new < 0 and len(found.prefixes) < share * found.weight:
+                new = index
+            if able < 0:
+                able = index
         if fallback < 0:
             fallback = index
-    return fallback
+    return new if new >= 0 else able if able >= 0 else fallback
 
 
 def peak_ewma(average_s: float, sample_s: float, elapsed_s: float) -> float:

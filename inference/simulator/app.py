@@ -20,7 +20,13 @@ from inference.simulator.service import Simulator, SimulatorConfig
 def main(argv: Sequence[str]) -> int:
     """Serve until told to stop; 0 when stopped, 1 when the port cannot be had, 2 on misuse."""
     arguments = _parser().parse_args(argv)
-    config = SimulatorConfig(speed=arguments.speed, seed=arguments.seed, faults=tuple(arguments.fault))
+    config = SimulatorConfig(
+        speed=arguments.speed,
+        seed=arguments.seed,
+        faults=tuple(arguments.fault),
+        kv_blocks=arguments.kv_blocks,
+        kv_block_tokens=arguments.kv_block_tokens,
+    )
     try:
         _run(config, arguments.host, arguments.port)
     except OSError as error:
@@ -77,7 +83,29 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODEL:FAULT=P",
         help="a fault that strikes by chance, such as 'gpt-*:rate_limit=0.02'; repeatable",
     )
+    parser.add_argument(
+        "--kv-blocks",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="cache prompts of models such as qwen* in so many blocks, as one vLLM server does",
+    )
+    parser.add_argument("--kv-block-tokens", type=_size, default=16, metavar="N", help="tokens in a block")
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of blocks")
+    return number
+
+
+def _size(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of tokens")
+    return number
 
 
 def _speed(text: str) -> float:

@@ -1,10 +1,13 @@
 """What ``GET /metrics`` tells: the families of a vLLM server that we read, over simulated models.
 
 Only models that a vLLM server would serve are counted, so that a simulator which also plays hosted providers
-does not pass their tokens off as its own engine's. There is no KV cache and no step, so none is told of.
+does not pass their tokens off as its own engine's. There is no step, so none is told of; a KV cache where there
+is one (``--kv-blocks``).
 """
 
 from collections.abc import Mapping
+
+from inference.simulator.kv_blocks import KvBlocks
 
 OWNER = "vllm"
 """Of the model profiles that are counted."""
@@ -16,13 +19,16 @@ _COUNTERS = (
 )
 
 
-def exposition(tokens: Mapping[str, Mapping[str, int]], running: int, started_at: float) -> bytes:
+def exposition(
+    tokens: Mapping[str, Mapping[str, int]], running: int, started_at: float, kv: KvBlocks | None = None
+) -> bytes:
     """Prometheus text (0.0.4).
 
     Args:
         tokens: sums by model and class, of models to count.
         running: calls to these models under way; none ever waits.
         started_at: when the simulator began, seconds since the epoch.
+        kv: the prefix cache, where it has one.
     """
     lines = [
         "# HELP bursar_simulator_info 1: everything here is simulated; no model runs.",
@@ -39,4 +45,14 @@ def exposition(tokens: Mapping[str, Mapping[str, int]], running: int, started_at
     model = next(iter(tokens), "simulated")
     for name, value in (("vllm:num_requests_running", running), ("vllm:num_requests_waiting", 0)):
         lines += [f"# TYPE {name} gauge", f'{name}{{model_name="{model}",engine="0"}} {value}']
+    if kv is not None:
+        for name, value in (("queries", kv.queries), ("hits", kv.hits)):
+            family = f"vllm:prefix_cache_{name}_total"
+            lines += [f"# TYPE {family} counter", f'{family}{{model_name="{model}",engine="0"}} {value}']
+        lines += [
+            "# TYPE vllm:cache_config_info gauge",
+            f'vllm:cache_config_info{{block_size="{kv.block_tokens}",num_gpu_blocks="{kv.blocks}",'
+            f'kv_cache_size_tokens="{kv.blocks * kv.block_tokens}",'
+            f'enable_prefix_caching="True",engine="0"}} 1',
+        ]
     return ("\n".join(lines) + "\n").encode()

@@ -27,6 +27,7 @@ from inference.simulator.directives import Directives, InvalidDirective, directi
 from inference.simulator.events import encode
 from inference.simulator.faults import STATUS_FAULTS, Fault, FaultRule, strike
 from inference.simulator.http import Exchange
+from inference.simulator.kv_blocks import KvBlocks
 from inference.simulator.models import ModelProfile, profile_of
 from inference.simulator.prompt_cache import CacheFigures, PromptCache
 from inference.simulator.prompts import InvalidPrompt, Prompt, of_text
@@ -55,6 +56,10 @@ class SimulatorConfig:
     """Decides texts, lengths and struck faults."""
     faults: tuple[FaultRule, ...] = ()
     """Faults that strike by chance."""
+    kv_blocks: int = 0
+    """Blocks of a vLLM server's prefix cache; 0: models that such a server has cache as OpenAI does."""
+    kv_block_tokens: int = 16
+    """Tokens in one of them."""
 
 
 @dataclass(slots=True)
@@ -89,6 +94,7 @@ class Simulator:
         self._wall_clock = wall_clock
         self._started_at = wall_clock()
         self._cache = PromptCache(clock)
+        self._kv = KvBlocks(config.kv_blocks, config.kv_block_tokens) if config.kv_blocks else None
         self._seen: OrderedDict[bytes, int] = OrderedDict()
         self._conversations: OrderedDict[str, bytes] = OrderedDict()
         self._counts: Counter[str] = Counter()
@@ -156,7 +162,7 @@ class Simulator:
                 for model, sums in self._tokens.items()
                 if profile_of(model).owner == metrics.OWNER
             }
-            text = metrics.exposition(counted, self._counts["open:vllm"], self._started_at)
+            text = metrics.exposition(counted, self._counts["open:vllm"], self._started_at, self._kv)
             exchange.send(200, METRICS_HEADERS, text)
         elif path == "/simulator/state":
             exchange.send(200, JSON_HEADERS, encode(self.state()))
@@ -272,6 +278,8 @@ class Simulator:
     def _cached(self, call: _Call, prompt: Prompt, asked: Asked) -> CacheFigures:
         if call.directives.usage is not None:
             return CacheFigures()  # the figures are dictated: nothing to find out
+        if self._kv is not None and call.profile.owner == metrics.OWNER:
+            return CacheFigures(read=self._kv.read(call.model, prompt.text, prompt.tokens))
         if is_anthropic(call.api):
             return self._cache.marked(asked.model, prompt, minimum_tokens=call.profile.cache_minimum_tokens)
         return self._cache.automatic(asked.model, prompt)

@@ -140,9 +140,10 @@ class Upstream:
     def adopt(self, other: "Upstream") -> None:
         """Go on with what is known of the same servers from a configuration before."""
         before = {replica.name: replica for replica in other.replicas}
+        same = before.keys() == {replica.name for replica in self.replicas}
         for replica in self.replicas:
             if replica.name in before:
-                replica.adopt(before[replica.name])
+                replica.adopt(before[replica.name], same_neighbours=same)
         self.is_held = other.is_held
 
     def head_for(self, call: Call, instead: HeaderList | None = None) -> bytes:

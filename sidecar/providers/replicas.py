@@ -41,7 +41,7 @@ class Replica:
 
     __slots__ = (
         "_answered_at", "_failures", "base_path", "breaker", "draining", "healthy", "held_until", "index",
-        "latency_s", "load", "name", "pool", "told", "warm", "weight",
+        "latency_s", "load", "name", "pool", "prefixes", "told", "warm", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,9 @@ class Replica:
         self.told: dict[str, Told] = {}
         """What the provider said is left, by what it counts."""
         self.warm: OrderedDict[int, int] = OrderedDict()
-        """Bytes of prompt that it has cached, by conversation or by key."""
+        """Bytes of prompt that it has cached, by conversation."""
+        self.prefixes: OrderedDict[int, None] = OrderedDict()
+        """Keys of the beginnings that it has cached; the last asked for at the end."""
         self._answered_at = 0.0
         self._failures = 0
 
@@ -93,11 +95,17 @@ class Replica:
     def forget_cached(self) -> None:
         """It was started anew, or may have been: its cache is empty."""
         self.warm.clear()
+        self.prefixes.clear()
 
-    def adopt(self, other: "Replica") -> None:
-        """Go on with what is known of the same server from before."""
+    def adopt(self, other: "Replica", *, same_neighbours: bool) -> None:
+        """Go on with what is known of the same server from before.
+
+        Where its neighbours are others than before, which beginnings belong to it is found out anew.
+        """
         for name in ("breaker", "draining", "healthy", "held_until", "latency_s", "told", "warm"):
             setattr(self, name, getattr(other, name))
+        if same_neighbours:
+            self.prefixes = other.prefixes
 
     async def look(self, path: str) -> None:
         """Ask it whether it is well."""
@@ -150,6 +158,7 @@ class Pool:
         self._retry_share = float(config.retry_budget)
         self._budget = RetryBudget()
         self._ring: Ring | None = None
+        self._last_key: tuple[str, int | None] = ("", None)
         self._turn = 0
         self.holding = 0
         """Calls that wait because all replicas have asked for it."""
@@ -200,12 +209,16 @@ class Pool:
         )
 
     def _key_of(self, call: Call) -> int | None:
+        """The call's place on the ring; asked for twice for each call, and worked out once."""
         if call.facts is None:
             return None
-        prefix = self._config.prefix
-        rendered = beginning_of(call.request.body, prefix.blocks * prefix.block_tokens * BYTES_PER_TOKEN)
-        scope = f"{call.caller.tenant}\x1f{call.facts.model}".encode()
-        return affinity_key(scope, rendered, blocks=prefix.blocks, block_tokens=prefix.block_tokens)
+        if self._last_key[0] != call.call_id:
+            prefix = self._config.prefix
+            rendered = beginning_of(call.request.body, prefix.blocks * prefix.block_tokens * BYTES_PER_TOKEN)
+            scope = f"{call.caller.tenant}\x1f{call.facts.model}".encode()
+            key = affinity_key(scope, rendered, blocks=prefix.blocks, block_tokens=prefix.block_tokens)
+            self._last_key = (call.call_id, key)
+        return self._last_key[1]
 
     def held_for_s(self, replicas: Sequence[Replica]) -> float | None:
         """How long until a replica that only asked us to wait may be asked; None where that helps nothing."""
@@ -232,17 +245,19 @@ class Pool:
         cached = 0
         for mark in facts.message_hashes[-LOOK_BACK:]:
             cached = max(cached, warm.get(mark, 0))
-        key = self._key_of(call)
+        key, prefixes = self._key_of(call), replica.prefixes
         if key is not None:
             prefix = self._config.prefix
-            if not cached and key in warm:
+            if not cached and key in prefixes:
                 cached = min(facts.text_bytes, prefix.blocks * prefix.block_tokens * BYTES_PER_TOKEN)
-            warm[key] = 0
-            warm.move_to_end(key)
+            prefixes[key] = None
+            prefixes.move_to_end(key)
+            if len(prefixes) > REMEMBERED:
+                prefixes.popitem(last=False)
         if facts.message_hashes:
             warm[facts.message_hashes[-1]] = facts.text_bytes
-        while len(warm) > REMEMBERED:
-            warm.popitem(last=False)
+            if len(warm) > REMEMBERED:
+                warm.popitem(last=False)
         tokens = max(1, (facts.text_bytes - cached) // BYTES_PER_TOKEN)
         replica.load += tokens
         return tokens
