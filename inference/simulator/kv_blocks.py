@@ -1,4 +1,4 @@
-"""The prefix cache of one vLLM server: a fixed number of blocks, of which the least recently used are given up.
+"""The prefix cache of one vLLM server: a fixed number of blocks; the least recently used are given up.
 
 Whole blocks of tokens are kept, each known by everything before it. A request takes up its known blocks from
 the beginning, then as many others as it needs; when it is done its last blocks are the first to be given up,

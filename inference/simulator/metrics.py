@@ -1,8 +1,8 @@
 """What ``GET /metrics`` tells: the families of a vLLM server that we read, over simulated models.
 
 Only models that a vLLM server would serve are counted, so that a simulator which also plays hosted providers
-does not pass their tokens off as its own engine's. There is no step, so none is told of; a KV cache where there
-is one (``--kv-blocks``).
+does not pass their tokens off as its own engine's. There is no step, so none is told of; a KV cache where
+there is one (``--kv-blocks``).
 """
 
 from collections.abc import Mapping

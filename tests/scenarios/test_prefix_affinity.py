@@ -20,7 +20,7 @@ def test_calls_that_begin_alike_find_their_beginning_cached(tmp_path: Path) -> N
             replicas = [running.enter_context(simulator(*kv)) for _ in range(2)]
             upstreams[way] = {"kind": "vllm", "replicas": replicas, "balance": way}
         models = {f"qwen-{way}": {"upstream": way} for way in WAYS}
-        settings = {"models": models, "prices": {name: PRICE for name in models}}
+        settings = {"models": models, "prices": {name: dict(PRICE) for name in models}}
         stack = running.enter_context(Stack(tmp_path / "stack", upstreams, settings))
 
         read = {way: asyncio.run(ask_all(stack.url, bodies(f"qwen-{way}", "groups"))) for way in WAYS}

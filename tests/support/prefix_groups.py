@@ -14,10 +14,11 @@ GROUPS, CALLS, AT_ONCE = 22, 9, 4
 PREFIX_TOKENS, ASKED_TOKENS = 648, 12
 """Some more come with the names of roles."""
 BLOCK_TOKENS, BLOCKS = 128, 72
-_WORDS = (
+_TEXT = (
     "cost time path plan test read code file list name step each with from that then when this call token "
     "price query cache agent store index batch graph value total limit clear under budget ledger stream"
-).split()
+)
+_WORDS = _TEXT.split()
 
 
 class Read(NamedTuple):
