@@ -71,7 +71,7 @@ def test_a_key_stays_home_until_its_home_is_over_the_bound() -> None:
 
 
 def test_new_beginnings_are_shared_out_evenly_whatever_the_ring_says() -> None:
-    """A ring alone gives one of two replicas 14 of 22 keys or more in one run of seven: more than it can cache."""
+    """A ring alone gives 15 of 22 keys or more to one of two replicas in one case of seven."""
     for luck in range(40):
         ring = Ring([f"10.0.{luck}.1:8000", f"10.0.{luck}.2:8000"])
         kept: list[set[int]] = [set(), set()]
