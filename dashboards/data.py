@@ -6,8 +6,6 @@ the same question is served once more, marked with its age; without one the erro
 raised, and it says what happened and what to do.
 """
 
-import http.client
-import json
 import os
 import threading
 from collections import OrderedDict
@@ -16,13 +14,40 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, ClassVar
-from urllib.parse import urlencode, urlsplit
+from typing import Any
+from urllib.parse import urlencode
 
 import pyarrow as pa
 import streamlit as st
 
 from dashboards.scope import Scope, Window
+from dashboards.transport import (
+    BadAnswer,
+    CollectorBusy,
+    CollectorError,
+    CollectorUnreachable,
+    Neighbour,
+    NotAllowed,
+    NotUnderstood,
+    exchange,
+)
+
+__all__ = [
+    "Answer",
+    "BadAnswer",
+    "CollectorBusy",
+    "CollectorError",
+    "CollectorUnreachable",
+    "NotAllowed",
+    "NotUnderstood",
+    "Question",
+    "Row",
+    "about",
+    "ask",
+    "ask_all",
+    "forget",
+    "money",
+]
 
 URL_VARIABLE = "BURSAR_COLLECTOR_URL"
 KEY_VARIABLE = "BURSAR_CONTROL_KEY"
@@ -30,9 +55,6 @@ DEFAULT_URL = "http://127.0.0.1:4010"
 
 TTL_S = 10
 LASTING_TTL_S = 300
-CONNECT_TIMEOUT_S = 2.0
-ANSWER_TIMEOUT_S = 15.0
-MAX_ANSWER_BYTES = 64 << 20
 MAX_CACHE_ENTRIES = 512
 MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 16 << 20
@@ -41,62 +63,6 @@ PARALLEL_QUESTIONS = 4
 ARROW = "application/vnd.apache.arrow.stream"
 
 Row = Mapping[str, Any]
-
-
-class CollectorError(Exception):
-    """The collector did not answer a question.
-
-    CollectorError
-    ├── CollectorUnreachable  nobody listens there, or it does not answer in time
-    ├── CollectorBusy         it has as many questions in hand as it takes (429, 503, 504)
-    ├── NotAllowed            it refuses our key (401, 403)
-    ├── NotUnderstood         it does not know the question or a parameter (400, 404, 422)
-    └── BadAnswer             what it sent is not an answer
-    """
-
-    advice: ClassVar[str] = ""
-
-
-class CollectorUnreachable(CollectorError):
-    """Nobody listens there, or the answer did not come in time."""
-
-    advice = f"Start it with `bursar collector` (or `bursar up`), or say where it is in `{URL_VARIABLE}`."
-
-
-class CollectorBusy(CollectorError):
-    """It has as many questions in hand as it takes, or this one ran past its time limit."""
-
-    advice = "Try again in a moment, or look at a shorter time range."
-
-
-class NotAllowed(CollectorError):
-    """It refuses our key."""
-
-    advice = f"Give the dashboard the collector's control key in `{KEY_VARIABLE}`."
-
-
-class NotUnderstood(CollectorError):
-    """It does not know the question, or a parameter of it."""
-
-    advice = "The collector and the dashboard may be of different versions."
-
-
-class BadAnswer(CollectorError):
-    """What came back is not an answer."""
-
-    advice = "Check that the address is that of a Bursar collector."
-
-
-_ERRORS: Mapping[int, type[CollectorError]] = {
-    401: NotAllowed,
-    403: NotAllowed,
-    429: CollectorBusy,
-    503: CollectorBusy,
-    504: CollectorBusy,
-    400: NotUnderstood,
-    404: NotUnderstood,
-    422: NotUnderstood,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,41 +180,9 @@ def _answered_lastingly(base_url: str, question: Question) -> tuple[bytes, datet
 
 def _fetch(base_url: str, question: Question, key: str) -> bytes:
     """The answer's bytes, from the network."""
-    where = urlsplit(base_url)
-    if where.scheme not in ("http", "https") or not where.hostname:
-        raise BadAnswer(f"{URL_VARIABLE} is not an http address: {base_url!r}")
-    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
-    connection = kind(where.hostname, where.port, timeout=CONNECT_TIMEOUT_S)
-    path = f"{where.path.rstrip('/')}/v1/questions/{question.name}?{urlencode(question.params)}"
-    headers = {"Accept": ARROW} | ({"Authorization": f"Bearer {key}"} if key else {})
-    try:
-        connection.connect()
-        connection.sock.settimeout(ANSWER_TIMEOUT_S)
-        connection.request("GET", path, headers=headers)
-        reply = connection.getresponse()
-        body = reply.read(MAX_ANSWER_BYTES + 1)
-    except TimeoutError as error:
-        raise CollectorUnreachable(f"The collector at {base_url} did not answer in time.") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise CollectorUnreachable(f"The collector at {base_url} cannot be reached.") from error
-    finally:
-        connection.close()
-    if reply.status != http.HTTPStatus.OK:
-        kind_of_error = _ERRORS.get(reply.status, BadAnswer)
-        raise kind_of_error(f"The collector answered {question.name!r} with {reply.status}{_reason(body)}.")
-    if len(body) > MAX_ANSWER_BYTES:
-        raise BadAnswer(f"The answer to {question.name!r} is larger than {MAX_ANSWER_BYTES >> 20} MiB.")
-    return body
-
-
-def _reason(body: bytes) -> str:
-    """What an error body says, shortened; empty when it says nothing we can read."""
-    try:
-        error = json.loads(body[:10_000])["error"]
-        message = error["message"] if isinstance(error, dict) else error
-    except (ValueError, KeyError, TypeError):
-        return ""
-    return f": {str(message)[:200].rstrip('.')}"
+    whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=key)
+    path = f"/v1/questions/{question.name}?{urlencode(question.params)}"
+    return exchange(whom, "GET", path, accept=ARROW)
 
 
 def _decoded(body: bytes) -> pa.Table:

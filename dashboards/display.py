@@ -114,6 +114,21 @@ def duration(milliseconds: float | Decimal | None) -> str:
     return f"{minutes} min {seconds} s"
 
 
+def percent(part: Decimal) -> str:
+    """A share between 0 and 1 as it was written: ``80 %``, ``0.5 %``."""
+    return f"{(100 * part).normalize():f} %"
+
+
+def wait(length: timedelta) -> str:
+    """How long it is until something, roughly: ``12 min``, ``3.5 h``, ``2.1 days``."""
+    minutes = length / timedelta(minutes=1)
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
+
+
 def moment(instant: datetime | None, zone: tzinfo) -> str:
     """A point in time in the reader's zone, with the zone's name; the ledger's own times are UTC."""
     if instant is None:

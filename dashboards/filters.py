@@ -7,6 +7,7 @@ most of the time, and a bound widget that is not on the page loses its place in 
 """
 
 from datetime import UTC, date, datetime, timedelta
+from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 import streamlit as st
@@ -95,6 +96,14 @@ def pulse() -> timedelta | None:
 def only(dimension: str, value: str) -> None:
     """Narrow ``dimension`` to ``value``; for callbacks, which run before the bar is drawn."""
     st.query_params[dimension] = [value or NONE]
+
+
+def follow(page: str, chosen: Scope) -> NoReturn:
+    """Open another page, such as ``calls``, about the calls of ``chosen``; the time range stays."""
+    st.switch_page(
+        f"views/{page}.py",
+        query_params=[(name, value or NONE) for name, value in chosen.params()],
+    )
 
 
 def clear() -> None:

@@ -36,9 +36,19 @@ def command(host: str, port: int, collector_url: str) -> list[str]:
     ]
 
 
-def environment(collector_url: str, control_key: str | None = None) -> dict[str, str]:
-    """What to add to the process environment: where the collector is, and the key to it."""
+def environment(
+    collector_url: str, control_key: str | None = None, *, control_url: str | None = None
+) -> dict[str, str]:
+    """What to add to the process environment.
+
+    Args:
+        collector_url: base URL of the collector's read API.
+        control_key: lets the dashboard ask both.
+        control_url: base URL of the sidecar's control plane, which knows how budgets stand.
+    """
     added = {"BURSAR_COLLECTOR_URL": collector_url}
+    if control_url:
+        added["BURSAR_CONTROL_URL"] = control_url
     return added | ({"BURSAR_CONTROL_KEY": control_key} if control_key else {})
 
 

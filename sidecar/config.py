@@ -44,6 +44,7 @@ OTHER_VARIABLES = frozenset(
     {
         "BURSAR_AGENT_KEY",
         "BURSAR_COLLECTOR_URL",
+        "BURSAR_CONTROL_URL",
         "BURSAR_CONFIG",
         "BURSAR_KEY_PEPPER",
         "BURSAR_LOG_LEVEL",

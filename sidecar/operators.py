@@ -6,7 +6,7 @@
     GET    /bursar/v1/raises                those in force
     POST   /bursar/v1/raises                {budget, amount, for_s, subject, reason, source} -> {id}
     DELETE /bursar/v1/raises/ID
-    GET    /bursar/v1/budgets               every counter that is known
+    GET    /bursar/v1/budgets               every counter that is known, and what is configured
     GET    /bursar/v1/runaways              conversations that the runaway breaker has stopped
     POST   /bursar/v1/resume                {conversation, by} -> {resumed}: let one go on
     GET    /bursar/v1/cache                 and POST /bursar/v1/cache/purge: :mod:`sidecar.cache.pages`
@@ -26,17 +26,19 @@ from collector.domain.money import usd_text
 from collector.domain.policy import (
     Allow,
     Ask,
+    Budget,
     Directive,
     DirectiveKind,
     Downgrade,
     Match,
+    Policy,
     Raise,
 )
 from collector.domain.policy.wording import amount_text
 from sidecar.budgets.configured import Amount, Money
 from sidecar.budgets.credit import CreditControl, now_us
 from sidecar.budgets.runaway import RESUME, RunawayBreaker
-from sidecar.budgets.telling import plain_raise
+from sidecar.budgets.telling import plain_budget, plain_raise
 from sidecar.cache import pages as cache_pages
 from sidecar.cache.answers import Answers
 from sidecar.http import HeaderList, Request, Responder
@@ -68,6 +70,10 @@ class _DirectiveBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     share: float = 1.0
     """Part of the calls that a downgrade is for."""
     id: str = ""
+    budget: str = ""
+    """Which budget this is about, for its history; without a ``match``, its calls are meant."""
+    subject: str = ""
+    """Of a budget with ``each``: only what this counter counts."""
 
 
 class _RaiseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -146,8 +152,8 @@ class OperatorPages:
         if path == DIRECTIVES and method == "GET":
             return 200, {"directives": [one.plain() for one in control.state.directives(now)]}
         if path == DIRECTIVES and method == "POST":
-            directive = read_directive(request.body, now)
-            control.orders.add_directive(directive)
+            directive, budget = read_directive(request.body, now, control.policy)
+            control.orders.add_directive(directive, budget=budget)
             return 200, {"id": directive.id, "expires_us": directive.expires_us}
         if path.startswith(DIRECTIVES + "/") and method == "DELETE":
             return _gone(control.orders.remove(path.removeprefix(DIRECTIVES + "/")))
@@ -160,7 +166,8 @@ class OperatorPages:
         if path.startswith(RAISES + "/") and method == "DELETE":
             return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
-            return 200, {"budgets": await control.all_standings()}
+            configured = [plain_budget(budget) for budget in control.policy.budgets]
+            return 200, {"budgets": await control.all_standings(), "configured": configured}
         if path == RUNAWAYS and method == "GET" and self._runaways is not None:
             return 200, {"stopped": self._runaways.stopped()}
         if path == RESUME and method == "POST" and self._runaways is not None:
@@ -182,8 +189,8 @@ def _gone(found: bool) -> tuple[int, dict[str, Any]]:
     return (200, {"removed": True}) if found else (404, {"error": "there is none with this id"})
 
 
-def read_directive(body: bytes, now: int) -> Directive:
-    """The directive in a JSON body.
+def read_directive(body: bytes, now: int, policy: Policy) -> tuple[Directive, str]:
+    """The directive in a JSON body, and the budget that it is about; empty for none.
 
     Raises:
         ValueError, msgspec.MsgspecError: it is none; the message says why.
@@ -192,10 +199,13 @@ def read_directive(body: bytes, now: int) -> Directive:
     per_minute = 0
     if said.per_minute is not None:
         per_minute = int(Money.parse(said.per_minute))
-    return Directive(
+    match = Match.of(said.match)
+    if said.budget and not said.match:
+        match = counted_by(_budget_called(said.budget, policy), said.subject)
+    directive = Directive(
         id=said.id or f"d_{uuid.uuid4().hex[:16]}",
         kind=said.action,
-        match=Match.of(said.match),
+        match=match,
         expires_us=now + _micros(said.expires_in_s, "expires_in_s"),
         reason=said.reason[:500],
         source=said.source[:200],
@@ -204,6 +214,32 @@ def read_directive(body: bytes, now: int) -> Directive:
         per_minute=per_minute,
         share=round(said.share * 10_000),
     )
+    return directive, said.budget
+
+
+def counted_by(budget: Budget, subject: str) -> Match:
+    """The calls that a budget counts; with a ``subject``, those of that counter alone.
+
+    Raises:
+        ValueError: the budget tells no subjects apart.
+    """
+    if not subject:
+        return budget.match
+    if not budget.each:
+        raise BadRequest(f"subject: budget {budget.name!r} has one counter in all")
+    wanted = {name: values for name, values in budget.match.wanted if name != budget.each}
+    # A subject is one value, not a pattern: one that holds an asterisk would pause others as well.
+    if "*" in subject:
+        raise BadRequest("subject: a value with an asterisk would be taken for a pattern")
+    return Match.of({**wanted, budget.each: subject})
+
+
+def _budget_called(name: str, policy: Policy) -> Budget:
+    budget = policy.by_name.get(name)
+    if budget is None:
+        names = ", ".join(policy.by_name) or "none"
+        raise BadRequest(f"budget: {name!r} is not one of those configured: {names}")
+    return budget
 
 
 def read_raise(body: bytes, now: int, control: CreditControl) -> Raise:
@@ -213,10 +249,7 @@ def read_raise(body: bytes, now: int, control: CreditControl) -> Raise:
         ValueError, msgspec.MsgspecError: it is none; the message says why.
     """
     said = msgspec.json.decode(body, type=_RaiseBody)
-    budget = control.policy.by_name.get(said.budget)
-    if budget is None:
-        names = ", ".join(control.policy.by_name) or "none"
-        raise BadRequest(f"budget: {said.budget!r} is not one of those configured: {names}")
+    budget = _budget_called(said.budget, control.policy)
     amount = Amount.parse(said.amount)
     if amount.unit is not budget.unit:
         raise BadRequest(

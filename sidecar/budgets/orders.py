@@ -49,6 +49,8 @@ class Orders:
         self._said = said
         self._on_cut = on_cut
         self._followed = -1
+        self._about: dict[str, str] = {}
+        """Budgets that directives in force are about, by the directive's id; of those asked for here."""
         self.directed = False
         """Whether any directive is in force."""
 
@@ -76,10 +78,10 @@ class Orders:
         """Changes whenever something comes into force or out of it."""
         return self._followed
 
-    def add_directive(self, directive: Directive, *, tell: bool = True) -> None:
+    def add_directive(self, directive: Directive, *, tell: bool = True, budget: str = "") -> None:
         """Put a directive in force, here at once and soon wherever else budgets are shared.
 
-        ``tell``: write it down; whoever does so himself says no.
+        ``tell``: write it down; whoever does so himself says no. ``budget``: which one it is about.
 
         Raises:
             ValueError: it has expired, or there are too many.
@@ -90,7 +92,9 @@ class Orders:
             return
         until = time_text(directive.expires_us)
         said = f"until {until}, by {directive.source}: {directive.reason}"
-        self._said(directive.id, directive.kind.value, said)
+        if budget:
+            self._about[directive.id] = budget
+        self._said(budget or directive.id, directive.kind.value, said)
 
     def add_raise(self, more: Raise) -> None:
         """Give a budget more room for a while.
@@ -106,10 +110,12 @@ class Orders:
 
     def remove(self, name: str) -> bool:
         """Take a directive or a raise back before it expires; whether there was one."""
+        raised = {more.id: more.budget for more in self._state.raises(self._now_us())}
+        budget = self._about.get(name) or raised.get(name)
         found = self._board.remove(name)
         self.follow()
         if found:
-            self._said(name, "withdrawn", "")
+            self._said(budget or name, "withdrawn", name if budget else "")
         return found
 
     def follow(self) -> None:
@@ -119,6 +125,7 @@ class Orders:
         state, now = self._state, self._now_us()
         self._followed = self._board.version
         wanted = {item["id"]: item for item in self._board.active(now)}
+        self._about = {name: budget for name, budget in self._about.items() if name in wanted}
         known: dict[str, Directive | Raise] = {}
         known |= {directive.id: directive for directive in state.directives(now)}
         known |= {more.id: more for more in state.raises(now)}

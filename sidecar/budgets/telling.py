@@ -5,7 +5,8 @@ from typing import Any
 
 from collector.domain.credit import Standing, Unit
 from collector.domain.money import PICO_PER_NANO, usd_text
-from collector.domain.policy import Ask, Raise
+from collector.domain.policy import Ask, Budget, Raise
+from collector.domain.policy.budget import WHOLE
 from collector.domain.policy.wording import time_text
 from sidecar.call import Call
 
@@ -48,6 +49,21 @@ def plain_standing(standing: Standing, limit: int) -> dict[str, Any]:
         "starts_at": time_text(counter.starts_us) if counter.starts_us else None,
         "resets_at": time_text(ends) if ends is not None else None,
         "exact": standing.exact,
+    }
+
+
+def plain_budget(budget: Budget) -> dict[str, Any]:
+    """What is configured of a budget, for people; shares of the limit are between 0 and 1."""
+    limit = budget.limit
+    return {
+        "name": budget.name,
+        "limit": usd_text(limit * PICO_PER_NANO) if budget.unit is Unit.USD else limit,
+        "unit": budget.unit.value,
+        "window": str(budget.window),
+        "match": {name: list(values) for name, values in budget.match.wanted},
+        "each": str(budget.each),
+        "mode": "hard" if budget.hard else "soft",
+        "at": [{"share": one.share / WHOLE, "action": one.action.value} for one in budget.at],
     }
 
 

@@ -25,5 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     key = config.control.key.reveal() if config.control.key else None
     listen = config.dashboard.listen
     argv = command(listen.host, listen.port, f"http://{config.collector.listen}")
-    added = environment(f"http://{config.collector.listen}", key)
+    added = environment(
+        f"http://{config.collector.listen}", key, control_url=f"http://{config.control.listen}"
+    )
     return os.execve(argv[0], argv, {**os.environ, **added})  # noqa: S606

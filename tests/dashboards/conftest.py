@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from streamlit.testing.v1 import AppTest
+from support.fake_control import FakeControl
 
 APP = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
 
@@ -88,6 +89,9 @@ class FakeCollector:
     """What alerting told of incidents, oldest first."""
     breaks: list[Row] = field(default_factory=list)
     """What broke prompt caches, the dearest first."""
+    tables: dict[str, pa.Table] = field(default_factory=dict)
+    """Answers to other questions, by name."""
+    control: FakeControl = field(default_factory=FakeControl)
     asked: Counter[str] = field(default_factory=Counter)
     trouble: str = ""
     """``busy``, ``broken``, ``slow``, ``refusing`` or ``old``; empty when it is well."""
@@ -209,6 +213,8 @@ class FakeCollector:
     def answer(self, name: str, query: Any) -> pa.Table:
         """The table that answers one question."""
         params = dict(query)
+        if name in self.tables:
+            return self.tables[name]
         if name == "health":
             return pa.table({"journal_lag_s": [0.2], "calls": [len(self.calls)]})
         if name == "incidents":
@@ -296,7 +302,7 @@ def _matches(row: Row, query: Any) -> bool:
 @pytest.fixture(scope="session")
 def _served() -> Iterator[FakeCollector]:
     fake = FakeCollector()
-    app = Starlette(routes=[Route("/v1/questions/{name}", fake.question)])
+    app = Starlette(routes=[Route("/v1/questions/{name}", fake.question), *fake.control.routes()])
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off", ws="none")
     )
@@ -318,6 +324,9 @@ def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A running collector without calls, which pages find; nothing is cached yet."""
     _served.calls, _served.told, _served.breaks, _served.asked = [], [], [], Counter()
     _served.trouble, _served.key, _served.arriving = "", "", None
+    _served.tables.clear()
+    _served.control.forget()
+    monkeypatch.setenv("BURSAR_CONTROL_URL", _served.url)
     monkeypatch.setenv("BURSAR_COLLECTOR_URL", _served.url)
     monkeypatch.delenv("BURSAR_CONTROL_KEY", raising=False)
     st.cache_data.clear()

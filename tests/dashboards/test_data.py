@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dashboards import data
+from dashboards import data, transport
 from dashboards.scope import Scope, filters_from, recent
 
 NOW = datetime.now(UTC)
@@ -80,7 +80,7 @@ def test_a_key_is_sent_where_one_is_asked_for(collector: Any, monkeypatch: pytes
 
 
 def test_an_answer_that_never_comes_is_given_up(collector: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(transport, "ANSWER_TIMEOUT_S", 0.05)
     collector.trouble = "slow"
     with pytest.raises(data.CollectorUnreachable, match="did not answer in time"):
         data.ask(data.about("totals", scope()))
@@ -106,7 +106,7 @@ def test_only_http_addresses_are_opened(
 def test_an_answer_larger_than_memory_allows_is_refused(
     collector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "MAX_ANSWER_BYTES", 100)
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 100)
     with pytest.raises(data.BadAnswer, match="larger than"):
         data.ask(data.about("totals", scope()))
 

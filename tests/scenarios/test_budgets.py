@@ -14,7 +14,7 @@ import anthropic
 import openai
 import pytest
 from support.agent import ASK, post
-from support.stack import ROOT, Stack
+from support.stack import ROOT, Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream, Seen
 
 StackMaker = Callable[..., Stack]
@@ -190,6 +190,44 @@ def test_directives_pause_and_cut_at_once_and_end(upstream: ScriptedUpstream, st
             assert operate(stack, "POST", "/bursar/v1/directives", cut)[0] == 200
     assert reasons[-1] == "length"
     assert len(reasons) < 500
+
+
+def test_a_paused_budget_stands_in_its_own_history_with_what_is_configured(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole()])
+    budgets = [
+        {"name": "agents", "limit": "1 USD", "window": "day", "each": "agent", "at": {"80%": "notify"}},
+        {"name": "unused", "limit": "9 calls", "window": "hour", "match": {"team": "none"}, "mode": "soft"},
+    ]
+    stack = stack_for(upstream, settings={"budgets": budgets, "prices": PRICES})
+    assert post(stack, ASK, x_bursar_agent="loop")[0] == 200
+    pause = {"action": "pause", "budget": "agents", "subject": "loop", "expires_in_s": 60, "source": "ann"}
+    status, made = operate(stack, "POST", "/bursar/v1/directives", pause)
+    assert status == 200
+    assert post(stack, ASK, x_bursar_agent="loop")[0] == 402
+    assert post(stack, ASK, x_bursar_agent="other")[0] == 200
+    assert operate(stack, "DELETE", f"/bursar/v1/directives/{made['id']}")[0] == 200
+    assert post(stack, ASK, x_bursar_agent="loop")[0] == 200
+    shown = operate(stack, "GET", "/bursar/v1/budgets")[1]
+    assert {one["subject"] for one in shown["budgets"]} == {"loop", "other"}
+    assert shown["configured"][0] == {
+        "name": "agents", "limit": "1.000000000000", "unit": "usd", "window": "day", "match": {},
+        "each": "agent", "mode": "hard", "at": [{"share": 0.8, "action": "notify"}],
+    }  # fmt: skip
+    assert [shown["configured"][1][name] for name in ("limit", "unit", "mode", "match")] == [
+        9, "calls", "soft", {"team": ["none"]},
+    ]  # fmt: skip
+    question = f"{stack.collector_url}/v1/questions/budget_events?budget=agents"
+
+    def events() -> list[tuple[str, str]]:
+        with urllib.request.urlopen(question, timeout=10) as reply:
+            return [(row["action"], row["detail"]) for row in json.load(reply)["rows"]]
+
+    wait_for("the history of the budget", lambda: len(events()) == 2)
+    (last, which), (first, why) = events()
+    assert (last, which, first) == ("withdrawn", made["id"], "pause")
+    assert "by ann" in why
 
 
 def bursar(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:

@@ -57,11 +57,15 @@ def said(**fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
+def directive(body: bytes) -> Directive:
+    return read_directive(body, NOW, Policy())[0]
+
+
 # ---- directives ---------------------------------------------------------------------------------
 
 
 def test_a_directive_means_what_it_says() -> None:
-    found = read_directive(
+    found = directive(
         said(
             action="downgrade",
             match={"agent": ["a", "b"], "tag:env": "prod"},
@@ -71,8 +75,7 @@ def test_a_directive_means_what_it_says() -> None:
             to=["small"],
             share=0.25,
             id="d1",
-        ),
-        NOW,
+        )
     )
     assert found == Directive(
         id="d1",
@@ -88,13 +91,13 @@ def test_a_directive_means_what_it_says() -> None:
 
 
 def test_what_is_not_said_is_an_hour_for_all_calls_and_a_name_of_its_own() -> None:
-    one, two = (read_directive(said(action="pause"), NOW) for _ in range(2))
+    one, two = (directive(said(action="pause")) for _ in range(2))
     assert (one.match, one.expires_us, one.source) == (Match(), NOW + 3_600_000_000, "operator")
     assert one.id != two.id
 
 
 def test_a_throttle_is_so_much_money_a_minute() -> None:
-    found = read_directive(said(action="throttle", per_minute="0.50 USD"), NOW)
+    found = directive(said(action="throttle", per_minute="0.50 USD"))
     assert found.per_minute == USD // 2
 
 
@@ -121,17 +124,42 @@ def test_a_throttle_is_so_much_money_a_minute() -> None:
 )
 def test_what_is_no_directive_is_told(fields: dict[str, Any], told: str) -> None:
     with pytest.raises((ValueError, msgspec.MsgspecError), match=told):
-        read_directive(said(**fields), NOW)
+        directive(said(**fields))
+
+
+def test_a_directive_about_a_budget_is_for_the_calls_that_it_counts() -> None:
+    team = budget("team", match=Match.of({"team": "search", "agent": "p*"}), each="agent")
+    rules = Policy(budgets=[team, budget("all")])
+    found, about = read_directive(said(action="pause", budget="team"), NOW, rules)
+    assert (about, found.match) == ("team", Match.of({"team": "search", "agent": "p*"}))
+    found, _ = read_directive(said(action="pause", budget="team", subject="planner"), NOW, rules)
+    assert found.match == Match.of({"team": "search", "agent": "planner"})
+    found, _ = read_directive(said(action="pause", budget="all"), NOW, rules)
+    assert found.match == Match()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"budget": "none"}, "'none' is not one of those configured: team, all"),
+        ({"budget": "all", "subject": "planner"}, "one counter in all"),
+        ({"budget": "team", "subject": "p*"}, "asterisk"),
+    ],
+)
+def test_a_directive_about_no_such_counter_is_told(fields: dict[str, Any], told: str) -> None:
+    rules = Policy(budgets=[budget("team", each="agent"), budget("all")])
+    with pytest.raises(ValueError, match=told):
+        read_directive(said(action="pause", **fields), NOW, rules)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"action":"pause","expires_in_s":NaN}'])
 def test_what_is_not_even_json_is_told(body: bytes) -> None:
     with pytest.raises(msgspec.MsgspecError):
-        read_directive(body, NOW)
+        directive(body)
 
 
 def test_long_words_are_cut() -> None:
-    found = read_directive(said(action="pause", reason="x" * 9999, source="y" * 9999), NOW)
+    found = directive(said(action="pause", reason="x" * 9999, source="y" * 9999))
     assert (len(found.reason), len(found.source)) == (500, 200)
 
 
@@ -225,7 +253,7 @@ def test_what_was_spent_before_counts_also_right_after_a_start(control_of: Maker
 def test_a_downgrade_is_simulated_with_its_rule(control_of: Maker) -> None:
     ladder = Ladder(source=Match.of({"model": "known"}), to=("small",))
     control = control_of(budget(), ladders=[ladder])
-    control.state.direct(read_directive(said(action="downgrade", match={"agent": "a"}, id="d1"), NOW))
+    control.state.direct(directive(said(action="downgrade", match={"agent": "a"}, id="d1")))
     found = simulate(control, SimulatedCall(model="known", agent="a"), NOW)
     assert (found["decision"], found["to"], found["rule"]) == ("downgrade", ["small"], "d1")
     assert simulate(control, SimulatedCall(model="known", agent="b"), NOW)["decision"] == "allow"
