@@ -24,6 +24,8 @@ from starlette.routing import Route
 from streamlit.testing.v1 import AppTest
 from support.fake_control import FakeControl
 
+from dashboards import transport
+
 APP = Path(__file__).resolve().parents[2] / "dashboards" / "app.py"
 
 Row = dict[str, Any]
@@ -327,6 +329,7 @@ def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterat
     _served.tables.clear()
     _served.control.forget()
     monkeypatch.setenv("BURSAR_CONTROL_URL", _served.url)
+    monkeypatch.setattr(transport, "ANSWER_TIMEOUT_S", 60.0)  # The machine may be busy.
     monkeypatch.setenv("BURSAR_COLLECTOR_URL", _served.url)
     monkeypatch.delenv("BURSAR_CONTROL_KEY", raising=False)
     st.cache_data.clear()
@@ -341,7 +344,7 @@ def visit() -> Callable[..., AppTest]:
     st.cache_resource.clear()
 
     def open_page(page: str = "spend", **params: str | list[str]) -> AppTest:
-        app = AppTest.from_file(str(APP), default_timeout=30)
+        app = AppTest.from_file(str(APP), default_timeout=90)
         for name, value in params.items():
             app.query_params[name] = value
         app.run()
