@@ -6,6 +6,7 @@
     savings       what giving it again saves
     memory        where answers lie in this process: leaving by what they are expected to save
     redis_store   where they lie for many sidecars: sealed, so that an edited one is a miss
+    guards        whether two texts may share an answer
     flights       one asks, the others wait
     purging       taking answers away, by tenant, model or tag
 
