@@ -217,9 +217,7 @@ class RunawayBreaker:
                 track.forgive()
                 self._flagged.pop(key, None)
                 if stop.until_us > now:
-                    for (tenant, _), habits in self._habits.items():
-                        if tenant == key[0]:
-                            habits.tolerate()
+                    self._habits_of(key[0], track.agent).tolerate()
         self._stopped = stopped
 
     def stopped(self) -> list[dict[str, str]]:

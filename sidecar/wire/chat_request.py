@@ -35,11 +35,13 @@ from sidecar.wire.request_fields import (
     usable_model,
 )
 from sidecar.wire.strict import Fields, checked, value
+from sidecar.wire.tool_results import says_error
 
 MEDIA_PARTS: Final = frozenset(
     {"image_url", "input_image", "image", "file", "input_file", "document", "video_url", "input_audio"}
 )
 _LONGEST_ROLE: Final = 32
+_TOOL_ROLES: Final = ("tool", "function")
 _REMOTE: Final = ('"http://', '"https://', '"file:', '"ftp://')
 
 
@@ -203,6 +205,21 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
     facts.text_bytes += size
     if messages:
         facts.input_role, facts.input_hash = message.role[:_LONGEST_ROLE], told_two_ways(text)
+        if message.role in _TOOL_ROLES:
+            facts.tool_errors = _errors_at_end(messages)
+
+
+def _errors_at_end(messages: list[_Message]) -> int:
+    """Of the tools whose results stand last, how many failed."""
+    errors = 0
+    for message in reversed(messages):
+        if message.role not in _TOOL_ROLES:
+            break
+        content = message.content
+        if content.__class__ is not str:
+            content = "".join([part.text for part in content]) if content else ""  # type: ignore[union-attr]
+        errors += says_error(content.encode())
+    return errors
 
 
 def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) -> int:
@@ -221,6 +238,11 @@ def _read_message(message: dict[str, Any], rolling: int, facts: RequestFacts) ->
     encoded = text.encode("utf-8", "replace")
     facts.text_bytes += len(encoded)
     role = str(message.get("role") or "")
+    if role not in _TOOL_ROLES:
+        facts.tool_errors = 0
+    else:
+        before = facts.tool_errors if facts.input_role in _TOOL_ROLES else 0
+        facts.tool_errors = before + says_error(encoded)
     facts.input_role, facts.input_hash = role[:_LONGEST_ROLE], told_two_ways(encoded)
     if not rolling and role in SYSTEM_ROLES:
         facts.system_hash = system_digest(encoded)

@@ -22,10 +22,14 @@ from sidecar.wire.request_fields import (
     read_tools,
 )
 from sidecar.wire.strict import Fields, value
+from sidecar.wire.tool_results import says_error
 
 CALLS = ("function_call", "custom_tool_call")
 """Items by which the model asks the agent to run a tool."""
 CALL_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_COUNTED: Final = (None, "message", *CALLS)
+"""Other items that are hashed; what is none of them may stand between results."""
+_UNFINISHED: Final = "incomplete"
 
 
 _Empty = list[None] | None
@@ -129,6 +133,19 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
             _note_beginning(role, text, facts)
     facts.text_bytes += size
     _note_last(role, text, facts)
+    if role == "output":
+        facts.tool_errors = _errors_at_end(items)
+
+
+def _errors_at_end(items: list[_Item]) -> int:
+    """Of the tools whose results stand last, how many failed."""
+    errors = 0
+    for item in reversed(items):
+        if item.type == CALL_OUTPUTS[0]:
+            errors += item.status == _UNFINISHED or says_error(_text_of(item.output))
+        elif item.type in _COUNTED:
+            break
+    return errors
 
 
 def _note_beginning(role: str, text: bytes, facts: RequestFacts) -> None:
@@ -166,6 +183,11 @@ def _read_any_input(given: Any, facts: RequestFacts) -> None:
             facts.message_hashes.append(rolling)
             if rolling == facts.message_hashes[0]:
                 _note_beginning(role, text, facts)
+            if role != "output":
+                facts.tool_errors = 0
+            else:
+                failed = item.get("status") == _UNFINISHED or says_error(text)
+                facts.tool_errors = failed + (facts.tool_errors if facts.input_role == "tool" else 0)
             _note_last(role, text, facts)
 
 

@@ -49,12 +49,13 @@ def stack(upstream: ScriptedUpstream, stack_for: Callable[..., Stack]) -> Stack:
 
 
 def run_openai(
-    stack: Stack, most: int = 100, question: str = "Find it."
+    stack: Stack, most: int = 100, question: str = "Find it.", agent: str = ""
 ) -> tuple[list[Any], Exception | None]:
     """Run an agent's loop until it is refused; the headers of its calls, and the refusal."""
     messages: list[Any] = [{"role": "user", "content": question}]
     headers: list[Any] = []
-    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="k", max_retries=3) as client:
+    who = {"x-bursar-agent": agent} if agent else {}
+    with openai.OpenAI(base_url=f"{stack.url}/v1", api_key="k", max_retries=3, default_headers=who) as client:
         for _ in range(most):
             try:
                 raw = client.chat.completions.with_raw_response.create(
@@ -111,8 +112,10 @@ def test_a_paused_conversation_is_refused_in_the_dialect_of_anthropic(stack: Sta
     assert refused.value.body["error"]["type"] == "billing_error"  # type: ignore[index, call-overload]
 
 
-def test_the_link_in_the_refusal_lets_the_conversation_go_on(stack: Stack) -> None:
-    _, refusal = run_openai(stack)
+def test_the_link_in_the_refusal_lets_the_conversation_go_on_and_its_agent_is_stopped_later(
+    stack: Stack,
+) -> None:
+    _, refusal = run_openai(stack, agent="waiter")
     link = re.search(r"http://\S+", str(refusal))
     assert link is not None
     url = link[0].rstrip("'}\"., ")
@@ -127,6 +130,11 @@ def test_the_link_in_the_refusal_lets_the_conversation_go_on(stack: Stack) -> No
         urllib.request.urlopen(url[:-1] + ("0" if url[-1] != "0" else "1"), timeout=10)
     with forged.value:
         assert forged.value.code == 403
+
+    later, _ = run_openai(stack, question="Once more, please.", agent="waiter")
+    others, _ = run_openai(stack, question="Once more, please.", agent="somebody else")
+    assert "stops-at=10.00" in later[-1]["x-bursar-runaway"]
+    assert "stops-at=8.00" in others[-1]["x-bursar-runaway"]
 
 
 def test_a_pause_outlives_a_restart_and_the_command_ends_it(stack: Stack) -> None:

@@ -1,11 +1,12 @@
 """Spans on their way into the ledger, as Arrow columns: small to hold, quick to insert."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
+from collector.ingest.events import OutcomeRow
 from collector.ingest.otlp.normalise import IDENTITY
 from collector.ingest.otlp.vocabulary import COLUMNS, Kind
 
@@ -36,6 +37,12 @@ class SpanBatch:
     """By `SCHEMA`."""
     received_us: int
     """When they came, in microseconds since the Unix epoch."""
+    outcomes: Sequence[OutcomeRow] = ()
+    """What evaluations among their events tell."""
+
+    def telling(self, outcomes: Sequence[OutcomeRow]) -> "SpanBatch":
+        """The same spans, and what their evaluations tell."""
+        return replace(self, outcomes=outcomes)
 
     @property
     def count(self) -> int:

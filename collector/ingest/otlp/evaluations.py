@@ -1,22 +1,20 @@
-"""Outcomes from `gen_ai.evaluation.result` events: OTLP log records, one for each evaluation of an answer.
+"""Outcomes from `gen_ai.evaluation.result` events: OTLP log records, or events of the span they speak of.
 
 The conventions leave a score's scale open. A label such as ``pass`` or ``fail`` says how it ended; else a
-score does, from a half up. What says neither, or not what it speaks of, is passed over. They are few, so
-they are read with the generated code of the protocol, which is imported when the first one comes.
+score does, from a half up. What says neither, or not what it speaks of, is passed over. Log records with
+them are few, so they are read with the generated code of the protocol, imported when the first one comes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from collector.ingest.events import OutcomeRow
+from collector.ingest.otlp.normalise import CONVERSATION, Spans
 from collector.ingest.otlp.protobuf import Malformed
+from collector.ingest.otlp.vocabulary import EVALUATION as EVENT
 
 if TYPE_CHECKING:
     from opentelemetry.proto.logs.v1.logs_pb2 import LogsData
-
-EVENT: Final = "gen_ai.evaluation.result"
-Told = Callable[[Sequence[OutcomeRow]], None]
-"""Takes outcomes into the ledger."""
 
 _MOST_CHARS: Final = 512
 _GOOD: Final = frozenset({"pass", "passed", "success", "true", "yes", "correct", "good", "relevant"})
@@ -60,6 +58,16 @@ def _outcomes(request: "LogsData", now_us: int, *, is_json: bool) -> Iterator[Ou
                 row = outcome_of(said, trace_id, at_us)
                 if row is not None:
                     yield row
+
+
+def of_spans(spans: Spans, now_us: int) -> Iterator[tuple[Sequence[Any], OutcomeRow]]:
+    """The outcomes that events of spans tell, each with the row of its span."""
+    for row, at_ns, said in spans.evaluations:
+        if not said.get("gen_ai.conversation.id"):
+            said = {**said, "gen_ai.conversation.id": row[CONVERSATION]}
+        outcome = outcome_of(said, row[0], at_ns // 1000 or now_us)
+        if outcome is not None:
+            yield row, outcome
 
 
 def outcome_of(said: Mapping[str, Any], trace_id: str, at_us: int) -> OutcomeRow | None:

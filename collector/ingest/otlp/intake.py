@@ -15,11 +15,16 @@ from typing import Protocol
 import pyarrow as pa
 
 from collector import logs
+from collector.ingest.events import OutcomeRow
 from collector.ingest.otlp.batch import SpanBatch, span_batch
 from collector.ingest.otlp.normalise import Spans
 from collector.store.duckdb import StoreError
 
 _log = logs.get("collector.otlp")
+
+
+Told = Callable[[Sequence[OutcomeRow]], object]
+"""Takes outcomes into the ledger."""
 
 
 class SpanSink(Protocol):
@@ -78,6 +83,7 @@ class Intake:
     Args:
         sink: called from the intake's own thread only.
         limits: see there.
+        told: takes the outcomes that evaluations among the events of spans tell, once those are stored.
         clock: monotonic seconds.
     """
 
@@ -86,10 +92,12 @@ class Intake:
         sink: SpanSink,
         limits: IntakeLimits | None = None,
         *,
+        told: Told | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.counts = IntakeCounts()
         self._sink = sink
+        self._told = told
         self._limits = limits or IntakeLimits()
         self._clock = clock
         self._lock = threading.Lock()
@@ -118,8 +126,15 @@ class Intake:
                 self.counts.refused += 1
                 raise Full
 
-    def offer(self, spans: Spans, received_us: int) -> int:
+    def offer(
+        self, spans: Spans, received_us: int, outcomes: Sequence[tuple[Sequence[object], OutcomeRow]] = ()
+    ) -> int:
         """Queue ``spans``; how many of them were rejected.
+
+        Args:
+            spans: what was sent.
+            received_us: when.
+            outcomes: what they tell, each with the row of its span; of spans that are known, nothing is new.
 
         Raises:
             Full: none of them were queued.
@@ -133,6 +148,9 @@ class Intake:
             fitting = [row for row in rows if _fits(row)]
             rejected += len(rows) - len(fitting)
             batch = span_batch(fitting, received_us) if fitting else None
+        if outcomes and batch is not None:
+            fresh = {id(row) for row in rows}
+            batch = batch.telling([outcome for row, outcome in outcomes if id(row) in fresh])
         with self._lock:
             counts = self.counts
             if batch is not None:
@@ -214,10 +232,13 @@ class Intake:
         """Hand over what was taken, however long it takes; False when it is time to give up."""
         batches = [batch for _, batch in self._taken]
         count = sum(batch.count for batch in batches)
+        outcomes = [outcome for batch in batches for outcome in batch.outcomes]
         while True:
             try:
                 stored = self._sink.accept(batches)
-            except StoreError as error:
+                if outcomes and self._told is not None:
+                    self._told(outcomes)
+            except (StoreError, Full) as error:
                 self._health.enter(str(error)[:200])
                 if stopping or self._stopping:
                     _log.warning("spans were lost: the ledger did not take them", count=count)

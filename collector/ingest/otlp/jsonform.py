@@ -6,6 +6,7 @@ import msgspec
 
 from collector.ingest.otlp.normalise import NOTHING, Fact, Spans, fact_of, plan_of
 from collector.ingest.otlp.protobuf import Malformed
+from collector.ingest.otlp.vocabulary import EVALUATION
 
 _MOST_DEEP: Final = 8
 
@@ -100,8 +101,12 @@ def read(data: bytes, spans: Spans) -> None:
 
 
 def _add(span: _Span, spans: Spans) -> None:
-    events = []
+    events, evaluations = [], []
     for event in span.events:
+        if event.name == EVALUATION:
+            said = {item.key: _plain(item.value, 0) for item in event.attributes if item.value is not None}
+            evaluations.append((_whole(event.time_unix_nano), said))
+            continue
         error = ""
         if event.name == "exception":
             error = next(
@@ -119,6 +124,7 @@ def _add(span: _Span, spans: Spans) -> None:
         _enumerated(span.status.code, _CODES) if span.status else 0,
         _facts(span.attributes),
         events,
+        evaluations,
     )
 
 

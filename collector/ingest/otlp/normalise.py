@@ -43,6 +43,7 @@ ROW: Final = (*IDENTITY, *(column.name for column in COLUMNS), "attributes")
 """The fields of a row."""
 
 _ROLE: Final = IDENTITY.index("role")
+CONVERSATION: Final = ROW.index("conversation_id")
 _BASE: Final = len(IDENTITY)
 _AT: Final = {column.name: _BASE + number for number, column in enumerate(COLUMNS)}
 _OPERATION, _PROVIDER, _FIRST = _AT["operation"], _AT["provider_name"], _AT["time_to_first_chunk_ms"]
@@ -186,6 +187,8 @@ class Spans:
         """Fields in the order of `ROW`."""
         self.rejected = 0
         """Spans without a trace id or a span id."""
+        self.evaluations: list[tuple[list[Any], int, dict[str, Any]]] = []
+        """Of each evaluation among the events of spans: the span's row, when (ns), and what it says."""
         self._now_us = time.time_ns() // 1000 if now_us is None else now_us
         self._latest_us = self._now_us + _DAY_US
         self._service = self._producer = ""
@@ -210,8 +213,9 @@ class Spans:
         status: int,
         facts: Iterable[Fact],
         events: Sequence[tuple[str, int, str]],
+        evaluations: Sequence[tuple[int, dict[str, Any]]] = (),
     ) -> None:
-        """One span; events as (name, time in ns, type of the exception)."""
+        """One span; events as (name, time in ns, type of the exception), evaluations as (ns, said)."""
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             self.rejected += 1
             return
@@ -249,6 +253,8 @@ class Spans:
         )
         _interpret(row, name, aside)
         self.rows.append(row)
+        if evaluations:
+            self.evaluations.extend((row, at_ns, said) for at_ns, said in evaluations)
 
 
 def _interpret(row: list[Any], name: str, aside: dict[str, Any]) -> None:

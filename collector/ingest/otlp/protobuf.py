@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Any, Final
 
 from collector.ingest.otlp.normalise import NOTHING, Fact, Plan, Spans, fact_of, plan_of
+from collector.ingest.otlp.vocabulary import EVALUATION
 
 _u64: Final = Struct("<Q").unpack_from
 _double: Final = Struct("<d").unpack_from
@@ -77,6 +78,7 @@ class SpanDecoder:
         kind = status = started = ended = 0
         facts: list[Fact] = []
         events: list[tuple[str, int, str]] = []
+        evaluations: list[tuple[int, dict[str, Any]]] = []
         remembered = self._remembered.get
         while position < end:
             tag = data[position]
@@ -105,7 +107,11 @@ class SpanDecoder:
                 elif tag == 0x2A:
                     name = data[position:until].decode()
                 elif tag == 0x5A:
-                    events.append(self._event(data, position, until))
+                    event = self._event(data, position, until)
+                    if event[0] == EVALUATION:
+                        evaluations.append((event[1], _attributes(data, position, until)))
+                    else:
+                        events.append(event)
                 elif tag == 0x7A:
                     status = _status(data, position, until)
                 position = until
@@ -123,7 +129,9 @@ class SpanDecoder:
                 position = _skip(data, position - 1, end)
         if position != end:
             raise Overrun
-        spans.add(trace_id, span_id, parent_id, name, kind, started, ended, status, facts, events)
+        spans.add(
+            trace_id, span_id, parent_id, name, kind, started, ended, status, facts, events, evaluations
+        )
 
     def _fact(self, raw: bytes) -> Fact:
         """What a KeyValue says."""
@@ -189,6 +197,21 @@ class SpanDecoder:
             facts = self._facts(data, start, end, 3)
             error = next((str(value) for _, key, value in facts if key == "exception.type"), "")
         return name, at_ns, error
+
+
+def _attributes(data: bytes, start: int, end: int) -> dict[str, Any]:
+    """All attributes of a span event, whatever they are called."""
+    found: dict[str, Any] = {}
+    for number, at, until in _members(data, start, end):
+        if number == 3:
+            key, value = "", None
+            for inner, first, last in _members(data, at, until):
+                if inner == 1:
+                    key = data[first:last].decode()
+                elif inner == 2:
+                    value = _any_value(data, first, last, 0)
+            found[key] = value
+    return found
 
 
 class Overrun(ValueError):

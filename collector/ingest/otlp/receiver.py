@@ -5,10 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from collector import logs
-from collector.ingest.otlp.evaluations import Told
 from collector.ingest.otlp.grpc import GrpcMissing, GrpcServer
 from collector.ingest.otlp.http import HttpServer
-from collector.ingest.otlp.intake import Intake, IntakeLimits, SpanSink
+from collector.ingest.otlp.intake import Intake, IntakeLimits, SpanSink, Told
 from collector.ingest.otlp.linking import Linker
 from collector.ingest.otlp.metrics import OtlpMetrics
 from collector.ingest.otlp.requests import RequestLimits, Requests
@@ -55,7 +54,7 @@ class OtlpReceiver:
         self._config = config
         self._database = database
         self._stop = threading.Event()
-        self.intake = Intake(sink or LedgerSink(database), config.intake)
+        self.intake = Intake(sink or LedgerSink(database), config.intake, told=told)
         self.linker = Linker(database, journal_lag_s=journal_lag_s)
         self.metrics = OtlpMetrics(self.intake, self.linker)
         self._requests = Requests(self.intake, config.requests, told=told)

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from collector.ingest.otlp import evaluations, jsonform
-from collector.ingest.otlp.evaluations import Told
-from collector.ingest.otlp.intake import Full, Intake
+from collector.ingest.otlp import evaluations, jsonform, vocabulary
+from collector.ingest.otlp.intake import Full, Intake, Told
 from collector.ingest.otlp.normalise import Spans
 from collector.ingest.otlp.protobuf import Malformed, SpanDecoder
 
@@ -24,7 +23,7 @@ SIGNALS: Final = ("traces", "metrics", "logs")
 """Metrics are answered and set aside, logs too but for evaluations: an agent's SDK sends all three here."""
 
 
-EVALUATION: Final = evaluations.EVENT.encode()
+EVALUATION: Final = vocabulary.EVALUATION.encode()
 MOST_LOGS: Final = 1 << 20
 """Of a body with log records; longer ones are no evaluations."""
 
@@ -128,7 +127,8 @@ class Requests:
         except Malformed:
             self._intake.counts.malformed += 1
             raise
-        return self._intake.offer(spans, received_us)
+        told = list(evaluations.of_spans(spans, received_us)) if spans.evaluations else ()
+        return self._intake.offer(spans, received_us, told)
 
     def _decoder(self) -> SpanDecoder:
         decoder: SpanDecoder | None = getattr(self._own, "decoder", None)

@@ -211,6 +211,8 @@ FIRST_CHUNK_EVENTS: Final = frozenset(
 )
 """Span events that mark the first of a stream, where no attribute says when it came."""
 
+EVALUATION: Final = "gen_ai.evaluation.result"
+"""The event that says how good an answer was: a log record, or an event of the span that it speaks of."""
 ENTITY: Final = "traceloop.entity.name"
 ENTITY_COLUMN: Final = {
     "invoke_agent": "agent",

@@ -18,6 +18,7 @@ from collector.store import rollups, schema
 from collector.store.duckdb import Database, DatabaseConfig
 from collector.store.migrate import migrate
 from collector.store.opening import LIVE
+from tests.collector.store.generate_findings import generate_findings
 
 DAY_S = 86_400
 
@@ -152,6 +153,7 @@ def main() -> None:
     parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--keys", type=int, default=200)
     parser.add_argument("--no-attempts", action="store_true")
+    parser.add_argument("--no-findings", action="store_true", help="only calls, attempts and sums")
     parser.add_argument("--until", type=int, default=int(time.time()), help="seconds since 1970")
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +168,8 @@ def main() -> None:
         arguments.until,
         attempts=not arguments.no_attempts,
     )
+    if not arguments.no_findings:
+        generate_findings(database, arguments.days, arguments.until)
     took = time.monotonic() - started
     print(
         f"{arguments.calls} calls in {took:.0f} s, {database.size_bytes / arguments.calls:.0f} bytes a call"

@@ -1,18 +1,21 @@
-"""Evaluations that come as OTLP log records are outcomes, marked with who said so."""
+"""Evaluations over OTLP, log records or events of spans, are outcomes, marked with who said so."""
 
 import gzip
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector.ingest.events import OutcomeRow
 from collector.ingest.otlp import evaluations
-from collector.ingest.otlp.intake import Intake
+from collector.ingest.otlp.intake import Full, Intake, IntakeLimits
 from collector.ingest.otlp.protobuf import Malformed
-from collector.ingest.otlp.requests import JSON, Requests
+from collector.ingest.otlp.requests import JSON, PROTOBUF, Requests
+from collector.ingest.otlp.table import LedgerSink
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 AT_NS = 1_790_000_000_000_000_000
@@ -92,3 +95,93 @@ def test_what_is_no_request_is_refused(data: bytes) -> None:
     for is_json in (True, False):
         with pytest.raises(Malformed):
             evaluations.read(data, is_json=is_json, now_us=1)
+
+
+def span_request(*spans: tuple[str, list[dict[str, Any]]], conversation: str = "") -> dict[str, Any]:
+    attributes = [attribute("gen_ai.operation.name", "chat")]
+    if conversation:
+        attributes.append(attribute("gen_ai.conversation.id", conversation))
+    made = [
+        {
+            "traceId": TRACE,
+            "spanId": span_id,
+            "name": "chat m",
+            "startTimeUnixNano": str(AT_NS),
+            "endTimeUnixNano": str(AT_NS + 10**9),
+            "attributes": attributes,
+            "events": events,
+        }
+        for span_id, events in spans
+    ]
+    return {"resourceSpans": [{"scopeSpans": [{"spans": made}]}]}
+
+
+def event(kind: str = evaluations.EVENT, **said: Any) -> dict[str, Any]:
+    named = {f"gen_ai.evaluation.{key.replace('__', '.')}": value for key, value in said.items()}
+    attributes = [attribute(key, value) for key, value in named.items()]
+    return {"timeUnixNano": str(AT_NS + 5_000), "name": kind, "attributes": attributes}
+
+
+def span_protobuf(body: dict[str, Any]) -> bytes:
+    made = ParseDict(body, ExportTraceServiceRequest())
+    for span, given in zip(
+        made.resource_spans[0].scope_spans[0].spans,
+        body["resourceSpans"][0]["scopeSpans"][0]["spans"],
+        strict=True,
+    ):
+        span.trace_id, span.span_id = bytes.fromhex(given["traceId"]), bytes.fromhex(given["spanId"])
+    return made.SerializeToString()
+
+
+EVALUATED = span_request(
+    ("00000000000000a1", [event(name="relevance", score__value=0.2, explanation="beside the point")]),
+    ("00000000000000a2", [event(name="gist", score__label="purple"), event("exception")]),
+    conversation="talk-7",
+)
+
+
+@pytest.mark.parametrize("content_type", [JSON, PROTOBUF])
+def test_an_evaluation_among_a_spans_events_is_an_outcome_told_once_the_span_is_stored(
+    content_type: str, ledger: Any, wait_until: Any
+) -> None:
+    def tell(rows: Sequence[OutcomeRow]) -> None:
+        assert ledger.rows("SELECT count(*) FROM spans_received") == [(2,)]
+        ledger.books.tell(outcomes=rows)
+
+    intake = Intake(LedgerSink(lambda: ledger.database), told=tell)
+    requests = Requests(intake, told=tell)
+    intake.start()
+    body = json.dumps(EVALUATED).encode() if content_type == JSON else span_protobuf(EVALUATED)
+
+    for _ in range(2):  # A sender that had no answer sends again.
+        requests.take(body, content_type=content_type)
+    wait_until(lambda: intake.waiting == 0, 30)
+    intake.stop()
+
+    assert ledger.rows(
+        "SELECT conversation_id, trace_id, success, score, note, source, epoch_us(reported_at) FROM outcomes"
+    ) == [("talk-7", TRACE, False, 0.2, "beside the point", "relevance", AT_NS // 1000 + 5)]
+
+
+def test_an_evaluation_waits_with_its_span_for_a_ledger_that_is_not_open(wait_until: Any) -> None:
+    told: list[OutcomeRow] = []
+    tried = []
+
+    class Sink:
+        def accept(self, batches: Any) -> int:
+            return len(batches)
+
+    def tell(rows: Sequence[OutcomeRow]) -> None:
+        tried.append(rows)
+        if len(tried) == 1:
+            raise Full
+        told.extend(rows)
+
+    intake = Intake(Sink(), IntakeLimits(retry_s=0.01), told=tell)
+    intake.start()
+    Requests(intake).take(json.dumps(EVALUATED).encode(), content_type=JSON)
+    wait_until(lambda: intake.waiting == 0, 30)
+    intake.stop()
+
+    assert [row.source for row in told] == ["relevance"]
+    assert len(tried) == 2
