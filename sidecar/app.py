@@ -105,7 +105,7 @@ class Plane:
             stitching=books.stitching,
         )
         self.routing = Routing(self.upstreams, config.models)
-        self.pages = AgentPages(identify, books.journal, credit.standings_for, runaways)
+        self.pages = AgentPages(identify, books.journal, credit.standings.of_caller, runaways)
         guard = StreamGuard(config.off_track, credit)
         forward = Forward(
             self.routing,

@@ -35,7 +35,7 @@ from collector.domain.policy import (
     Raise,
 )
 from collector.domain.policy.wording import amount_text
-from sidecar.budgets.configured import Amount, Money
+from sidecar.budgets.amounts import Amount, Money
 from sidecar.budgets.credit import CreditControl, now_us
 from sidecar.budgets.runaway import RESUME, RunawayBreaker
 from sidecar.budgets.telling import plain_budget, plain_raise
@@ -167,7 +167,7 @@ class OperatorPages:
             return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             configured = [plain_budget(budget) for budget in control.policy.budgets]
-            return 200, {"budgets": await control.all_standings(), "configured": configured}
+            return 200, {"budgets": await control.standings.all(), "configured": configured}
         if path == RUNAWAYS and method == "GET" and self._runaways is not None:
             return 200, {"stopped": self._runaways.stopped()}
         if path == RESUME and method == "POST" and self._runaways is not None:

@@ -35,7 +35,7 @@ class Readmission:
             return True
         facts = call.facts
         assert facts is not None
-        ask = control.ask_of(call, target, facts.model)
+        ask = control.asks.of(call, target, facts.model)
         ask.may_downgrade = False
         now = now_us()
         lease, state = hold.lease, control.state

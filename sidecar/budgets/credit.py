@@ -7,11 +7,10 @@ waits for nothing.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-from collector.domain.credit import Answer, Claim, Granted, Refused, Standing, Unit
+from collector.domain.credit import Answer, Claim, Granted, Refused, Standing
 from collector.domain.policy import (
     Action,
     Allow,
@@ -29,29 +28,22 @@ from collector.domain.policy import (
     store_lost,
 )
 from collector.domain.record import Event, EventKind
-from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
 from collector.logs import get
-from sidecar.accounting import FREE_APIS
 from sidecar.books import Books
-from sidecar.budgets.bounds import (
-    MARGIN,
-    dearest_rates,
-    most_input_tokens,
-    most_output_tokens,
-    most_stored_tokens,
-)
-from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
+from sidecar.budgets.asks import Asks
+from sidecar.budgets.bounds import MARGIN
+from sidecar.budgets.capabilities import Catalogue
 from sidecar.budgets.directives import Directives
 from sidecar.budgets.hold import Hold
 from sidecar.budgets.memories import Memories
-from sidecar.budgets.needs import needs_of
 from sidecar.budgets.orders import Orders
-from sidecar.budgets.store import CreditStore
-from sidecar.budgets.telling import ask_by, plain_standing
-from sidecar.call import Call, Caller
-from sidecar.errors import NoRoute, OutOfBudget, SlowedDown
+from sidecar.budgets.standings import Standings
+from sidecar.budgets.store import PATIENCE_S, CreditStore
+from sidecar.budgets.telling import ask_by
+from sidecar.call import Call
+from sidecar.errors import OutOfBudget, SlowedDown
 from sidecar.routing import Routing, Target
 from sidecar.wire import with_output_cap
 
@@ -62,10 +54,8 @@ REMEMBER_S = 60.0
 _OWN_RULES = frozenset({"off_track", "runaway"})
 """Rules that are not budgets and have a name of their own in the metrics."""
 _MOST_TRIES = 4
-FOREVER = 2**63
 """How often a call is decided anew because the store knew better than we did."""
 _LEASE_SLACK_S = 30.0
-_CACHE_MARK = b'"cache_control"'
 
 
 def now_us() -> int:
@@ -102,7 +92,7 @@ class CreditControl:
         self.store = store
         self.books = books
         self.ttl_s = longest_call_s + _LEASE_SLACK_S
-        self._catalogue = catalogue or Catalogue()
+        self.asks = Asks(books, state, catalogue or Catalogue())
         self._running: dict[str, Hold] = {}
         self._shares = False
         """Whether others spend from the same counters."""
@@ -120,6 +110,7 @@ class CreditControl:
             on_cut=self._cut_by,
         )
         self._remember_at = 0.0
+        self.standings = Standings(state, store, books.metrics, now_us)
         self.calls: Callable[[], Iterable[Call]] = tuple
         """The calls that run."""
 
@@ -175,21 +166,32 @@ class CreditControl:
         target = routing.target_of(call)
         facts = call.facts
         assert facts is not None
-        ask = self.ask_of(call, target, facts.model)
+        ask = self.asks.of(call, target, facts.model)
         now = call.started_at_us
+        until, is_late = 0.0, False
         for _ in range(_MOST_TRIES):
             decision = self.decide(ask, now)
             if isinstance(decision, Allow):
-                answer = await self._reserve(call, decision)
+                answer: Answer | Awaitable[Answer] = Granted(())
+                if decision.claims:
+                    answer = self.store.reserve(call.call_id, decision.claims, self.ttl_s, until)
+                if not isinstance(answer, Granted | Refused):
+                    # All tries of one decision share the time that a call may wait.
+                    loop = asyncio.get_running_loop()
+                    until = until or loop.time() + PATIENCE_S
+                    answer = await self._answer_for(call, answer)
+                    is_late = loop.time() >= until
                 if isinstance(answer, Granted):
                     self._begin(call, ask, target, decision, answer)
                     return
                 if answer.reason == "store_lost":
                     raise self._refused(store_lost(answer.counter))
                 self.state.refused(answer.counter, answer.room, now)
-                refused: Answer = answer
+                refused = answer
+                if is_late:
+                    break
             elif isinstance(decision, Downgrade):
-                found = self._cheaper(call, routing, ask, target, decision)
+                found = self.asks.cheaper(call, routing, ask, target, decision)
                 if found is None:
                     ask.may_downgrade = False
                 else:
@@ -204,7 +206,6 @@ class CreditControl:
                 )
             else:
                 raise self._refused(decision)
-        assert isinstance(refused, Refused)
         raise OutOfBudget(
             f"budget {refused.counter.budget!r} has no room for this call", code="budget_exceeded"
         )
@@ -249,14 +250,9 @@ class CreditControl:
         # Whoever spent up to a threshold has told of it.
         self._crossed(crossed, tell=not is_first)
 
-    async def _reserve(self, call: Call, allow: Allow) -> Answer:
-        if not allow.claims:
-            return Granted(())
-        answer = self.store.reserve(call.call_id, allow.claims, self.ttl_s)
-        if isinstance(answer, Granted | Refused):
-            return answer
+    async def _answer_for(self, call: Call, asked: Awaitable[Answer]) -> Answer:
         try:
-            return await answer
+            return await asked
         except asyncio.CancelledError:
             # The agent has left; whatever the store says now, nothing will be spent.
             self.store.release(call.call_id)
@@ -283,82 +279,6 @@ class CreditControl:
             call.request.body = with_output_cap(call.api, call.request.body, allow.max_tokens)
             facts.max_output_tokens = allow.max_tokens
         call.settle_credit = self.settle
-
-    def ask_of(self, call: Call, target: Target, model: str) -> Ask:
-        """What the policy must know of ``call`` if ``model`` served it at ``target``."""
-        caller, facts, books = call.caller, call.facts, self.books
-        assert facts is not None
-        quote = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
-        estimated, learned = books.input_tokens(target.model, facts.text_bytes)
-        body = call.request.body
-        tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
-        tokens += most_stored_tokens(facts, body, quote)
-        price = quote.owed
-        rates = dearest_rates(
-            price,
-            tokens,
-            str(facts.attributes.get("service_tier", "")),
-            writes_cache=price.cache_write_1h > price.input and body.find(_CACHE_MARK) >= 0,
-            media=facts.has_images,
-        )
-        is_free = call.api in FREE_APIS
-        return Ask(
-            call_id=call.call_id,
-            model=model,
-            api=call.api,
-            upstream=target.upstream.name,
-            tenant=caller.tenant,
-            team=caller.team,
-            user=caller.user,
-            agent=caller.agent,
-            conversation=caller.conversation,
-            task=caller.task,
-            key=caller.key_id,
-            tags=caller.tags,
-            stream=facts.stream,
-            continues=len(facts.message_hashes) > 2,
-            input_tokens=0 if is_free else tokens,
-            input_pico=0 if is_free else tokens * rates.input + rates.per_request,
-            output_cap=0 if is_free else most_output_tokens(facts, quote),
-            output_pico=rates.output,
-            choices=max(1, facts.choice_count),
-            priced=quote.grade != "prior",
-            may_downgrade=call.route.api != "raw",
-        )
-
-    def _cheaper(
-        self, call: Call, routing: Routing, ask: Ask, target: Target, wish: Downgrade
-    ) -> tuple[Ask, Target] | None:
-        """The first model of a ladder that can do what the call asks, and costs less for this very call."""
-        facts, books = call.facts, self.books
-        assert facts is not None
-        expected = self.state.experience.expected(ask.model, ask.agent, ask.api, ask.continues)
-        estimated, _ = books.input_tokens(target.model, facts.text_bytes)
-        output = expected.output_typical or min(ask.output_cap, 1024)
-        cached = estimated * 9 // 10 if ask.continues else 0
-        usage = Usage(input_tokens=estimated, output_tokens=output, cache_read_input_tokens=cached)
-        needs = needs_of(
-            facts, call.request.body, input_tokens=ask.input_tokens, expected_output_tokens=output
-        )
-        staying = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
-        source = served(target)
-        allowed = call.caller.models
-        for model in wish.to:
-            if allowed is not None and model not in allowed:
-                continue
-            try:
-                there = routing.target_of(call, model)
-            except NoRoute:
-                continue
-            if loses(needs, source, served(there), self._catalogue) is not None:
-                continue
-            going = books.quote(call, there.upstream.name, there.upstream.provider, there.model)
-            if saved(staying.owed, going.owed, usage) <= 0:
-                continue
-            asked = self.ask_of(call, there, model)
-            asked.may_downgrade = False
-            return asked, there
-        return None
 
     def _refused(self, decision: Refuse) -> OutOfBudget:
         self._act(decision.rule, "refuse", None, decision.reason)
@@ -446,7 +366,8 @@ class CreditControl:
     def tend(self) -> None:
         """What is done a few times a second: gauges, what others asked for, what was learned."""
         self.orders.follow()
-        self.gauge()
+        self.listen()
+        self.standings.gauge()
         if time.monotonic() >= self._remember_at:
             self._remember_at = time.monotonic() + REMEMBER_S
             self._memories.keep_experience(self.state.experience)
@@ -460,50 +381,6 @@ class CreditControl:
     def _said(self, rule: str, action: str, detail: str) -> None:
         self._event("", "", budget=rule, action=action, detail=detail)
 
-    # -- for people
-
-    async def standings_for(self, caller: Caller) -> list[dict[str, Any]]:
-        """The budgets that every call of ``caller`` touches, as they are shown to an agent."""
-        ask = Ask(
-            call_id="",
-            model="",
-            tenant=caller.tenant,
-            team=caller.team,
-            user=caller.user,
-            agent=caller.agent,
-            conversation=caller.conversation,
-            task=caller.task,
-            key=caller.key_id,
-            tags=caller.tags,
-        )
-        return await self._standings(self.state.slots_of(ask, now_us()))
-
-    async def all_standings(self) -> list[dict[str, Any]]:
-        """Every counter that this process knows."""
-        return await self._standings(self.state.slots())
-
-    async def _standings(self, slots: Sequence[Slot]) -> list[dict[str, Any]]:
-        asked = self.store.standings([slot.counter for slot in slots])
-        found = asked if isinstance(asked, list) else await asked
-        now = now_us()
-        return [
-            plain_standing(one, self.state.full_at(slot, now)) for one, slot in zip(found, slots, strict=True)
-        ]
-
-    def gauge(self) -> None:
-        """Set the gauges of every budget; what ``each`` tells apart is added up."""
-        self.listen()
-        sums: dict[str, list[int]] = {}
-        now = now_us()
-        for slot in self.state.slots():
-            if slot.counter.unit is Unit.USD and (slot.counter.ends_us or FOREVER) > now:
-                found = sums.setdefault(slot.budget.name, [0, 0, 0])
-                for place, amount in enumerate((self.state.full_at(slot, now), slot.spent, slot.held)):
-                    found[place] += amount
-        for name, figures in sums.items():
-            for what, amount in zip(("limit", "spent", "held"), figures, strict=True):
-                self._metrics.set_gauge(f"bursar_budget_{what}_usd", {"budget": name}, amount / 1e9)
-
     def _act(self, rule: str, action: str, call: Call | None, detail: str) -> None:
         name = rule if rule in self.policy.by_name or rule in _OWN_RULES else "directive"
         self._metrics.add("bursar_budget_actions_total", {"budget": name, "action": action})
@@ -514,9 +391,3 @@ class CreditControl:
 
     def _event(self, tenant: str, call_id: str, **fields: object) -> None:
         self._journal.event(Event(EventKind.BUDGET, now_us(), tenant, call_id, fields))
-
-
-def served(target: Target) -> Served:
-    """A target as capabilities are looked up for it."""
-    upstream = target.upstream
-    return Served(target.model, upstream.name, upstream.provider, upstream.kind)

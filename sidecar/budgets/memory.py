@@ -63,7 +63,7 @@ class MemoryStore:
 
     # -- the store
 
-    def reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float) -> Answer:
+    def reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float, until: float = 0.0) -> Answer:
         """Claim all of ``claims`` or nothing."""
         return self.ledger.reserve(lease, claims, self._clock_us(), int(ttl_s * 1e6))
 

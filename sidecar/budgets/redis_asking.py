@@ -9,8 +9,8 @@ from collector.domain.credit import Claim, Refused
 from sidecar.budgets.escrow import Escrow
 from sidecar.budgets.ledger import tighter
 from sidecar.budgets.redis_connection import RedisLost, RedisRefused, RedisTimeout, Reply
-from sidecar.budgets.redis_link import PATIENCE_S
-from sidecar.budgets.redis_tag import Part, ReplyOff, Row, Tag
+from sidecar.budgets.redis_held import Part
+from sidecar.budgets.redis_tag import ReplyOff, Row, Tag
 
 
 class Asked(NamedTuple):
@@ -53,24 +53,23 @@ class Asking:
         return rows
 
     async def ask(
-        self, lease: str, rows: dict[str, list[Row]], ttl_s: float, *, running: bool = False
+        self, lease: str, rows: dict[str, list[Row]], ttl_s: float, until: float, *, running: bool = False
     ) -> list[Asked]:
-        """What Redis says. A caller that goes away leaves nothing held, unless it is ``running``."""
+        """What Redis says by ``until``. A caller that leaves has nothing held, unless it is ``running``."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_S
         tags = [self._tag(tenant) for tenant in rows]
         sent: list[Tag] = []
         futures: list[asyncio.Future[Asked]] = []
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(until):
                     for tag in tags:
                         # For the first call of a tenant; where Redis is lost, nobody gets here.
                         await tag.opened.wait()
             for tag in tags:
                 future: asyncio.Future[Asked] = loop.create_future()
                 futures.append(future)
-                left_s = max(0.001, deadline - loop.time())
+                left_s = max(0.001, until - loop.time())
                 sent.append(tag)
                 self._send(tag, lease, rows[tag.tenant], ttl_s, left_s, future)
             return [await future for future in futures]

@@ -106,7 +106,7 @@ class RedisConnection(asyncio.Protocol):
     """Sends commands and hands out replies; made by ``connect``."""
 
     def __init__(self, on_lost: Callable[[], None], on_push: OnReply | None = None) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader()
         self._on_lost = on_lost
         self._on_push = on_push
@@ -115,7 +115,7 @@ class RedisConnection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self.timeouts = 0
         """Given up on since the last reply in time."""
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
         """When the server last said anything."""
 
     @property
@@ -137,12 +137,12 @@ class RedisConnection(asyncio.Protocol):
         if transport is None or transport.is_closing() or len(self._waiting) >= MAX_WAITING:
             on_reply(RedisRefused("there is no connection"))
             return
-        deadline = self._loop.time() + timeout_s
+        deadline = self.loop.time() + timeout_s
         self._waiting.append(_Waiting(on_reply, late, deadline))
         if self._timer is None or deadline < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(deadline, self._sweep)
+            self._timer = self.loop.call_at(deadline, self._sweep)
         transport.write(command)
 
     async def ask(self, *command: str | bytes | int, timeout_s: float) -> Reply:
@@ -152,7 +152,7 @@ class RedisConnection(asyncio.Protocol):
             RedisLost: none came within ``timeout_s``.
             hiredis.ReplyError: the server said no.
         """
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: asyncio.Future[Reply] = self.loop.create_future()
         self.send(pack(command), lambda reply: fulfil(future, reply), timeout_s)
         return await future
 
@@ -171,7 +171,7 @@ class RedisConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Hand out the replies in ``data``."""
         reader, waiting = self._reader, self._waiting
-        self.heard = self._loop.time()
+        self.heard = self.loop.time()
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not False:
@@ -204,7 +204,7 @@ class RedisConnection(asyncio.Protocol):
         self._on_lost()
 
     def _sweep(self) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         self._timer = None
         earliest: float | None = None
         expired = []
@@ -217,7 +217,7 @@ class RedisConnection(asyncio.Protocol):
             elif earliest is None or due.deadline < earliest:
                 earliest = due.deadline
         if earliest is not None:
-            self._timer = self._loop.call_at(earliest, self._sweep)
+            self._timer = self.loop.call_at(earliest, self._sweep)
         self.timeouts += len(expired)
         for on_reply in expired:
             on_reply(RedisTimeout("Redis did not answer in time"))

@@ -23,11 +23,10 @@ from sidecar.budgets.redis_connection import (
 )
 from sidecar.budgets.redis_keys import slot_of
 from sidecar.budgets.redis_scripts import Script, load_scripts
+from sidecar.budgets.store import PATIENCE_S
 
 log = get("bursar.budgets")
 
-PATIENCE_S = 0.05
-"""How long a decision waits for Redis."""
 BACKGROUND_S = 2.0
 """How long everything else does."""
 TRIPS = 3
@@ -87,19 +86,27 @@ class Link:
         timeout_s: float,
         late: Callable[[Reply], None] | None = None,
     ) -> None:
-        """Run ``script``; a server that has forgotten it is told its text again."""
+        """Run ``script``; a server that has forgotten it is told its text again, within the same time."""
         connection = self.connection
         if connection is None:
             on_reply(RedisRefused("Redis is not reachable"))
             return
         counts = timeout_s <= PATIENCE_S
+        loop = connection.loop
+        deadline = loop.time() + timeout_s
 
         def replied(reply: Reply) -> None:
             if isinstance(reply, Exception):
                 if isinstance(reply, hiredis.ReplyError) and str(reply).startswith("NOSCRIPT"):
-                    assert connection is not None
-                    connection.send(script.whole_command(keys, arguments), on_reply, timeout_s, late)
-                    return
+                    left_s = deadline - loop.time()
+                    if left_s > 0:
+                        connection.send(script.whole_command(keys, arguments), finished, left_s, late)
+                        return
+                self._failed(reply, counts)
+            on_reply(reply)
+
+        def finished(reply: Reply) -> None:
+            if isinstance(reply, Exception):
                 self._failed(reply, counts)
             on_reply(reply)
 

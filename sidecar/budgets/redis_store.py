@@ -18,10 +18,11 @@ from sidecar.budgets.outbox import Entry, History
 from sidecar.budgets.redis_asking import Asking, refusal_of
 from sidecar.budgets.redis_connection import parse_address
 from sidecar.budgets.redis_epoch import Joiner
-from sidecar.budgets.redis_link import PATIENCE_S, Link, Links, UnsuitableRedis
-from sidecar.budgets.redis_tag import Held, Part, ReplyOff, Row, Tag
+from sidecar.budgets.redis_held import Held, Part, check, grow, let_go, moved_to_redis
+from sidecar.budgets.redis_link import Link, Links, UnsuitableRedis
+from sidecar.budgets.redis_tag import ReplyOff, Row, Tag
 from sidecar.budgets.redis_tending import Tending
-from sidecar.budgets.store import TruthOf, check_limit
+from sidecar.budgets.store import PATIENCE_S, TruthOf
 
 START_S = 3.0
 """How long a start waits for Redis before it goes on without."""
@@ -125,7 +126,9 @@ class RedisStore:
 
     # -- before and while a call runs
 
-    def reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float) -> Answer | Awaitable[Answer]:
+    def reserve(
+        self, lease: str, claims: Sequence[Claim], ttl_s: float, until: float = 0.0
+    ) -> Answer | Awaitable[Answer]:
         """Claim all of ``claims`` or nothing; at once where our slices suffice."""
         held = self.leases.get(lease)
         if held is not None:
@@ -145,7 +148,7 @@ class RedisStore:
             return self.escrow.rooms(views)
         check(claims)
         if self._reachable(claims):
-            return self._reserve(lease, claims, ttl_s)
+            return self._reserve(lease, claims, ttl_s, until or now + PATIENCE_S)
         return self._offline(lease, claims, ttl_s)
 
     def extend(self, lease: str, deltas: Sequence[Claim], ttl_s: float) -> Answer | Awaitable[Answer]:
@@ -264,9 +267,9 @@ class RedisStore:
                 return False
         return True
 
-    async def _reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float) -> Answer:
+    async def _reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float, until: float) -> Answer:
         rows = self._asking.rows(claims, ())
-        asked = await self._asking.ask(lease, rows, ttl_s)
+        asked = await self._asking.ask(lease, rows, ttl_s, until)
         refusal = refusal_of(asked)
         if refusal is None and all(item.answer for item in asked):
             now = asyncio.get_running_loop().time()
@@ -283,7 +286,8 @@ class RedisStore:
     async def _extend(self, lease: str, held: Held, deltas: Sequence[Claim], ttl_s: float) -> Answer:
         rows = self._asking.rows(deltas, held.parts)
         held.asking = frozenset(counter[:4] for counter, _ in deltas)
-        asked = await self._asking.ask(lease, rows, ttl_s, running=True)
+        until = asyncio.get_running_loop().time() + PATIENCE_S
+        asked = await self._asking.ask(lease, rows, ttl_s, until, running=True)
         held.asking = frozenset()
         now = asyncio.get_running_loop().time()
         for item in asked:
@@ -374,47 +378,3 @@ async def drained(busy: Callable[[], bool]) -> None:
     """Until nothing waits any more; at the end of a process, so looking now and then is enough."""
     while busy():  # noqa: ASYNC110
         await asyncio.sleep(0.005)
-
-
-def check(claims: Sequence[Claim]) -> None:
-    """Refuse claims that make no sense.
-
-    Raises:
-        UnusableLimit: a limit is above ``MAX_LIMIT``.
-        ValueError: an amount is negative, or a counter is named twice.
-    """
-    for counter, amount in claims:
-        check_limit(counter)
-        if amount < 0:
-            raise ValueError(f"budget {counter.budget!r}: a claim of {amount} is negative")
-    if len({counter[:4] for counter, _ in claims}) != len(claims):
-        raise ValueError("a call claims one counter twice")
-
-
-def grow(held: Held, counter: Counter, amount: int, view: View | None, local: int) -> None:
-    """Add to what ``held`` has of ``counter``."""
-    for part in held.parts:
-        if part.counter[:4] == counter[:4]:
-            part.total += amount
-            part.local += local
-            part.view = part.view or view
-            return
-    held.parts.append(Part(counter, amount, view, local))
-
-
-def let_go(part: Part, waits: int, waiting: list[tuple[View, int]]) -> None:
-    """The call has ended: of what its slice covers, ``waits`` stays taken until Redis has counted it."""
-    view = part.view
-    if view is not None:
-        view.used += waits - part.local
-        if waits:
-            waiting.append((view, waits))
-
-
-def moved_to_redis(held: Held, row: Row) -> None:
-    """What ``held`` has of the row's counter is known to Redis now, all of it."""
-    for part in held.parts:
-        if part.counter[:4] == row.counter[:4]:
-            part.total, part.local, part.view = row.total, 0, None
-            return
-    held.parts.append(Part(row.counter, row.total, None, 0))

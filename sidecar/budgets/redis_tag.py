@@ -13,7 +13,6 @@ import hiredis
 
 from collector.domain.credit import Claim, Counter
 from sidecar.budgets.escrow import Escrow, View
-from sidecar.budgets.ledger import Identity
 from sidecar.budgets.outbox import Entry, History, Outbox, combined
 from sidecar.budgets.redis_connection import RedisLost, Reply
 from sidecar.budgets.redis_keys import TagKeys, tag_of
@@ -37,37 +36,6 @@ class Row(NamedTuple):
     """The part of it that comes out of our slice."""
     taken: int = 0
     """The part of ``moved`` that was free until now."""
-
-
-class Held:
-    """What one of our calls holds, and where."""
-
-    __slots__ = ("asking", "deadline", "direct", "doubtful", "ended", "parts")
-
-    def __init__(self, parts: list["Part"], deadline: float, *, direct: bool) -> None:
-        self.parts = parts
-        self.deadline = deadline
-        self.direct = direct
-        """Whether Redis knows the lease."""
-        self.doubtful = False
-        """Whether a message about it went unanswered."""
-        self.asking: frozenset[Identity] = frozenset()
-        """Counters that an extension is under way for."""
-        self.ended: dict[Identity, tuple[int, list[tuple[View, int]]]] = {}
-        """Of these, when the call ended meanwhile: what it spent, and where to note what waits for that."""
-
-
-class Part:
-    """One counter of a lease."""
-
-    __slots__ = ("counter", "local", "total", "view")
-
-    def __init__(self, counter: Counter, total: int, view: View | None, local: int) -> None:
-        self.counter = counter
-        self.total = total
-        self.view = view
-        self.local = local
-        """The part of the total that our slice covers."""
 
 
 class ReplyOff(Exception):

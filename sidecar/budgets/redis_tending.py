@@ -6,8 +6,9 @@ from collector.logs import get
 from sidecar.budgets.escrow import COLD_S, Escrow, View
 from sidecar.budgets.redis_connection import RedisLost, Reply
 from sidecar.budgets.redis_epoch import BEAT_S
+from sidecar.budgets.redis_held import Held
 from sidecar.budgets.redis_link import BACKGROUND_S
-from sidecar.budgets.redis_tag import SLICE_TTL_MS, Held, ReplyOff, Row, Tag
+from sidecar.budgets.redis_tag import SLICE_TTL_MS, ReplyOff, Row, Tag
 
 log = get("bursar.budgets")
 

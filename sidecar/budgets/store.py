@@ -25,6 +25,8 @@ from collector.domain.credit import Answer, Claim, Counter, Standing, Unit
 
 MAX_LIMIT = 9_000_000 * 10**9
 """Largest limit: Lua counts in doubles, which are exact up to 2**53."""
+PATIENCE_S = 0.05
+"""How long a decision waits for a store, however often it asks."""
 BUCKETS = 24
 """A rolling window is this many buckets; the sum over the last ones is what it spent."""
 KEEP_S = 40 * 86_400
@@ -95,10 +97,13 @@ TruthOf = Callable[[], Awaitable[Truth]]
 class CreditStore(Protocol):
     """Counters, and leases on them."""
 
-    def reserve(self, lease: str, claims: Sequence[Claim], ttl_s: float) -> Answer | Awaitable[Answer]:
+    def reserve(
+        self, lease: str, claims: Sequence[Claim], ttl_s: float, until: float = 0.0
+    ) -> Answer | Awaitable[Answer]:
         """Claim all of ``claims`` or nothing; the same lease gets the same answer.
 
-        Decided at once where this process can, otherwise within 60 ms whatever the store's state.
+        Decided at once where this process can, otherwise within ``PATIENCE_S`` whatever the store's state,
+        or by ``until`` (of the loop's clock) where a decision asks more than once.
         ``ttl_s`` bounds how long the lease holds without ``extend`` or ``keep``; then it is charged.
 
         Raises:

@@ -17,7 +17,8 @@ from collector.domain.policy import (
     WindowKind,
 )
 from collector.settings import InvalidSettings
-from sidecar.budgets.configured import Amount, Rate, policy_of
+from sidecar.budgets.amounts import Amount, Rate
+from sidecar.budgets.configured import policy_of
 from sidecar.config import BursarConfig, load_config
 
 DESIGN = """

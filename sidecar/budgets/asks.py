@@ -1,0 +1,111 @@
+"""What the policy is asked about a call: all that it may cost at one target, or at a cheaper one."""
+
+from collector.domain.policy import Ask, Downgrade, State
+from collector.domain.usage import Usage
+from sidecar.accounting import FREE_APIS
+from sidecar.books import Books
+from sidecar.budgets.bounds import dearest_rates, most_input_tokens, most_output_tokens, most_stored_tokens
+from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
+from sidecar.budgets.needs import needs_of
+from sidecar.call import Call
+from sidecar.errors import NoRoute
+from sidecar.routing import Routing, Target
+
+_CACHE_MARK = b'"cache_control"'
+
+
+class Asks:
+    """Makes asks of calls.
+
+    Args:
+        books: prices and ratios.
+        state: what is known of calls of that kind.
+        catalogue: what models can do.
+    """
+
+    def __init__(self, books: Books, state: State, catalogue: Catalogue) -> None:
+        self._books = books
+        self._state = state
+        self._catalogue = catalogue
+
+    def of(self, call: Call, target: Target, model: str) -> Ask:
+        """What the policy must know of ``call`` if ``model`` served it at ``target``."""
+        caller, facts, books = call.caller, call.facts, self._books
+        assert facts is not None
+        quote = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
+        estimated, learned = books.input_tokens(target.model, facts.text_bytes)
+        body = call.request.body
+        tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
+        tokens += most_stored_tokens(facts, body, quote)
+        price = quote.owed
+        rates = dearest_rates(
+            price,
+            tokens,
+            str(facts.attributes.get("service_tier", "")),
+            writes_cache=price.cache_write_1h > price.input and body.find(_CACHE_MARK) >= 0,
+            media=facts.has_images,
+        )
+        is_free = call.api in FREE_APIS
+        return Ask(
+            call_id=call.call_id,
+            model=model,
+            api=call.api,
+            upstream=target.upstream.name,
+            tenant=caller.tenant,
+            team=caller.team,
+            user=caller.user,
+            agent=caller.agent,
+            conversation=caller.conversation,
+            task=caller.task,
+            key=caller.key_id,
+            tags=caller.tags,
+            stream=facts.stream,
+            continues=len(facts.message_hashes) > 2,
+            input_tokens=0 if is_free else tokens,
+            input_pico=0 if is_free else tokens * rates.input + rates.per_request,
+            output_cap=0 if is_free else most_output_tokens(facts, quote),
+            output_pico=rates.output,
+            choices=max(1, facts.choice_count),
+            priced=quote.grade != "prior",
+            may_downgrade=call.route.api != "raw",
+        )
+
+    def cheaper(
+        self, call: Call, routing: Routing, ask: Ask, target: Target, wish: Downgrade
+    ) -> tuple[Ask, Target] | None:
+        """The first model of a ladder that can do what the call asks, and costs less for this very call."""
+        facts, books = call.facts, self._books
+        assert facts is not None
+        expected = self._state.experience.expected(ask.model, ask.agent, ask.api, ask.continues)
+        estimated, _ = books.input_tokens(target.model, facts.text_bytes)
+        output = expected.output_typical or min(ask.output_cap, 1024)
+        cached = estimated * 9 // 10 if ask.continues else 0
+        usage = Usage(input_tokens=estimated, output_tokens=output, cache_read_input_tokens=cached)
+        needs = needs_of(
+            facts, call.request.body, input_tokens=ask.input_tokens, expected_output_tokens=output
+        )
+        staying = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
+        source = served(target)
+        allowed = call.caller.models
+        for model in wish.to:
+            if allowed is not None and model not in allowed:
+                continue
+            try:
+                there = routing.target_of(call, model)
+            except NoRoute:
+                continue
+            if loses(needs, source, served(there), self._catalogue) is not None:
+                continue
+            going = books.quote(call, there.upstream.name, there.upstream.provider, there.model)
+            if saved(staying.owed, going.owed, usage) <= 0:
+                continue
+            asked = self.of(call, there, model)
+            asked.may_downgrade = False
+            return asked, there
+        return None
+
+
+def served(target: Target) -> Served:
+    """A target as capabilities are looked up for it."""
+    upstream = target.upstream
+    return Served(target.model, upstream.name, upstream.provider, upstream.kind)
