@@ -47,7 +47,10 @@ async def test_all_keys_of_a_script_call_share_a_slot(
             counters = [budget("b{x}", LIMIT, tenant=tenant), budget("c", LIMIT, tenant="acme")]
             claims = [Claim(counter, 1000) for counter in counters]
             lease = f"{side.source}{number}"
-            assert isinstance(await reserved(side.store, lease, claims), Granted)
+            async with asyncio.timeout(30):
+                # On a busy machine a tenant's first call may be over before it is joined.
+                while not isinstance(await reserved(side.store, lease, claims), Granted):
+                    await asyncio.sleep(0.02)
             side.record(lease, claims)
     await world.drained()
     await until(lambda: {"keep", "reap", "shrink"} & {name for name, _ in called} >= {"keep", "reap"})
