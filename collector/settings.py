@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import yaml
 
@@ -464,10 +464,7 @@ class _Reader:
             if hint is int:
                 return int(text.replace("_", ""))
             if hint is Decimal:
-                amount = Decimal(text)
-                if not amount.is_finite():
-                    raise ValueError(f"{text!r} is not a finite number")
-                return amount
+                return _amount(text)
             if hint is float:
                 return float(text)
         except (ValueError, InvalidOperation) as error:
@@ -486,6 +483,24 @@ class _Reader:
 
 
 _INVALID: Any = object()
+_MOST: Final = 10**6
+
+
+def _amount(text: str) -> Decimal:
+    """An amount in USD, or a share: none that anybody means is above a million.
+
+    Raises:
+        ValueError: it is no such number.
+    """
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a number") from None
+    if not amount.is_finite():
+        raise ValueError(f"{text!r} is not a finite number")
+    if not -_MOST <= amount <= _MOST:
+        raise ValueError(f"{text!r} is more than a million")
+    return amount
 
 
 class _Bool:

@@ -10,6 +10,8 @@ from decimal import ROUND_HALF_EVEN, Decimal
 PICO_PER_USD = 10**12
 PICO_PER_NANO = 1000
 TOKENS_PER_MTOK = 10**6
+BEYOND_USD = 10**15
+"""No amount is so large; with twelve places after the point it exceeds the 28 digits of a ``Decimal``."""
 
 _PICO = Decimal(1).scaleb(-12)
 
@@ -29,17 +31,28 @@ def pico_from_usd(amount: Decimal | int | str) -> int:
     """An amount in USD as pico-USD, rounded half to even below one pico-USD.
 
     Raises:
-        ValueError: the amount is not a finite number.
+        ValueError: the amount is not a finite number, or larger than any amount of money.
     """
-    value = Decimal(amount)
-    if not value.is_finite():
-        raise ValueError(f"not an amount of money: {amount}")
+    value = _finite(amount)
     return int(value.quantize(_PICO, rounding=ROUND_HALF_EVEN).scaleb(12))
 
 
 def pico_per_token(usd_per_mtok: Decimal | int | str) -> int:
-    """A price in USD per million tokens as pico-USD per token."""
-    return pico_from_usd(Decimal(usd_per_mtok) / TOKENS_PER_MTOK)
+    """A price in USD per million tokens as pico-USD per token.
+
+    Raises:
+        ValueError: the price is not a finite number, or larger than any amount of money.
+    """
+    return pico_from_usd(_finite(usd_per_mtok) / TOKENS_PER_MTOK)
+
+
+def _finite(amount: Decimal | int | str) -> Decimal:
+    value = Decimal(amount)
+    if not value.is_finite():
+        raise ValueError(f"not an amount of money: {amount}")
+    if not -BEYOND_USD < value < BEYOND_USD:
+        raise ValueError(f"larger than any amount of money: {amount}")
+    return value
 
 
 def nano_rounded_up(pico: int) -> int:

@@ -22,6 +22,8 @@ PICO_PER_MTOK_USD = PICO_PER_USD // TOKENS_PER_MTOK
 DEAREST_PLAUSIBLE = 2_000 * PICO_PER_MTOK_USD
 CHEAPEST_PLAUSIBLE = PICO_PER_MTOK_USD // 1_000
 """No model is sold outside these (pico-USD per token), however little we know of it."""
+MOST_USD = 1_000_000
+"""Per million tokens, or a fee: with more, a long call costs more than a row of the ledger holds."""
 
 
 class InvalidPrices(ValueError):
@@ -93,6 +95,8 @@ def _pico(name: str, amount: Decimal | int | float | str) -> int:
         raise ValueError(f"{amount!r} is not an amount in USD") from None
     if not value.is_finite() or value < 0:
         raise ValueError(f"{amount} is not an amount in USD")
+    if value > MOST_USD:
+        raise ValueError(f"{amount} is more than a million USD; rates are in USD per million tokens")
     pico = pico_from_usd(value) if name in FEE_NAMES else pico_per_token(value)
     if value and not pico:
         raise ValueError(f"{amount} is below a pico-USD; rates are in USD per million tokens")

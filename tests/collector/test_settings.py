@@ -101,6 +101,8 @@ def test_all_mistakes_are_reported_together_with_their_lines(tmp_path: Path) -> 
         ("items: 3\n", "bursar.yaml:1: items: must be a mapping"),
         ("on: perhaps\n", "bursar.yaml:1: on: must be true or false"),
         ("items: {a: {limit: NaN}}\n", "bursar.yaml:1: items.a.limit: 'NaN' is not a finite number"),
+        ("items: {a: {limit: ten}}\n", "bursar.yaml:1: items.a.limit: 'ten' is not a number"),
+        ("items: {a: {limit: 1e999999999}}\n", "bursar.yaml:1: items.a.limit: '1e999999999' is more"),
     ],
 )
 def test_a_mistake_says_where_it_is(tmp_path: Path, text: str, said: str) -> None:

@@ -35,3 +35,15 @@ def test_a_price_per_million_tokens_is_a_whole_number_per_token() -> None:
 def test_what_is_no_amount_is_refused(amount: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         pico_from_usd(amount)
+
+
+@pytest.mark.parametrize("amount", ["1e999", "-1e999", "1e999999999", "1000000000000000"])
+def test_what_is_more_than_all_money_is_refused(amount: str) -> None:
+    with pytest.raises(ValueError, match="larger than any amount of money"):
+        pico_from_usd(amount)
+    with pytest.raises(ValueError, match="larger than any amount of money"):
+        pico_per_token(amount)
+
+
+def test_the_largest_amount_keeps_its_last_digit() -> None:
+    assert pico_from_usd("999999999999999.999999999999") == 10**27 - 1

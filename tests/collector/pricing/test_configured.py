@@ -48,6 +48,14 @@ def test_fees_are_in_dollars_and_rates_per_million() -> None:
     )
 
 
+@pytest.mark.parametrize("amount", ["1e999", "1e1000000000", 1_000_001])
+@pytest.mark.parametrize("name", ["output", "per_request"])
+def test_a_price_beyond_all_money_is_refused_by_its_name(name: str, amount: object) -> None:
+    """1e999 once came out as an InvalidOperation that named nothing."""
+    with pytest.raises(InvalidPrices, match=rf"prices\.m\.{name}: .* more than a million USD"):
+        configured_prices({"m": {"input": 1, name: amount}})  # type: ignore[dict-item]
+
+
 @pytest.mark.parametrize("amount", ["nan", "inf", -1, "ten", None, [1]])
 def test_what_is_no_amount_is_refused(amount: object) -> None:
     with pytest.raises(InvalidPrices, match=r"prices\.m\.input"):
