@@ -22,6 +22,7 @@ page = st.navigation(
     [
         st.Page("views/spend.py", title="Spend", default=True),
         st.Page("views/budgets.py", title="Budgets"),
+        st.Page("views/agents.py", title="Agents"),
         st.Page("views/calls.py", title="Calls"),
         st.Page("views/models.py", title="Models"),
         st.Page("views/cache.py", title="Cache"),

@@ -121,6 +121,19 @@ RUNS = Question(
         ORDER BY effective_cost_usd DESC, call_id""",
 )
 
+RUNS_BY = Question(
+    name="runs_by",
+    help="Conversations as pieces of work, added up: turns, steps, tools, tasks, cost, waste; dearest first.",
+    parameters=(*_PERIOD, "by", "limit"),
+    sql=f"""
+        SELECT {{by_calls}} count(*) AS runs, {_count("turns")}, {_count("steps")}, {_count("retries")},
+            {_count("looped")}, {_count("tool_calls")}, {_count("tool_errors")},
+            count(DISTINCT nullif(task_id, '')) AS tasks,
+            {_usd("effective_cost_usd")}, {_usd("wasted_usd")}
+        FROM runs WHERE {_WITHIN}
+        GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by}} runs LIMIT $limit""",
+)
+
 TURNS = Question(
     name="turns",
     help="The turns of conversations: from what a person said to the next; steps, tools and cost of each.",
@@ -248,5 +261,17 @@ RUN = Question(
 )
 
 AGENT_QUESTIONS: Final = (
-    *(WASTE, WASTE_CALLS, CACHE_BREAKS, CACHE_BREAK_CALLS, RUNS, RUN, TURNS, TOOLS, QUALITY, INFERRED),
+    *(
+        WASTE,
+        WASTE_CALLS,
+        CACHE_BREAKS,
+        CACHE_BREAK_CALLS,
+        RUNS,
+        RUNS_BY,
+        RUN,
+        TURNS,
+        TOOLS,
+        QUALITY,
+        INFERRED,
+    ),
 )

@@ -231,6 +231,11 @@ def test_runs_turns_and_tools_have_their_figures(ledger: Ledger) -> None:
     cost = Decimal(sum(turn.cost_pico for turn in talk.turns)).scaleb(-12)
     assert (run["steps"], run["turns"], run["tool_calls"], run["success"]) == (3, 2, 1, True)
     assert run["effective_cost_usd"] == cost
+    (work,) = ledger.ask("runs_by", by="agent")
+    assert [work[name] for name in ("agent", "runs", "turns", "steps", "tool_calls", "tasks")] == [
+        run["agent"], 1, 2, 3, 1, 1 if run["task_id"] else 0,
+    ]  # fmt: skip
+    assert (work["effective_cost_usd"], work["wasted_usd"]) == (cost, run["wasted_usd"])
     turns = ledger.ask("turns", conversation_id="c")
     assert [(row["turn"], row["steps"]) for row in turns] == [(1, 2), (2, 1)]
     assert sum(row["effective_cost_usd"] for row in turns) == cost

@@ -1,0 +1,332 @@
+"""What does the work of an agent cost: a conversation, a turn, a task, one that succeeds? What was waste?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import streamlit as st
+
+from dashboards import charts, data, display, filters, notices, tables
+from dashboards.scope import Scope
+from dashboards.views import call, conversation
+
+MOST = 100
+
+TABLE = {
+    "agent": "Agent",
+    "spend": "Spend",
+    "calls": "Calls",
+    "conversations": "Conversations",
+    "per_conversation": "A conversation",
+    "per_turn": "A turn",
+    "tasks": "Tasks",
+    "per_task": "A task",
+    "succeeded": "Succeeded",
+    "per_success": "A success",
+    "wasted": "Wasted",
+}
+
+RUNS = {
+    "agent": "Agent",
+    "spend": "Spend",
+    "wasted": "Wasted",
+    "turns": "Turns",
+    "steps": "Steps",
+    "tool_calls": "Tools",
+    "tool_errors": "failed",
+    "looped": "Looped",
+    "ended": "Ended",
+    "took": "Took",
+    "started_at": "Started",
+    "conversation_id": "Conversation",
+}
+
+TOOLS = {
+    "tool": "Tool",
+    "uses": "Uses",
+    "repeats": "Repeats",
+    "errors": "Errors",
+    "spend": "Asking cost",
+    "declared": "Itself cost",
+}
+
+USEFUL = "useful"
+
+JUDGED = (
+    *("tenant", "team", "user_id", "agent", "conversation_id", "task_id"),
+    *("request_model", "upstream", "api", "key_id", "tag"),
+)
+"""The filters that what was found about conversations can be narrowed by."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """The answers of one drawing of the page."""
+
+    totals: data.Answer
+    by_agent: data.Answer
+    runs: data.Answer
+    overall: data.Answer
+    runs_by_agent: data.Answer
+    quality: data.Answer
+    quality_by_agent: data.Answer
+    waste: data.Answer
+    tools: data.Answer
+
+    @property
+    def answers(self) -> list[data.Answer]:
+        """All of them, for notices."""
+        return [self.totals, self.by_agent, self.runs, self.overall, self.runs_by_agent, self.quality,
+                self.quality_by_agent, self.waste, self.tools]  # fmt: skip
+
+
+def page() -> None:
+    """Everything below the bar of filters."""
+    scope = filters.scope()
+    try:
+        found = asked(scope)
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    above = st.container()
+    notices.stale(found.answers)
+    if not found.totals.row.get("calls"):
+        notices.empty(scope)
+        return
+    if ignored := [name for name, _ in scope.filters if name not in JUDGED]:
+        st.caption(
+            display.escaped(
+                f"What was found about conversations is not narrowed by {', '.join(ignored)}; "
+                "calls and spend are."
+            )
+        )
+    tiles(found)
+    st.caption(display.escaped(f"As of {notices.drawn_at(found.answers)}."))
+    by_agent(found)
+    with st.grid(2, min_column_width=320):
+        waste_bill(found, scope)
+        tools(found.tools.rows)
+    dearest(found.runs.rows)
+    with above:  # Drawn last: what it asks may take longer than all the figures.
+        notices.simulated(scope)
+        notices.ledger_age()
+    if st.session_state.pop("conversation_chosen", False):
+        st.rerun()  # One conversation is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def asked(scope: Scope) -> Work:
+    """Everything that the page is about.
+
+    Raises:
+        CollectorError: there is no answer.
+    """
+    judged = replace(scope, filters=tuple(one for one in scope.filters if one[0] in JUDGED))
+    # Conversations of a long stretch are counted one by one: nobody needs their number to the second.
+    with_them: dict[str, Any] = {"with": "conversations"}  # `with` is a word of Python's.
+    talked = data.about("spend_by", scope, by="agent", limit=MOST, **with_them)
+    questions = {
+        "totals": data.about("totals", scope),
+        "by_agent": replace(talked, lasting=scope.window.bucket == "day"),
+        "runs": data.about("runs", judged, limit=MOST),
+        "overall": data.about("runs_by", judged),
+        "runs_by_agent": data.about("runs_by", judged, by="agent", limit=MOST),
+        "quality": data.about("quality", judged),
+        "quality_by_agent": data.about("quality", judged, by="agent", limit=MOST),
+        "waste": data.about("waste", judged),
+        "tools": data.about("tools", judged, limit=MOST),
+    }
+    answers = data.ask_all(list(questions.values()), notices.questions(scope))
+    return Work(**dict(zip(questions, answers, strict=True)))
+
+
+def per(amount: Decimal, number: int | Decimal | None) -> str:
+    """What one of so many came to; a dash where there was none."""
+    return display.usd(amount / number) if number else "–"
+
+
+def tiles(found: Work) -> None:
+    """What a piece of work comes to."""
+    overall, quality = found.overall.row, found.quality.row
+    conversations = sum(int(row.get("conversations") or 0) for row in found.by_agent.rows)
+    talking = [row for row in found.by_agent.rows if row.get("conversations")]
+    talked = sum((data.money(row["effective_cost_usd"]) for row in talking), Decimal(0))
+    spent, turns = data.money(overall.get("effective_cost_usd")), int(overall.get("turns") or 0)
+    told, succeeded = int(quality.get("tasks") or 0), int(quality.get("successes") or 0)
+    on_tasks = data.money(quality.get("effective_cost_usd"))
+    bill = {str(row["waste"]): data.money(row["effective_cost_usd"]) for row in found.waste.rows}
+    total = sum(bill.values(), Decimal(0))
+    wasted = total - bill.get(USEFUL, Decimal(0))
+    with st.grid(5, min_column_width=165):
+        for title, value, meaning in (
+            ("A conversation", per(talked, conversations),
+             f"{display.usd_exact(talked)} USD of agents that converse, over "
+             f"{display.counted(conversations, 'conversation')}"),
+            ("A turn", per(spent, turns),
+             f"From what a person said to the next: {turns:,} turns of conversations that went on"),
+            ("A task", per(on_tasks, told),
+             f"{told:,} tasks whose end was reported" if told else "Nobody reported how a task ended: "
+             "`bursar outcomes`, or POST /bursar/v1/outcomes"),
+            ("A task that succeeded", per(on_tasks, succeeded),
+             f"{succeeded:,} of {told:,} succeeded; the cost of those that failed is shared out among them"),
+            ("Wasted", display.share(wasted, total),
+             f"{display.usd_exact(wasted)} of {display.usd_exact(total)} USD was of no use: see the bill"),
+        ):  # fmt: skip
+            st.metric(
+                title, display.escaped(value), help=display.escaped(meaning), border=True, height="stretch"
+            )
+
+
+def by_agent(found: Work) -> None:
+    """Every agent with what a piece of its work comes to."""
+    work = {str(row["agent"]): row for row in found.runs_by_agent.rows}
+    quality = {str(row["agent"]): row for row in found.quality_by_agent.rows}
+    with st.container(border=True):
+        st.markdown("**By agent**")
+        rows = found.by_agent.rows
+        if len(rows) == MOST:
+            st.caption(f"Only the {MOST} dearest are shown.")
+        st.dataframe(
+            [line(row, work.get(str(row["agent"]), {}), quality.get(str(row["agent"]), {})) for row in rows],
+            hide_index=True,
+            column_order=list(TABLE),
+            column_config=tables.column_config(TABLE, filters.zone().key),
+            key="agents_table",
+            alt="Spend, and what a conversation, a turn and a task came to, by agent",
+        )
+
+
+def line(row: data.Row, work: data.Row, quality: data.Row) -> dict[str, object]:
+    """One agent: its calls, its conversations as they were judged, and how its tasks ended."""
+    spent, conversations = data.money(row["effective_cost_usd"]), int(row.get("conversations") or 0)
+    on_tasks, tasks = data.money(quality.get("effective_cost_usd")), int(quality.get("tasks") or 0)
+    succeeded = "–"
+    if tasks:
+        low, high = (100 * float(quality[f"success_rate_{end}"]) for end in ("low", "high"))
+        succeeded = f"{100 * float(quality['success_rate']):.0f} % ({low:.0f} to {high:.0f})"
+    return {
+        "agent": display.plain(row["agent"]),
+        "spend": display.usd(spent),
+        "calls": row["calls"],
+        "conversations": conversations,
+        "per_conversation": per(spent, conversations),
+        "per_turn": per(data.money(work.get("effective_cost_usd")), int(work.get("turns") or 0)),
+        "tasks": tasks,
+        "per_task": per(on_tasks, tasks),
+        "succeeded": succeeded,
+        "per_success": per(on_tasks, int(quality.get("successes") or 0)),
+        "wasted": display.usd(data.money(work.get("wasted_usd"))),
+    }
+
+
+def waste_bill(found: Work, scope: Scope) -> None:
+    """Every dollar in one class; useful is what is left."""
+    bill = {str(row["waste"]): data.money(row["effective_cost_usd"]) for row in found.waste.rows}
+    bars = [
+        charts.Bar(name, amount, is_remainder=name == USEFUL)
+        for name, amount in sorted(bill.items(), key=lambda one: -one[1])
+        if amount
+    ]
+    with st.container(border=True, height="stretch"):
+        st.markdown("**The waste bill**, USD")
+        if not bars:
+            st.caption("Nothing was spent.")
+            return
+        st.echarts_chart(
+            charts.ranking(bars),
+            height=26 * max(3, len(bars)) + 16,
+            key="waste_bill",
+            alt="Spend by whether it was useful, or what kind of waste",
+        )
+        total = sum(bill.values(), Decimal(0))
+        st.caption(
+            display.escaped(f"Adds up to {display.usd_exact(total)} USD, the ledger's sum of these calls.")
+        )
+
+
+def tools(rows: Sequence[data.Row]) -> None:
+    """What tools agents' models asked for."""
+    with st.container(border=True, height="stretch"):
+        st.markdown("**Tools**")
+        if not rows:
+            st.caption("No tool was asked for in this time range.")
+            return
+        st.dataframe(
+            [
+                {name: row[name] for name in ("uses", "repeats", "errors")}
+                | {
+                    "tool": display.plain(row["tool"]),
+                    "spend": display.usd(data.money(row["effective_cost_usd"])),
+                    "declared": display.usd(data.money(row["declared_cost_usd"])),
+                }
+                for row in rows
+            ],
+            hide_index=True,
+            column_order=list(TOOLS),
+            column_config=tables.column_config(TOOLS),
+            height=270,
+            key="tools_table",
+            alt="Tools, what asking for them cost, and what they cost themselves",
+        )
+
+
+def dearest(rows: Sequence[data.Row]) -> None:
+    """The dearest conversations; a click on one shows its course."""
+    with st.container(border=True):
+        st.markdown("**The dearest conversations**")
+        if not rows:
+            st.caption("No conversation of more than a question and its answer in this time range.")
+            return
+        st.caption(
+            "Click one to see its course. "
+            + (f"Only the {MOST} dearest are shown." if len(rows) == MOST else "")
+        )
+        key = f"runs_{st.session_state.get('runs_shown', 0)}"
+        identities = [str(row["conversation_id"]) for row in rows]
+        st.dataframe(
+            [run(row) for row in rows],
+            hide_index=True,
+            column_order=list(RUNS),
+            column_config=tables.column_config(RUNS, filters.zone().key),
+            on_select=lambda: _choose(key, identities),
+            selection_mode="single-cell",
+            height=36 * min(len(rows), 8) + 40,
+            key=key,
+            alt="Conversations, the dearest on top",
+        )
+
+
+def run(row: data.Row) -> dict[str, object]:
+    """One conversation in the table."""
+    took = (row["ended_at"] - row["started_at"]).total_seconds() * 1000 if row["ended_at"] else None
+    return {
+        name: row[name] for name in ("turns", "steps", "tool_calls", "tool_errors", "looped", "started_at")
+    } | {
+        "agent": display.plain(row["agent"]),
+        "conversation_id": display.plain(row["conversation_id"]),
+        "spend": display.usd(data.money(row["effective_cost_usd"])),
+        "wasted": display.usd(data.money(row["wasted_usd"])),
+        "took": display.duration(took),
+        "ended": ended(row),
+    }
+
+
+def ended(row: data.Row) -> str:
+    """How it ended as somebody said, else what the signs are; never one passed off as the other."""
+    if row.get("success") is not None:
+        return "success" if row["success"] else "failure"
+    guessed = row.get("inferred") or []
+    return f"perhaps: {', '.join(map(str, guessed))}" if guessed else "–"
+
+
+def _choose(key: str, identities: list[str]) -> None:
+    for row, _ in st.session_state[key].selection.cells:
+        st.query_params[conversation.PARAMETER] = identities[row]
+        st.session_state["conversation_chosen"] = True
+        st.session_state["runs_shown"] = st.session_state.get("runs_shown", 0) + 1
+
+
+if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.
+    st.fragment(page, run_every=filters.pulse())()
+    conversation.show_chosen()
+    call.show_chosen()
