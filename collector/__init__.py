@@ -12,3 +12,5 @@ probes    what the machine says of itself
 api       the read API over HTTP
 run       the process that owns all of it
 """
+
+__version__ = "0.1.0"

@@ -26,7 +26,9 @@ page = st.navigation(
         st.Page("views/calls.py", title="Calls"),
         st.Page("views/models.py", title="Models"),
         st.Page("views/cache.py", title="Cache"),
+        st.Page("views/gpu.py", title="GPU"),
         st.Page("views/incidents.py", title="Alerts"),
+        st.Page("views/health.py", title="Health"),
     ],
     position="top",
 )

@@ -90,6 +90,57 @@ def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure over time; ``None`` where nothing was measured, which is drawn as a gap."""
+
+    name: str
+    figures: list[float | None]
+
+
+def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float | None = None) -> Option:
+    """Lines over time.
+
+    Args:
+        steps: the name of every step of time, in order.
+        drawn: each as long as ``steps``.
+        unit: written behind every figure, such as ``" W"``.
+        most: where the axis ends; by the figures when not given.
+    """
+    names = _distinct([line.name for line in drawn])
+    return {
+        "animation": False,
+        "grid": {"left": 8, "right": 12, "top": 12, "bottom": 36, "containLabel": True},
+        "legend": {"type": "scroll", "bottom": 0, "icon": "roundRect", "itemWidth": 12, "itemHeight": 4},
+        "tooltip": {"trigger": "axis", "valueFormatter": f"%,.1f{unit.replace('%', '%%')}", "confine": True},
+        "xAxis": {
+            "type": "category",
+            "data": list(steps),
+            "boundaryGap": False,
+            "axisTick": {"show": False},
+            "axisLabel": {"hideOverlap": True},
+        },
+        "yAxis": {
+            "type": "value",
+            "min": 0,
+            "splitNumber": 4,
+            "axisLabel": {"formatter": f"{{value}}{unit}"},
+            **({"max": most} if most is not None else {}),
+        },
+        "series": [
+            {
+                "type": "line",
+                "name": name,
+                "showSymbol": False,
+                "connectNulls": False,
+                "lineStyle": {"width": 2},
+                "data": list(line.figures),
+            }
+            for name, line in zip(names, drawn, strict=True)
+        ],
+    }
+
+
 def ranking(bars: Sequence[Bar]) -> Option:
     """Horizontal bars, the first on top; a bar can be clicked."""
     names = _distinct([bar.name for bar in bars])

@@ -16,6 +16,7 @@ import streamlit as st
 
 from dashboards.budgeting import Budget, Counter, Order
 from dashboards.data import KEY_VARIABLE
+from dashboards.exposition import Sample, samples
 from dashboards.transport import BadAnswer, Neighbour, exchange
 
 URL_VARIABLE = "BURSAR_CONTROL_URL"
@@ -63,6 +64,15 @@ def standings() -> Standings:
         raise BadAnswer(
             "The sidecar's control plane answers otherwise than this dashboard expects."
         ) from error
+
+
+def metrics(names: frozenset[str]) -> list[Sample]:
+    """What the sidecar measures of itself; at most ``TTL_S`` old.
+
+    Raises:
+        CollectorError: the control plane does not answer.
+    """
+    return samples(_scraped(*_where()), names)
 
 
 def give_more(budget: str, subject: str, amount: str, *, hours: float, reason: str) -> None:
@@ -122,6 +132,11 @@ def _asked(url: str, key: str) -> tuple[dict[str, Any], datetime]:
         except (ValueError, TypeError) as error:
             raise BadAnswer("The sidecar's control plane answers with something that is no JSON.") from error
     return found, datetime.now(UTC)
+
+
+@st.cache_data(ttl=TTL_S, max_entries=4, show_spinner=False)
+def _scraped(url: str, key: str) -> str:
+    return exchange(_neighbour(url, key), "GET", "/metrics", accept="text/plain").decode("utf-8", "replace")
 
 
 def _budget(said: dict[str, Any]) -> Budget:

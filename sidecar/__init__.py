@@ -1,3 +1,3 @@
 """The path of one call: HTTP in ``http``, dialects in ``wire``, the order of work in ``app``."""
 
-__version__ = "0.1.0"
+from collector import __version__ as __version__

@@ -129,6 +129,7 @@ class Api:
             "snapshot_at": ledger.publisher.published_at,
             "database_bytes": ledger.books.database.size_bytes,
             "rebuilds": self._state.rebuilds,
+            "version": collector.__version__,
             "uptime_s": now - self._state.started_at,
         }
         for name, value in about.items():

@@ -311,23 +311,50 @@ PRICE_CHANGES = Question(
         ORDER BY changed_at DESC, provider_name, model LIMIT $limit""",
 )
 
+_LATELY = "10 MINUTE"
+"""Of the calls that came last: what they say of our overhead is of today."""
+
 HEALTH = Question(
     name="health",
-    help="How the collector is: how far behind the journal, what it holds, what was lost or set aside.",
+    help=(
+        "How Bursar is: what it adds to a call (of the last ten minutes that had any), how far the ledger is"
+        " behind the journal, what it holds, what was lost or set aside, versions."
+    ),
     parameters=(),
-    sql="""
+    sql=f"""
+        WITH lately AS (
+            SELECT overhead_us FROM calls
+            WHERE started_at > (SELECT max(started_at) FROM calls) - INTERVAL {_LATELY}
+                AND outcome = 'served' AND overhead_us IS NOT NULL
+            LIMIT 100000
+        ),
+        added AS (
+            SELECT count(*) AS measured_calls, quantile_cont(overhead_us, [0.5, 0.95, 0.99]) AS us FROM lately
+        )
         SELECT (SELECT count(*) FROM calls) AS calls, (SELECT count(*) FROM attempts) AS attempts,
             (SELECT count(*) FROM pending) AS open_calls, (SELECT count(*) FROM presumed) AS presumed_calls,
             (SELECT coalesce(sum(frames), 0)::BIGINT FROM quarantined) AS lost_frames,
             (SELECT count(*) FROM quarantined) AS notes,
-            (SELECT max(version) FROM schema_version) AS schema_version""",
+            (SELECT max(version) FROM schema_version) AS schema_version, version() AS duckdb_version,
+            measured_calls, us[1] AS overhead_p50_us, us[2] AS overhead_p95_us, us[3] AS overhead_p99_us
+        FROM added""",
+)
+
+LOSSES = Question(
+    name="losses",
+    help="What was lost or set aside on the way into the ledger, by reason, the latest first.",
+    parameters=("limit",),
+    sql="""
+        SELECT reason, source, count(*) AS notes, CAST(sum(frames) AS BIGINT) AS frames,
+            min(noted_at) AS first_at, max(noted_at) AS last_at, arg_max(detail, noted_at) AS detail
+        FROM quarantined GROUP BY ALL ORDER BY last_at DESC, reason, source LIMIT $limit""",
 )
 
 CATALOGUE = {
     question.name: question
     for question in (
         *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
-        *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, PRICES, PRICE_CHANGES, HEALTH),
+        *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, PRICES, PRICE_CHANGES, HEALTH, LOSSES),
         *GPU_QUESTIONS,
         *AGENT_QUESTIONS,
     )

@@ -81,6 +81,13 @@ BREAK = pa.schema(
     + [("first_at", pa.timestamp("us")), ("last_at", pa.timestamp("us"))]
 )
 
+HEALTHY: Row = {
+    "attempts": 5, "open_calls": 0, "presumed_calls": 0, "lost_frames": 0, "notes": 0, "schema_version": 10,
+    "duckdb_version": "v1.5.5", "measured_calls": 100, "overhead_p50_us": 180.0, "overhead_p95_us": 400.0,
+    "overhead_p99_us": 900.0, "journal_lag_s": 0.2, "journal_behind_bytes": 0, "snapshot_at": None,
+    "database_bytes": 5 << 20, "rebuilds": 0, "version": "0.1.0", "uptime_s": 7200.0,
+}  # fmt: skip
+
 
 @dataclass
 class FakeCollector:
@@ -218,7 +225,8 @@ class FakeCollector:
         if name in self.tables:
             return self.tables[name]
         if name == "health":
-            return pa.table({"journal_lag_s": [0.2], "calls": [len(self.calls)]})
+            at = datetime.now(UTC)
+            return pa.Table.from_pylist([HEALTHY | {"calls": len(self.calls), "last_commit_at": at}])
         if name == "incidents":
             latest = {row["anomaly_id"]: row for row in self.told}
             return pa.Table.from_pylist(list(latest.values()), INCIDENT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 Row = dict[str, Any]
@@ -22,6 +22,8 @@ class FakeControl:
     directives: list[Row] = field(default_factory=list)
     done: list[tuple[str, str, Any]] = field(default_factory=list)
     """Method, path and body of everything that changes something, in order."""
+    metrics: str = ""
+    """What Prometheus is told."""
     trouble: str = ""
     """``refusing`` or ``odd``; empty when it is well."""
 
@@ -29,7 +31,7 @@ class FakeControl:
         """As it was at first."""
         for kept in (self.budgets, self.configured, self.raises, self.directives, self.done):
             kept.clear()
-        self.trouble = ""
+        self.trouble, self.metrics = "", ""
 
     def counts(self, name: str, subject: str = "", **values: Any) -> None:
         """One counter of a daily budget of 10 USD, of which 2.5 are spent, unless said otherwise."""
@@ -56,6 +58,7 @@ class FakeControl:
         return [
             Route("/bursar/v1/{kind}", self.asked, methods=["GET", "POST"]),
             Route("/bursar/v1/{kind}/{name:path}", self.removed, methods=["DELETE"]),
+            Route("/metrics", self.scraped),
         ]
 
     async def asked(self, request: Request) -> Response:
@@ -76,3 +79,7 @@ class FakeControl:
         """Something is taken back."""
         self.done.append(("DELETE", request.path_params["kind"], request.path_params["name"]))
         return JSONResponse({"removed": True})
+
+    async def scraped(self, request: Request) -> Response:
+        """For Prometheus."""
+        return PlainTextResponse(self.metrics)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from support.collector_api import HERE, LIMITS, client_of, state_over
 
+import collector
 from collector.api.app import build_app
 from collector.domain.money import usd
 from collector.ingest.remote import packed
@@ -47,7 +48,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
-    expected |= {"runs_by"}
+    expected |= {"runs_by", "losses"}
     expected |= {"quality", "inferred_outcomes"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
@@ -362,6 +363,28 @@ async def test_health_says_how_far_behind_the_books_are(client, calls):
     assert row["rebuilds"] == 0
     assert row["last_commit_at"].endswith("Z")
     assert row["snapshot_at"] is None
+    assert row["version"] == collector.__version__
+    assert row["duckdb_version"].startswith("v")
+
+
+async def test_health_says_what_bursar_added_to_the_calls_of_late(client, state, journal, call):
+    now = time.time_ns() // 1000
+    journal.write(*(call(started_at_us=now - n * 1_000_000, overhead_us=100 * n) for n in range(1, 102)))
+    journal.write(call(started_at_us=now - 3600 * 1_000_000, overhead_us=9_000_000))  # an hour ago
+    state.ledger.follower.catch_up()
+    (row,) = (await client.get("/v1/questions/health")).json()["rows"]
+    assert row["measured_calls"] == 101
+    assert [row[f"overhead_{name}_us"] for name in ("p50", "p95", "p99")] == [5100, 9600, 10000]
+
+
+async def test_what_was_lost_is_told_by_reason(client, state, journal, call):
+    journal.write(call(), source="a")
+    (segment,) = journal.directory.glob("*.seg")
+    segment.write_bytes(segment.read_bytes() + b"torn")
+    state.ledger.follower.catch_up()
+    rows = (await client.get("/v1/questions/losses")).json()["rows"]
+    assert [(row["source"], row["notes"]) for row in rows] == [("a", 1)]
+    assert rows[0]["reason"]
 
 
 async def test_metrics_count_what_came_in_and_what_was_lost(client, state, journal, call):
