@@ -48,7 +48,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
-    expected |= {"runs_by", "losses"}
+    expected |= {"runs_by", "losses", "prices", "price_changes"}
     expected |= {"quality", "inferred_outcomes"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
