@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from decimal import Decimal
 
 import msgspec
 import pyarrow as pa
@@ -15,6 +16,7 @@ from collector.domain.money import usd
 from collector.ingest.remote import packed
 from collector.journal import encoded
 from collector.settings import Address
+from collector.store import prices
 from collector.store.answers import ARROW
 
 
@@ -91,9 +93,17 @@ def fill_findings(state, call_id):
         )
 
 
-async def test_every_question_that_is_listed_is_answered(client, calls, state):
+def fill_price_books(database):
+    now = time.time_ns() // 1000
+    prices.remember(database, now - 1_000_000)
+    prices.remember(database, now, configured={"house-model": {"input": Decimal(1), "output": Decimal(2)}})
+
+
+async def test_every_question_that_is_listed_is_answered(client, calls, state, database):
     fill_gpu_tables(state, calls[0].call_id)
     fill_findings(state, calls[0].call_id)
+    fill_price_books(database)
+    state.ledger.books.write("INSERT INTO quarantined VALUES (now(), 'a', 'torn', 'why', $1)", [[1]])
     await client.post("/v1/events", json={"events": [told("e1")]})
     await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})
     listed = (await client.get("/v1/questions")).json()["questions"]
@@ -370,7 +380,7 @@ async def test_health_says_how_far_behind_the_books_are(client, calls):
 async def test_health_says_what_bursar_added_to_the_calls_of_late(client, state, journal, call):
     now = time.time_ns() // 1000
     journal.write(*(call(started_at_us=now - n * 1_000_000, overhead_us=100 * n) for n in range(1, 102)))
-    journal.write(call(started_at_us=now - 3600 * 1_000_000, overhead_us=9_000_000))  # an hour ago
+    journal.write(call(started_at_us=now - 3600 * 1_000_000, overhead_us=9_000_000), source="an-hour-ago")
     state.ledger.follower.catch_up()
     (row,) = (await client.get("/v1/questions/health")).json()["rows"]
     assert row["measured_calls"] == 101
