@@ -48,7 +48,7 @@ _WINDOWS: tuple[tuple[str, Kind | None], ...] = (
     *((name, _M) for name in ("energy_j", "charged_energy_j", "idle_energy_j")),
     *(("busy_ms", _M), ("prompt_tokens", _C), ("cached_tokens", _C), ("output_tokens", _C)),
     *(("alternative", _T), ("alternative_grade", _T), ("alternative_usd", _P)),
-    *(("method", _T), ("residual", _R)),
+    *(("method", _T), ("residual", _R), ("cache_saved_usd", _P)),
 )
 _CHARGES: tuple[tuple[str, Kind | None], ...] = (
     *(("window_start", _I), ("call_id", _T), ("attempt", _C), ("upstream", _T), ("replica", _T)),
@@ -95,7 +95,7 @@ def _window(entry: Entry) -> tuple[Any, ...]:
         *(moved.total.energy_mj, moved.charged.energy_mj, moved.idle.energy_mj),
         *(moved.busy_us, *moved.tokens),
         *(other.name, other.grade, other.pico),
-        *(moved.method, moved.residual),
+        *(moved.method, moved.residual, moved.cache_saved_pico),
     )
 
 

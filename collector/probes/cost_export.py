@@ -27,6 +27,9 @@ MORE_FAMILIES = (
     ),
     _family("bursar_gpu_cost_idle_usd_total", "Of the cost of own GPUs, time without work.", "replica"),
     _family(
+        "bursar_gpu_cache_saved_usd_total", "What prompt tokens out of a cache would have cost.", "replica"
+    ),
+    _family(
         "bursar_gpu_alternative_usd_total", "What the alternative would have asked for the same.", "replica"
     ),
     _family(
@@ -68,6 +71,7 @@ def _sums(costs: "TrueCost") -> Iterable[_Line]:
         whole[key.upstream] = whole.get(key.upstream, 0) + sums.meter
         yield "bursar_gpu_cost_charged_usd_total", tuple(key), usd(sums.charged)
         yield "bursar_gpu_cost_idle_usd_total", tuple(key), usd(sums.idle)
+        yield "bursar_gpu_cache_saved_usd_total", tuple(key), usd(sums.cache_saved)
         yield "bursar_gpu_alternative_usd_total", tuple(key), usd(sums.alternative)
     for upstream, meter in whole.items():
         yield "bursar_gpu_cost_usd_total", (upstream,), usd(meter)

@@ -48,3 +48,5 @@ class Movement(NamedTuple):
     residual: float | None
     """Share of the engine's time that the coefficients leave unexplained; None for a prior."""
     charges: tuple[AttemptCharge, ...]
+    cache_saved_pico: int = 0
+    """What the cached prompt tokens would have cost to compute; of no line, for nobody paid it."""

@@ -26,6 +26,7 @@ from collector.probes.gpu_cost import (
     claim,
     split,
 )
+from collector.probes.gpu_prices import cache_saving, present_price
 from collector.probes.gpu_sample import GpuSample
 from collector.probes.movements import NO_TOKENS, AttemptCharge, Movement, Tokens
 from collector.probes.timelines import Timeline, busy_time, work_within
@@ -259,6 +260,7 @@ class ReplicaCosts:
                 method=parts.method,
                 residual=parts.residual,
                 charges=tuple(charges),
+                cache_saved_pico=_cache_saving(parts, tokens.cached),
             )
         )
 
@@ -365,6 +367,12 @@ class ReplicaCosts:
                 kept.idle_mw[gpu] = round(rest * 1000)
         known_rest = kept.gpus and len(kept.idle_mw) == len(kept.gpus)
         return energy, sum(kept.idle_mw.values()) if known_rest else None
+
+
+def _cache_saving(parts: Split, cached_tokens: int) -> int:
+    """At what a prompt token that was computed in the same window cost; nothing where none was worked on."""
+    price = present_price([parts])
+    return cache_saving(cached_tokens, price) if price is not None else 0
 
 
 def _tokens_of(works: Iterable[Work]) -> Tokens:

@@ -64,6 +64,7 @@ class Sums:
     charged: int = 0
     idle: int = 0
     alternative: int = 0
+    cache_saved: int = 0
 
 
 class Key(NamedTuple):
@@ -197,6 +198,7 @@ class TrueCost:
                 sums.charged += moved.charged.money_pico
                 sums.idle += moved.idle.money_pico
                 sums.alternative += other.pico or 0
+                sums.cache_saved += moved.cache_saved_pico
         if entries:
             self.now = self._present()
         return entries

@@ -28,6 +28,8 @@ _SUMS = f"""
     CAST(coalesce(sum(prompt_tokens), 0) AS BIGINT) AS prompt_tokens,
     CAST(coalesce(sum(cached_tokens), 0) AS BIGINT) AS cached_tokens,
     CAST(coalesce(sum(output_tokens), 0) AS BIGINT) AS output_tokens,
+    {_RATIO.format("sum(cached_tokens)", "sum(cached_tokens) + sum(prompt_tokens)")} AS prefix_hit_ratio,
+    {_usd("sum(cache_saved_usd)", "cache_saved_usd")},
     {_usd("sum(alternative_usd)", "alternative_usd")},
     {_per_million("sum(meter_usd) - sum(idle_usd)", _TOKENS)} AS busy_usd_per_mtok,
     {_per_million("sum(meter_usd)", _TOKENS)} AS loaded_usd_per_mtok,

@@ -42,8 +42,9 @@ USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
 _TIMEOUTS = frozenset({"timeout_connect", "timeout_first_byte", "timeout_idle", "timeout_total"})
 
 
-OPENING_S = 5.0
-"""How long the beginning of a stream is held back at most where another attempt could still be made."""
+OPENING_S = 60.0
+"""How long the beginning of a stream is held back at most where another attempt could still be made: longer
+than prompts wait and are read on a busy server, which sends its head before that."""
 
 
 class Asked(NamedTuple):

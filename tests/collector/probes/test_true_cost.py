@@ -302,6 +302,7 @@ def test_the_present_price_is_told_to_prometheus_and_to_sidecars_until_it_is_old
     assert Decimal(told['bursar_gpu_cost_usd_total{upstream="local"}']) == usd("0.02")
     charged = f'bursar_gpu_cost_charged_usd_total{{upstream="local",replica="{R1}"}}'
     assert Decimal(told[charged]) == usd("0.005")
+    assert told[charged.replace("cost_charged", "cache_saved")] == "0.000000000000"
     assert told['bursar_gpu_idle_ratio{upstream="local"}'] == "0.75"
 
     write_present_prices(tmp_path, costs.now)
@@ -340,6 +341,9 @@ def test_the_ledger_answers_what_a_token_cost_beside_the_alternative(
     assert one["loaded_usd_per_mtok"] == pytest.approx(10.0)
     # 300 at 2, 600 at 0.2 and 100 at 8 micro-USD.
     assert one["alternative_usd"] == usd("0.00152")
+    # 0.005 USD for 300 prompt tokens and 100 output tokens of eight times their work: 4,545,455 pico-USD.
+    assert (one["prefix_hit_ratio"], one["cache_saved_usd"]) == (600 / 900, usd("0.002727273"))
+    assert (other["prefix_hit_ratio"], other["cache_saved_usd"]) == (None, usd("0"))
     # It costs 0.010/0.00152 times as much while it is busy half of the time.
     assert one["break_even_busy_ratio"] == pytest.approx(0.5 * 0.010 / 0.00152)
     assert (one["method"], one["residual"], one["alternative"]) == ("prior", None, "big/model")
