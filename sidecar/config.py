@@ -63,6 +63,7 @@ DEFAULT_BASE_URLS = {
     "google": "https://generativelanguage.googleapis.com",
     "cohere": "https://api.cohere.com",
 }
+DEFAULT_RETRIES = 2
 DEFAULT_CONNECTIONS = {"openai": 100, "anthropic": 50}
 
 
@@ -141,7 +142,8 @@ class UpstreamConfig:
     """For ``balance: prefix``."""
     retries: int | None = None
     """How often a call is tried again (429, 500, 502, 503, 504, 529, no answer, an error inside a stream
-    before any of its content); by default 2 with several replicas, else 0, for agents' SDKs do it too."""
+    before any of its content); 2 where nothing is said. A server without replicas is then asked again only
+    after 429, 503 and 529, as it has not begun what it turned away, and where no fallback stands in."""
     retry_budget: Decimal = Decimal("0.2")
     """Retries for each call, over time: 0.2 lets a failing upstream see a fifth more than its usual load."""
     hedge: Duration | None = None
@@ -218,7 +220,7 @@ class UpstreamConfig:
     @property
     def retry_limit(self) -> int:
         """How often a call is tried again at most."""
-        return (2 if len(self.urls) > 1 else 0) if self.retries is None else self.retries
+        return DEFAULT_RETRIES if self.retries is None else self.retries
 
     @property
     def health_path(self) -> str:
@@ -229,8 +231,8 @@ class UpstreamConfig:
 
     @property
     def is_plain(self) -> bool:
-        """One server, nothing tried again: a call goes there or nowhere."""
-        return len(self.urls) <= 1 and not self.retry_limit
+        """One server, asked again only when it turns a call away: nothing to decide before that."""
+        return len(self.urls) <= 1 and not self.retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

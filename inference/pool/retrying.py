@@ -11,6 +11,8 @@ FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 8.0
 RETRY_STATUS = frozenset({408, 429, 500, 502, 503, 504, 529})
 """What may succeed when it is asked again."""
+TURNED_AWAY_STATUS = frozenset({429, 503, 529})
+"""What was not begun there, so that asking again costs nothing twice."""
 ELSEWHERE_STATUS = frozenset({500, 502, 503, 504, 529})
 """What speaks against one replica, not against the account."""
 
@@ -22,7 +24,7 @@ class RetryBudget(NamedTuple):
 
 
 def deposited(budget: RetryBudget, *, share: float, most: float) -> RetryBudget:
-    """One more call was made: ``share`` of a retry more, up to ``most``."""
+    """More calls were made: ``share`` of a retry for each of them together, up to ``most``."""
     return RetryBudget(min(budget.tokens + share, most))
 
 

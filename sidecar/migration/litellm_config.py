@@ -14,6 +14,7 @@ import yaml
 from collector.settings import InvalidSettings, Problem
 from sidecar.config import load_config
 from sidecar.migration.litellm_models import ENVIRONMENT, Models, reference
+from sidecar.migration.litellm_routing import Routing
 
 Json = dict[str, Any]
 
@@ -34,14 +35,10 @@ _CALLBACK_LISTS: Final = ("callbacks", "success_callback", "failure_callback", "
 _NO_PLUGINS: Final = (
     "no code of others runs in the path of a call; spans go out by OTLP, rows by the read API"
 )
-_NO_FALLBACKS: Final = (
-    "a call that fails is not sent to another model; `downgrades` say what stands in for one out of budget"
-)
-
 _WHY: Final = {
-    "router_settings.routing_strategy": "a model has one upstream; replicas are chosen by calls in flight",
-    "router_settings.allowed_fails": "there is no setting for it",
-    "router_settings.cooldown_time": "there is no setting for it",
+    "router_settings.retry_after": "a provider's own Retry-After is heeded; else pauses double",
+    "router_settings.max_fallbacks": "all that are named are asked, in their order",
+    "router_settings.retry_policy": "`retries` is the same for every kind of failure that may pass",
     "router_settings.enable_pre_call_checks": "a downgrade always keeps to what the call uses",
     "litellm_settings.set_verbose": "set BURSAR_LOG_LEVEL=debug",
     "litellm_settings.json_logs": "logs are JSON anyway",
@@ -76,6 +73,7 @@ class Converted:
         self.notes: dict[str, str] = {}
         """What was not carried over -> why; in the order in which it was met."""
         self._budgets: list[Json] = []
+        self.routing = Routing(self.note)
         settings = _section(given, "litellm_settings")
         credentials = {
             str(item.get("credential_name")): item.get("credential_values") or {}
@@ -154,7 +152,7 @@ class Converted:
                 f"tag-{tag}", limit.get("max_budget"), limit.get("budget_duration"), match={"tag": [str(tag)]}
             )
         self._waiting(section.pop("timeout", None))
-        self._fallbacks("router_settings", section)
+        self.routing.read("router_settings", section)
         self._leave("router_settings", section)
 
     def _litellm(self, section: Json) -> None:
@@ -177,7 +175,7 @@ class Converted:
             given = section.pop(name, None) or []
             for callback in [given] if isinstance(given, str) else given:
                 self.note(f"callback {callback}", _CALLBACKS.get(str(callback), _NO_PLUGINS))
-        self._fallbacks("litellm_settings", section)
+        self.routing.read("litellm_settings", section)
         self._leave("litellm_settings", section)
 
     def _cache(self, section: Json) -> None:
@@ -192,17 +190,6 @@ class Converted:
             )
         for name in sorted(params.keys() - {"type", "host", "port", "password", "url"}):
             self.note(f"cache_params.{name}", "there is no setting for it under cache")
-
-    def _fallbacks(self, place: str, section: Json) -> None:
-        names = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks", "default_fallbacks")
-        for name in names:
-            for entry in section.pop(name, None) or ():
-                pairs = entry.items() if isinstance(entry, dict) else [("*", [entry])]
-                for model, others in pairs:
-                    self.note(
-                        f"{place}.{name}: {model} -> {', '.join(map(str, others))}",
-                        _NO_FALLBACKS,
-                    )
 
     # -- parts
 
@@ -272,9 +259,15 @@ class Converted:
 
     def _finish(self) -> None:
         models = self.models
-        if models.upstreams:
-            self.settings["upstreams"] = models.upstreams
-        for name, found in (("models", models.models), ("prices", models.prices), ("budgets", self._budgets)):
+        self.routing.apply(models.upstreams)
+        fallbacks = self.routing.fallbacks(models.models, models.stand_ins, models.aliases)
+        for name, found in (
+            ("upstreams", models.upstreams),
+            ("models", models.models),
+            ("prices", models.prices),
+            ("fallbacks", fallbacks),
+            ("budgets", self._budgets),
+        ):
             if found:
                 self.settings[name] = found
 

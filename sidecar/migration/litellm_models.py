@@ -5,8 +5,9 @@ reference to a variable stays one, and for a key that is written out a variable 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from math import gcd
 from typing import Any, Final
 
 from collector.pricing.names import maker_of
@@ -77,6 +78,8 @@ _RATES: Final = {
     "output_cost_per_audio_token": "audio_output",
 }
 
+_HEAVIEST: Final = 100
+"""No replica has more weight than that here."""
 _DEAREST_USD: Final = 100_000
 """For a million tokens: no model costs more."""
 
@@ -104,26 +107,29 @@ class Models:
         """Each upstream's provider, in litellm's words."""
         self.limits: list[tuple[str, Any, Any]] = []
         """Models with a budget of their own: name, amount, duration."""
+        self.stand_ins: dict[str, list[str]] = {}
+        """Other places of a model, under names of their own."""
+        self.aliases: dict[str, list[str]] = {}
+        """Other names of a model."""
         self._credentials = credentials
         self._drop_params = drop_params
         self._note = note
 
     def add(self, name: str, deployments: list[Json]) -> None:
         """One model with all its deployments."""
-        usable = [found for found in (self._usable(name, one) for one in deployments) if found is not None]
+        found = (self._usable(name, one) for one in deployments)
+        usable = sorted((one for one in found if one is not None), key=_preference)
         if not usable:
             return
-        provider, model, given = min(usable, key=_preference)
-        same = [one for one in usable if one[0] == provider and one[1] == model]
-        if NATIVE.get(provider) == "vllm" and len(same) == len(usable):
-            places = [str(one[2].get("api_base") or f"{ENVIRONMENT}HOSTED_VLLM_API_BASE") for one in usable]
-            upstream = self._upstream(provider, {**given, "replicas": list(dict.fromkeys(places))})
-        else:
-            upstream = self._upstream(provider, given)
-            if len(usable) > 1:
-                others = [f"{one[0]}/{one[1]}" for one in usable if one[2] is not given]
-                why = f"it goes to {provider}/{model} alone, not to {', '.join(others)} as well"
-                self._note(f"model {name}", why)
+        pools: list[list[_Deployment]] = []
+        for one in usable:
+            pool = next((pool for pool in pools if self._shares(pool[0], one)), None)
+            if pool is None:
+                pools.append([one])
+            else:
+                pool.append(one)
+        provider, model, given = pools[0][0]
+        upstream = self._pool(pools[0])
         if name == "*" or name.endswith("/*"):
             if provider not in ("openai", "anthropic"):
                 self._note(f"model {name}", f"patterns are not routed; list the models of {upstream}")
@@ -132,15 +138,58 @@ class Models:
         self._price(model, given)
         if given.get("max_budget") is not None:
             self.limits.append((name, given["max_budget"], given.get("budget_duration")))
+        for pool in pools[1:]:
+            self._stand_in(name, pool)
+
+    def _stand_in(self, name: str, pool: "list[_Deployment]") -> None:
+        """Another place of a model: a model of its own, asked when the first does not answer."""
+        provider, model, given = pool[0]
+        upstream = self._pool(pool)
+        own = f"{name}-at-{upstream}"
+        self.models[own] = {"upstream": upstream, "model": model}
+        self._price(model, given)
+        self.stand_ins.setdefault(name, []).append(own)
+        there = f"{provider}/{model}"
+        self._note(
+            f"model {name} at {there}",
+            f"calls are not shared out among accounts or providers; {there} is asked as {own} where the first"
+            " place of the model does not answer",
+        )
+
+    def _shares(self, one: "_Deployment", other: "_Deployment") -> bool:
+        """Whether two deployments are replicas of one upstream: they differ in place and weight alone."""
+        if one[:2] != other[:2] or one[2].get("order") != other[2].get("order"):
+            return False
+        ours, theirs = (self._described(provider, given) for provider, _, given in (one, other))
+        places = [made.pop("base_url", None) for made in (ours, theirs)]
+        is_own = NATIVE.get(one[0]) == "vllm"
+        return ours == theirs and ours["kind"] != "litellm" and (is_own or None not in places)
+
+    def _pool(self, pool: "list[_Deployment]") -> str:
+        """The upstream of replicas, each with its share."""
+        provider, _, given = pool[0]
+        if len(pool) == 1 and NATIVE.get(provider) != "vllm":
+            return self._upstream(provider, given)
+        usual = f"{ENVIRONMENT}HOSTED_VLLM_API_BASE"
+        shares: dict[str, Decimal] = {}
+        for _, _, params in pool:
+            place = str(params.get("api_base") or params.get("base_url") or usual)
+            shares[place] = shares.get(place, Decimal(0)) + _share(params)
+        weights = whole_weights(list(shares.values()))
+        more: Json = {"replicas": list(shares)}
+        if len(set(weights)) > 1:
+            more["weights"] = weights
+        return self._upstream(provider, {**given, **more})
 
     def alias(self, name: str, target: str) -> None:
         """Another name for a model."""
         if target in self.models:
             self.models[name] = {"model": target, **self.models[target]}
+            self.aliases.setdefault(target, []).append(name)
         else:
             self._note(f"model_group_alias {name}", f"there is no model {target!r}")
 
-    def _usable(self, name: str, deployment: Json) -> tuple[str, str, Json] | None:
+    def _usable(self, name: str, deployment: Json) -> "_Deployment | None":
         """Provider, model and parameters of one deployment."""
         params = dict(deployment.get("litellm_params") or {})
         info = deployment.get("model_info") or {}
@@ -191,6 +240,8 @@ class Models:
         made: Json = {"kind": kind}
         if params.get("replicas"):
             made["replicas"] = [reference(item) for item in params["replicas"]]
+            if params.get("weights"):
+                made["weights"] = params["weights"]
         elif place or "base_url" in usual:
             made["base_url"] = reference(place) if place else f"${{{usual['base_url']}}}"
         if params.get("api_key"):
@@ -257,15 +308,38 @@ class Models:
 
 _HANDLED: Final = frozenset(
     {
-        "api_base", "base_url", "api_key", "custom_llm_provider", "replicas", "extra_headers", "headers",
-        "order", "weight", "max_budget", "budget_duration", "drop_params",
+        "api_base", "base_url", "api_key", "custom_llm_provider", "replicas", "weights", "extra_headers",
+        "headers", "order", "weight", "max_budget", "budget_duration", "drop_params",
     }
 )  # fmt: skip
 
 
-def _preference(one: tuple[str, str, Json]) -> tuple[Decimal, Decimal]:
-    order, weight = one[2].get("order"), one[2].get("weight")
-    return (_number(order, 0), -_number(weight, 0))
+_Deployment = tuple[str, str, Json]
+"""Provider, model, parameters."""
+
+
+def _share(params: Json) -> Decimal:
+    """Its part of the calls: what litellm's shuffle goes by."""
+    told = next((params[name] for name in ("weight", "rpm", "tpm") if params.get(name) is not None), None)
+    return _number(told, 1)
+
+
+def whole_weights(shares: Sequence[Decimal]) -> list[int]:
+    """Shares as whole numbers from 1 to 100, as small as they can be where they were whole before."""
+    whole = all(share == share.to_integral_value() and share > 0 for share in shares)
+    if whole:
+        common = gcd(*(int(share) for share in shares))
+        weights = [int(share) // common for share in shares]
+        if max(weights) <= _HEAVIEST:
+            return weights
+    most = max(shares)
+    if most <= 0:
+        return [1] * len(shares)
+    return [max(1, round(_HEAVIEST * share / most)) for share in shares]
+
+
+def _preference(one: _Deployment) -> tuple[Decimal, Decimal]:
+    return (_number(one[2].get("order"), 0), -_share(one[2]))
 
 
 def _number(value: Any, default: int) -> Decimal:

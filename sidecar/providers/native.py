@@ -106,7 +106,7 @@ class Upstream:
         self.pool = Pool(name, config)
         self.queue = config.queue
         self.is_plain = config.is_plain
-        """One replica, nothing is tried again: nothing to decide."""
+        """One replica, asked again only when it turns a call away: nothing to decide before that."""
         self.is_held = False
         """Some replica has asked us to wait, or an operator wants one left alone."""
         self.tells_limits = self._key is not None

@@ -164,6 +164,8 @@ class Pool:
         """Calls that wait because all replicas have asked for it."""
         self._look_at = 0.0
         self._looking: set[asyncio.Task[None]] = set()
+        self.calls = 0
+        """Made since the retry budget was last asked."""
         self.retries = config.retry_limit
         self.hedge_s = float(config.hedge) if config.hedge else 0.0
         self.health = config.health_path
@@ -278,12 +280,10 @@ class Pool:
 
     # -- retries
 
-    def deposit(self) -> None:
-        """One more call was made."""
-        self._budget = retrying.deposited(self._budget, share=self._retry_share, most=100.0)
-
     def may_retry(self) -> bool:
         """Take one retry from the budget; false when it is used up."""
+        calls, self.calls = self.calls, 0
+        self._budget = retrying.deposited(self._budget, share=self._retry_share * calls, most=100.0)
         left = retrying.withdrawn(self._budget)
         if left is None:
             return False

@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from collector.domain.record import Outcome
-from collector.logs import Redactor, redact
+from inference.pool.retrying import TURNED_AWAY_STATUS
 from sidecar.books import Books
 from sidecar.budgets.again import Readmission
 from sidecar.budgets.guard import StreamGuard
@@ -20,15 +20,13 @@ from sidecar.providers.replicas import Replica
 from sidecar.relay import Relay
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing
-from sidecar.stages.identify import credentials_of
 from sidecar.stages.persist import Persist
+from sidecar.stages.streamed import ForwardedStream, note_end
 from sidecar.wire import (
     InvalidRequest,
     Meter,
-    error_event,
     meter_for,
     spends,
-    terminal_events,
     with_include_usage,
     with_model,
 )
@@ -96,7 +94,11 @@ class Forward:
         if not upstream.is_plain or upstream.is_held or self._several:
             return await self.persist.answer(call, first)
         await upstream.ready()
-        return await self.reply(call, await self.ask(call, upstream, model, upstream.replicas[0]))
+        upstream.pool.calls += 1
+        asked = await self.ask(call, upstream, model, upstream.replicas[0])
+        if asked.answer.status in TURNED_AWAY_STATUS and upstream.pool.retries:
+            return await self.persist.answer(call, first, asked)
+        return await self.reply(call, asked)
 
     async def ask(self, call: Call, upstream: Upstream, model: str, replica: Replica) -> Asked:
         """Ask ``replica``; its answer, as soon as the head of it is here.
@@ -121,7 +123,7 @@ class Forward:
             self._failed(call, attempt, error, sent=error.sent)
             raise failure(upstream, error) from error
         except asyncio.CancelledError:
-            self._settle(call, attempt, sent=attempt.sent_ns > 0)
+            self.settle(call, attempt, sent=attempt.sent_ns > 0)
             raise
         attempt.status = answer.status
         if upstream.tells_limits:
@@ -132,7 +134,7 @@ class Forward:
         """Close an answer that nobody reads, and book what it may have cost."""
         asked.answer.close()
         asked.attempt.status = None  # Nothing of the reply is known.
-        self._settle(call, asked.attempt, sent=True)
+        self.settle(call, asked.attempt, sent=True)
 
     # -- what to ask
 
@@ -226,11 +228,11 @@ class Forward:
                 raise failure(upstream, error) from error
             except asyncio.CancelledError:
                 relay.close()
-                self._settle(call, attempt, sent=True)
+                self.settle(call, attempt, sent=True)
                 raise
             if body is not None:
-                self._settle(call, attempt, sent=True)
-                self._ended(call, attempt)
+                self.settle(call, attempt, sent=True)
+                note_end(call, attempt)
                 if translated is not None and translated.broken:
                     said = "answered with something that cannot be translated"
                     raise UpstreamFailed(f"upstream {upstream.name!r} {said}", code="untranslatable_reply")
@@ -245,7 +247,7 @@ class Forward:
                     await relay.opening(OPENING_S)
                 except asyncio.CancelledError:
                     relay.close()
-                    self._settle(call, attempt, sent=True)
+                    self.settle(call, attempt, sent=True)
                     raise
         relay.head = (answer.status, headers)
         ours = translated is not None or upstream.kind == "litellm"
@@ -270,122 +272,15 @@ class Forward:
 
     # -- how it ended
 
-    def _settle(self, call: Call, attempt: Attempt, *, sent: bool) -> None:
+    def settle(self, call: Call, attempt: Attempt, *, sent: bool) -> None:
+        """Book an attempt that is over; ``sent``: it may have been seen."""
         attempt.ended_ns = time.monotonic_ns()
         self.books.settle(call, attempt, sent=sent)
 
     def _failed(self, call: Call, attempt: Attempt, error: UpstreamError, *, sent: bool) -> None:
         call.outcome, call.outcome_reason = Outcome.FAILED, error.message[:500]
         attempt.error_type = call.error_type = f"upstream_{error.kind}"
-        self._settle(call, attempt, sent=sent)
-
-    def _ended(self, call: Call, attempt: Attempt) -> None:
-        """Name the outcome of a reply that came to its end."""
-        reply = call.reply_facts
-        wrong = reply.error if reply else None
-        if wrong is not None or (attempt.status or 0) >= 400:
-            call.outcome = Outcome.FAILED
-            attempt.error_type = call.error_type = (wrong.error_class if wrong else "") or str(attempt.status)
-            call.outcome_reason = reason_of(wrong.message, call) if wrong else ""
-        else:
-            call.outcome = Outcome.SERVED
-
-
-class ForwardedStream:
-    """A reply that is relayed while it comes."""
-
-    __slots__ = ("_attempt", "_call", "_ends_broken", "_forward", "_relay")
-
-    def __init__(
-        self, forward: Forward, call: Call, attempt: Attempt, relay: Relay, *, ends_broken: bool
-    ) -> None:
-        self._ends_broken = ends_broken
-        """A provider's own stream breaks off as it does; one that we write ends with an error of ours."""
-        self._forward = forward
-        self._call = call
-        self._attempt = attempt
-        self._relay = relay
-
-    @property
-    def failed(self) -> str:
-        """Why nobody should see it, while it only began; empty when all is well."""
-        return self._relay.failed
-
-    @property
-    def asked_s(self) -> float | None:
-        """How long the error in it asks to wait."""
-        wrong = self._call.meter.facts().error if self._call.meter is not None else None
-        return wrong.retry_after_s if wrong is not None else None
-
-    def seal(self) -> None:
-        """It failed before it said anything: book it, and take no more of it, seen or not."""
-        kind = self.failed
-        self._relay.seal()
-        self._settle()
-        self._attempt.error_type = kind
-
-    async def run(self, on_end: Callable[[], None]) -> None:
-        """Relay until the end, the agent's leaving, or a cut."""
-        call = self._call
-        call.cut, call.go_on = self._cut, self._relay.go_on
-        try:
-            await self._relay.run(partial(self._finish, on_end), call.watch)
-        except asyncio.CancelledError:
-            self._relay.close()
-            self._call.outcome, self._call.outcome_reason = Outcome.ABANDONED, "client disconnected"
-            self._settle()
-            on_end()
-            raise
-
-    def _cut(self, reason: str) -> None:
-        call = self._call
-        call.outcome, call.outcome_reason = Outcome.CUT, reason
-        choices = call.facts.choice_count if call.facts is not None else 1
-        facts = call.meter.facts() if call.meter is not None else None
-        if self._forward.cut_with_error:
-            number = facts.place.sequence_number + 1 if facts is not None else 0
-            message = f"the stream was cut: {reason}"
-            ending = error_event(
-                call.api,
-                402,
-                kind="insufficient_quota",
-                code="stream_cut",
-                message=message,
-                sequence_number=number,
-            )
-        else:
-            ending = terminal_events(call.api, facts, reason, choices=choices)
-        self._relay.cut(ending)
-
-    def _finish(self, on_end: Callable[[], None]) -> None:
-        self._settle()
-        error = self._relay.error
-        if error is not None:
-            self._call.outcome, self._call.outcome_reason = Outcome.FAILED, error.message[:500]
-            self._attempt.error_type = self._call.error_type = f"upstream_{error.kind}"
-            if self._ends_broken:
-                self._relay.last_words = self._error_event(error)
-        elif self._call.outcome is not Outcome.CUT:
-            self._forward._ended(self._call, self._attempt)
-        on_end()
-
-    def _error_event(self, error: UpstreamError) -> bytes:
-        """The end of a stream whose bytes are ours and whose upstream broke off; nothing where it is none."""
-        meter = self._call.meter
-        if meter is None or not meter.streaming:
-            return b""
-        return error_event(
-            self._call.api,
-            502,
-            kind="api_error",
-            code=f"upstream_{error.kind}",
-            message=f"upstream {self._attempt.upstream!r} broke the stream off",
-            sequence_number=meter.facts().place.sequence_number + 1,
-        )
-
-    def _settle(self) -> None:
-        self._attempt.first_chunk_ns = self._relay.first_ns
-        self._forward._settle(self._call, self._attempt, sent=True)
+        self.settle(call, attempt, sent=sent)
 
 
 FETCH_LIMIT = 8 << 20
@@ -404,11 +299,6 @@ def is_stream(headers: HeaderList) -> bool:
 def comes_in_events(content_type: bytes) -> bool:
     """Whether a body of this type is a sequence of events."""
     return any(mark in content_type for mark in (b"event-stream", b"eventstream", b"ndjson"))
-
-
-def reason_of(message: str, call: Call) -> str:
-    """What a provider said is wrong, for the record; without the keys that some of them repeat."""
-    return Redactor(credentials_of(call.request.headers))(redact(message))[:500]
 
 
 def failure(upstream: Upstream, error: UpstreamError) -> UpstreamFailed:

@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 from collector.domain.record import Outcome
-from inference.pool.retrying import ELSEWHERE_STATUS, RETRY_STATUS
+from inference.pool.retrying import ELSEWHERE_STATUS, RETRY_STATUS, TURNED_AWAY_STATUS
 from sidecar.budgets.again import Readmission
 from sidecar.call import Call, Reply, Stream
 from sidecar.errors import InvalidCall, NoReplica, NoRoute, SidecarError, UpstreamFailed
@@ -86,14 +86,19 @@ class Persist:
         self._fallbacks = fallbacks
         self._again = again
 
-    async def answer(self, call: Call, first: Target) -> Reply:
+    async def answer(self, call: Call, first: Target, begun: "Asked | None" = None) -> Reply:
         """The first reply that is one; else the last failure.
+
+        Args:
+            call: who asks.
+            first: where it is to go.
+            begun: an attempt made there already, whose answer nobody has read.
 
         Raises:
             SidecarError: nobody answered, or nobody could be asked.
         """
-        left, failure = await self._ask_at(call, first, None)
-        for target, wanted in self._others(call, first):
+        left, failure = await self._ask_at(call, first, None, begun)
+        for target, wanted in self._others(call, first, failure):
             if failure is None or failure.reason not in wanted.on:
                 break
             if not await self._again.admit(call, target):
@@ -110,12 +115,17 @@ class Persist:
             raise left.result
         return left.result
 
-    def _others(self, call: Call, first: Target) -> Iterator[tuple[Target, FallbackConfig]]:
+    def _others(
+        self, call: Call, first: Target, failure: Failure | None
+    ) -> Iterator[tuple[Target, FallbackConfig]]:
+        """Whom else to ask: of the first fallbacks that are for this model and this reason."""
         facts = call.facts
-        if facts is None or call.route.upstream or not self._fallbacks:
+        if facts is None or failure is None or call.route.upstream or not self._fallbacks:
             return
         allowed = call.caller.models
         for wanted in self._fallbacks:
+            if failure.reason not in wanted.on:
+                continue
             if not any(fnmatchcase(facts.model, pattern) for pattern in wanted.from_):
                 continue
             for model in wanted.to:
@@ -132,17 +142,21 @@ class Persist:
     # -- at one upstream
 
     async def _ask_at(
-        self, call: Call, target: Target, before: _Left | None
+        self, call: Call, target: Target, before: _Left | None, begun: "Asked | None" = None
     ) -> tuple[_Left | None, Failure | None]:
         """Ask one upstream, as often as it takes; how that ended, and no failure when it was answered."""
         upstream, pool = target.upstream, target.upstream.pool
-        pool.deposit()
+        if begun is None:
+            pool.calls += 1
         left, failure = before, None
         tried: list[Replica] = []
         for retry in range(pool.retries + 1):
             try:
-                await upstream.ready()
-                replica = await self._replica_for(call, upstream, tried)
+                if begun is not None and not retry:
+                    replica = begun.replica
+                else:
+                    await upstream.ready()
+                    replica = await self._replica_for(call, upstream, tried)
             except SidecarError as error:
                 if tried and left is not None:
                     return left, failure  # What a provider said tells more than that nobody is left to ask.
@@ -153,9 +167,10 @@ class Persist:
                 if not await self._may_go_again(call, target, replica, tried, retry - 1, failure):
                     return left, failure
             tried.append(replica)
-            clean_slate(call, self._again)
+            if begun is None or retry:
+                clean_slate(call, self._again)
             try:
-                result = await self._attempt(call, target, replica)
+                result = await self._attempt(call, target, replica, None if retry else begun)
             except InvalidCall:
                 if before is None:
                     raise
@@ -166,14 +181,24 @@ class Persist:
             left = _Left(result, state_of(call))
             if failure is None or not failure.may_pass:
                 return left, failure
+            if upstream.is_plain and not turned_away(call):
+                return left, failure
+            if upstream.is_plain and before is None and self._stands_in(call, target, failure):
+                return left, failure
         return left, failure
 
-    async def _attempt(self, call: Call, target: Target, replica: Replica) -> Reply | SidecarError:
+    def _stands_in(self, call: Call, target: Target, failure: Failure) -> bool:
+        """Whether another model is to be asked next, which is better than to wait for this one."""
+        return next(self._others(call, target, failure), None) is not None
+
+    async def _attempt(
+        self, call: Call, target: Target, replica: Replica, begun: "Asked | None"
+    ) -> Reply | SidecarError:
         forward, pool = self._forward, target.upstream.pool
         tokens = pool.began(replica, call)
         began = time.monotonic()
         try:
-            asked = await self._ask(call, target, replica)
+            asked = begun or await self._ask(call, target, replica)
             took_s = time.monotonic() - began
             reply = await forward.reply(call, asked, opening=True)
         except InvalidCall:
@@ -309,7 +334,12 @@ def failure_of(call: Call, upstream: Upstream, result: Reply | SidecarError) -> 
 def never_sent(call: Call) -> bool:
     """Whether the last attempt was not seen, or was turned away before anything was done."""
     last = call.attempts[-1]
-    return last.error_type in _UNSENT or last.status in (429, 503, 529)
+    return last.error_type in _UNSENT or turned_away(call)
+
+
+def turned_away(call: Call) -> bool:
+    """Whether the last attempt was refused before anything was done there."""
+    return call.attempts[-1].status in TURNED_AWAY_STATUS
 
 
 def clean_slate(call: Call, again: Readmission) -> None:

@@ -99,9 +99,7 @@ def test_a_sidecar_that_ends_while_a_call_waits_for_its_next_attempt_answers_and
         status=429, headers=[("retry-after", "8")], pieces=[b'{"error": {"type": "rate_limit_error"}}']
     )
     two[0].script = lambda seen: limited
-    stack = stack_for(
-        two[0], upstreams=pool(two[0].url, retries=2), settings={"deadlines": {"drain": "300ms"}}
-    )
+    stack = stack_for(two[0], upstreams=pool(two[0].url), settings={"deadlines": {"drain": "300ms"}})
     with concurrent.futures.ThreadPoolExecutor(1) as agent:
         call = agent.submit(post, stack)
         wait_for("the first attempt", lambda: two[0].seen)

@@ -179,6 +179,43 @@ def test_what_fails_before_any_content_is_asked_elsewhere_and_both_attempts_are_
     assert set(met.values()) == {2}
 
 
+def test_one_server_alone_is_asked_again_for_what_it_turned_away_and_for_nothing_else(
+    two: list[ScriptedUpstream], stack_for: StackMaker
+) -> None:
+    met: Counter[str] = Counter()
+    times: list[float] = []
+    first = {
+        "slow-down": error(429, "rate_limit_error", retry_after="1"),
+        "overloaded": error(529, "overloaded_error"),
+        "not-so": error(429, "rate_limit_error", x_should_retry="false"),
+        "no-money": error(429, "insufficient_quota"),
+        "broken": error(500, "server_error"),
+    }
+
+    def script(seen: Seen) -> Answer:
+        way = next(way for way in first if way in seen.body.decode())
+        met[way] += 1
+        if way == "slow-down":
+            times.append(time.monotonic())
+        return first[way] if met[way] == 1 else stream(*CHAT)
+
+    two[0].script = script
+    stack = stack_for(two[0])
+
+    statuses = {way: post(stack, CHAT_ASK | {"user": way})[0] for way in first}
+
+    assert statuses == {"slow-down": 200, "overloaded": 200, "not-so": 429, "no-money": 429, "broken": 500}
+    assert met == {"slow-down": 2, "overloaded": 2, "not-so": 1, "no-money": 1, "broken": 1}
+    assert times[1] - times[0] >= 1.0
+    rows = {row["user_id"]: row for row in stack.calls(5)}
+    waited = stack.ask("attempts", call_id=rows["slow-down"]["call_id"])
+    assert [(one["error_type"] or "", one["http_status"]) for one in waited] == [
+        ("rate_limit", 429),
+        ("", 200),
+    ]
+    assert [Decimal(one["effective_cost_usd"]) > 0 for one in waited] == [False, True]
+
+
 def test_nothing_is_tried_again_once_content_has_reached_the_agent(
     two: list[ScriptedUpstream], stack_for: StackMaker
 ) -> None:

@@ -99,6 +99,7 @@ def test_models_go_where_they_went(given: Path, tmp_path: Path) -> None:
     where = {name: (model.upstream, model.model) for name, model in config.models.items()}
     assert where == {
         "gpt-4o": ("azure", "my-gpt4o"),
+        "gpt-4o-at-openai": ("openai", "gpt-4o"),
         "gpt-4": ("azure", "my-gpt4o"),
         "claude": ("anthropic", "claude-sonnet-4-5"),
         "claude-again": ("anthropic", "claude-opus-4-5"),
@@ -147,11 +148,10 @@ def test_money_is_carried_over_exactly(given: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_carried_over_is_said_with_its_reason(given: Path) -> None:
     notes = convert(given).notes
     for what in (
-        "model gpt-4o",
+        "model gpt-4o at openai/gpt-4o",
         "model pictures",
         "api_key of azure",
         "rpm",
-        "litellm_settings.fallbacks: gpt-4o -> claude",
         "callback langfuse",
         "cache_params.ttl",
         "router_settings.routing_strategy",
@@ -206,3 +206,77 @@ def test_accounts_of_one_provider_stay_apart(tmp_path: Path) -> None:
     assert [config.models[name].upstream for name in "abc"] == ["groq", "groq-2", "groq"]
     assert config.upstreams["groq-2"].litellm.provider == "groq"
     assert config.upstreams["groq-2"].provider_of("groq-2") == "groq"
+
+
+def converted(tmp_path: Path, **given: object) -> tuple[BursarConfig, dict[str, str]]:
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(given))
+    found = convert(path)
+    return loaded(found.text(), tmp_path), found.notes
+
+
+def deployment(name: str, model: str, **params: object) -> dict[str, object]:
+    return {"model_name": name, "litellm_params": {"model": model, **params}}
+
+
+def test_other_places_of_a_model_come_before_other_models(given: Path, tmp_path: Path) -> None:
+    config = loaded(convert(given).text(), tmp_path)
+    (only,) = config.fallbacks
+    assert (only.from_, only.to) == (("gpt-4o", "gpt-4"), ("gpt-4o-at-openai", "claude"))
+    assert only.on == ("unreachable", "timeout", "rate_limit", "overloaded", "server_error")
+
+
+def test_deployments_that_differ_in_their_place_become_replicas_with_weights(tmp_path: Path) -> None:
+    places = [
+        ("http://a:8000/v1", {"weight": 2}),
+        ("http://b:8000/v1", {"weight": 6}),
+        ("http://a:8000/v1", {}),
+    ]
+    servers = [
+        deployment("m", "openai/m", api_base=place, api_key="os.environ/K", **more) for place, more in places
+    ]
+    shuffled = [
+        deployment("s", "hosted_vllm/s", api_base=f"http://{host}:8000/v1", rpm=rpm)
+        for host, rpm in (("c", 100), ("d", 300))
+    ]
+    elsewhere = [deployment("m", "openai/m", api_base="http://e:8000/v1", api_key="os.environ/OTHER")]
+
+    config, notes = converted(
+        tmp_path,
+        model_list=[*servers, *shuffled, *elsewhere],
+        router_settings={
+            "routing_strategy": "simple-shuffle", "num_retries": 3, "allowed_fails": 2, "cooldown_time": 30,
+        },
+    )  # fmt: skip
+
+    pool = config.upstreams[config.models["m"].upstream]
+    # 2 and 1 at a, 6 at b; the heaviest comes first: 1 to 2.
+    assert (pool.replicas, pool.weights) == (("http://b:8000/v1", "http://a:8000/v1"), (2, 1))
+    assert (pool.balance, pool.retries, pool.breaker.failures, pool.breaker.open) == ("round_robin", 3, 3, 30)
+    own = config.upstreams[config.models["s"].upstream]
+    assert (own.replicas, own.weights) == (("http://d:8000/v1", "http://c:8000/v1"), (3, 1))
+    # Another account is no replica: it stands in.
+    (stand_in,) = config.fallbacks
+    assert (stand_in.from_, stand_in.to) == (("m",), ("m-at-openai-2",))
+    assert config.upstreams["openai-2"].urls == ("http://e:8000/v1",)
+    assert "model m at openai/m" in notes
+
+
+def test_fallbacks_keep_their_reasons_and_their_order(tmp_path: Path) -> None:
+    config, notes = converted(
+        tmp_path,
+        model_list=[deployment(name, f"openai/{name}") for name in ("a", "b", "long")],
+        litellm_settings={
+            "fallbacks": [{"a": ["b", "gone"]}],
+            "context_window_fallbacks": [{"a": ["long"]}],
+            "content_policy_fallbacks": [{"a": ["b"]}],
+            "default_fallbacks": ["long"],
+        },
+    )
+
+    context, own, every = config.fallbacks
+    assert (context.from_, context.to, context.on) == (("a",), ("long",), ("context_length",))
+    assert (own.from_, own.to) == (("a",), ("b",))
+    assert (every.from_, every.to) == (("*",), ("long",))
+    assert notes["fallbacks of a"] == "there is no model gone"
+    assert "content_policy_fallbacks: a -> b" in notes
