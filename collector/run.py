@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from collector.domain.access import Role
     from collector.domain.record import CallRecord
     from collector.export.spans import SpanExport
     from collector.ingest.books import RecordSink
@@ -63,6 +64,7 @@ def run(
     price_of: "Mapping[str, PriceOf] | None" = None,
     prices: "Mapping[str, Mapping[str, Decimal]] | None" = None,
     tool_prices: "Mapping[str, int] | None" = None,
+    roles: "Sequence[Role]" = (),
 ) -> int:
     """Keep the books of ``data_dir`` and answer questions until ``stop`` or SIGTERM.
 
@@ -76,6 +78,7 @@ def run(
         price_of: what would be bought instead of each of these.
         prices: USD per million tokens, by model; they win over the price book.
         tool_prices: what one use of a tool costs, in pico-USD.
+        roles: of the people for whom the dashboard asks.
 
     Returns:
         0 when told to stop, 1 when another collector has the folder or the port is taken, 2 for a
@@ -104,7 +107,7 @@ def run(
         notices = Notices()
         judge = Judge(state.books, notices, prices_of(prices or {}), tool_prices or {})
         stop = stop or threading.Event()
-        return _serve(config, state, control_key, stop, environ, watch, judge, notices, prices or {})
+        return _serve(config, state, control_key, stop, environ, watch, judge, notices, prices or {}, roles)
     finally:
         lock.release()
 
@@ -119,6 +122,7 @@ def _serve(
     judge: "Judge",
     notices: "Notices",
     prices: "Mapping[str, Mapping[str, Decimal]]",
+    roles: "Sequence[Role]",
 ) -> int:
     from collector.api.app import build_app
     from collector.ingest.archive import ArchiveConfig
@@ -161,7 +165,7 @@ def _serve(
 
     state.told.append(watch.metrics)
     try:
-        app = build_app(state, config.listen, control_key)
+        app = build_app(state, config.listen, control_key, roles=roles)
         asyncio.run(_answer(app, listener, keeper.run, meanwhile, stop))
     finally:
         if export is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards import filters
+from dashboards import filters, viewer
 
 HERE = Path(__file__).parent
 
@@ -33,5 +33,6 @@ page = st.navigation(
     position="top",
 )
 
+viewer.gate()
 filters.bar(page.url_path)
 page.run()

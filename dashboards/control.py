@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
+from dashboards import viewer
 from dashboards.budgeting import Budget, Counter, Order
 from dashboards.data import KEY_VARIABLE
 from dashboards.exposition import Sample, samples
@@ -34,6 +35,8 @@ class Standings:
     counters: list[Counter]
     orders: list[Order]
     at: datetime
+    may_operate: bool
+    """Whether who looks may raise and pause them."""
 
     def of(self, name: str) -> Budget | None:
         """What is configured of a budget; ``None`` when the configuration no longer has it."""
@@ -51,14 +54,14 @@ def standings() -> Standings:
     Raises:
         CollectorError: the control plane does not answer, or not as we know it.
     """
-    url, key = _where()
-    said, at = _asked(url, key)
+    said, at = _asked(*_where())
     try:
         return Standings(
             budgets=[_budget(one) for one in said["configured"]],
             counters=[_counter(one) for one in said["budgets"]],
             orders=[_raised(one) for one in said["raises"]] + [_directed(one) for one in said["directives"]],
             at=at,
+            may_operate=bool(said.get("may_operate")),
         )
     except (KeyError, TypeError, ValueError, InvalidOperation) as error:
         raise BadAnswer(
@@ -106,27 +109,32 @@ def take_back(order: Order) -> None:
 
 
 def _do(method: str, path: str, said: dict[str, Any] | None = None) -> None:
-    url, key = _where()
     body = None if said is None else json.dumps(said).encode()
-    exchange(_neighbour(url, key), method, path, body=body)
+    exchange(_neighbour(*_where()), method, path, body=body)
     _asked.clear()
 
 
-def _where() -> tuple[str, str]:
-    return os.environ.get(URL_VARIABLE) or DEFAULT_URL, os.environ.get(KEY_VARIABLE, "")
+def _where() -> tuple[str, str, str]:
+    url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    return url, os.environ.get(KEY_VARIABLE, ""), viewer.name()
 
 
-def _neighbour(url: str, key: str) -> Neighbour:
+def _neighbour(url: str, key: str, who: str) -> Neighbour:
     return Neighbour(
-        url=url, variable=URL_VARIABLE, name="The sidecar's control plane", key=key, advice=_ADVICE
+        url=url,
+        variable=URL_VARIABLE,
+        name="The sidecar's control plane",
+        key=key,
+        viewer=who,
+        advice=_ADVICE,
     )
 
 
 @st.cache_data(ttl=TTL_S, max_entries=64, show_spinner=False)
-def _asked(url: str, key: str) -> tuple[dict[str, Any], datetime]:
+def _asked(url: str, key: str, who: str) -> tuple[dict[str, Any], datetime]:
     found: dict[str, Any] = {}
     for path in ("budgets", "raises", "directives"):
-        body = exchange(_neighbour(url, key), "GET", f"/bursar/v1/{path}")
+        body = exchange(_neighbour(url, key, who), "GET", f"/bursar/v1/{path}")
         try:
             found |= json.loads(body)
         except (ValueError, TypeError) as error:
@@ -134,9 +142,10 @@ def _asked(url: str, key: str) -> tuple[dict[str, Any], datetime]:
     return found, datetime.now(UTC)
 
 
-@st.cache_data(ttl=TTL_S, max_entries=4, show_spinner=False)
-def _scraped(url: str, key: str) -> str:
-    return exchange(_neighbour(url, key), "GET", "/metrics", accept="text/plain").decode("utf-8", "replace")
+@st.cache_data(ttl=TTL_S, max_entries=16, show_spinner=False)
+def _scraped(url: str, key: str, who: str) -> str:
+    told = exchange(_neighbour(url, key, who), "GET", "/metrics", accept="text/plain")
+    return told.decode("utf-8", "replace")
 
 
 def _budget(said: dict[str, Any]) -> Budget:

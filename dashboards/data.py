@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 import pyarrow as pa
 import streamlit as st
 
+from dashboards import viewer
 from dashboards.scope import Scope, Window
 from dashboards.transport import (
     BadAnswer,
@@ -123,18 +124,24 @@ def ask(question: Question) -> Answer:
     Raises:
         CollectorError: there is no answer, and none was ever given.
     """
+    return _ask(question, viewer.name())
+
+
+def _ask(question: Question, who: str) -> Answer:
     base_url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
     memory = _last_good()
     try:
-        body, answered_at = (_answered_lastingly if question.lasting else _answered)(base_url, question)
+        body, answered_at = (_answered_lastingly if question.lasting else _answered)(base_url, question, who)
         answer = Answer(_decoded(body), answered_at)
+    except (NotAllowed, NotUnderstood):
+        raise  # What was answered before is no answer to somebody who may not ask any more.
     except CollectorError as trouble:
-        remembered = memory.get(base_url, question)
+        remembered = memory.get((base_url, who), question)
         if remembered is None:
             raise
         body, answered_at = remembered
         return Answer(_decoded(body), answered_at, trouble)
-    memory.put(base_url, question, body, answered_at)
+    memory.put((base_url, who), question, body, answered_at)
     return answer
 
 
@@ -149,10 +156,10 @@ def ask_all(questions: Sequence[Question], alongside: Sequence[Question] = ()) -
     Raises:
         CollectorError: at least one of ``questions`` has no answer.
     """
-    pool = ThreadPoolExecutor(PARALLEL_QUESTIONS)
-    wanted = [pool.submit(ask, question) for question in questions]
+    who, pool = viewer.name(), ThreadPoolExecutor(PARALLEL_QUESTIONS)
+    wanted = [pool.submit(_ask, question, who) for question in questions]
     for question in alongside:
-        pool.submit(ask, question)
+        pool.submit(_ask, question, who)
     pool.shutdown(wait=False)  # What was begun goes on; nobody waits for what runs alongside.
     return [future.result() for future in wanted]
 
@@ -169,18 +176,18 @@ def money(value: Any) -> Decimal:
 
 
 @st.cache_data(ttl=TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
-def _answered(base_url: str, question: Question) -> tuple[bytes, datetime]:
-    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, "")), datetime.now(UTC)
+def _answered(base_url: str, question: Question, who: str) -> tuple[bytes, datetime]:
+    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, ""), who), datetime.now(UTC)
 
 
 @st.cache_data(ttl=LASTING_TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
-def _answered_lastingly(base_url: str, question: Question) -> tuple[bytes, datetime]:
-    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, "")), datetime.now(UTC)
+def _answered_lastingly(base_url: str, question: Question, who: str) -> tuple[bytes, datetime]:
+    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, ""), who), datetime.now(UTC)
 
 
-def _fetch(base_url: str, question: Question, key: str) -> bytes:
+def _fetch(base_url: str, question: Question, key: str, who: str) -> bytes:
     """The answer's bytes, from the network."""
-    whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=key)
+    whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=key, viewer=who)
     path = f"/v1/questions/{question.name}?{urlencode(question.params)}"
     return exchange(whom, "GET", path, accept=ARROW)
 
@@ -194,21 +201,21 @@ def _decoded(body: bytes) -> pa.Table:
 
 
 class _LastGood:
-    """The last good answers, by what was asked apart from the moving window; bounded."""
+    """The last good answers, by who asked whom for what, apart from the moving window; bounded."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[str, str, str], tuple[bytes, datetime]] = OrderedDict()
+        self._answers: OrderedDict[tuple[tuple[str, str], str, str], tuple[bytes, datetime]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, base_url: str, question: Question) -> tuple[bytes, datetime] | None:
+    def get(self, asked: tuple[str, str], question: Question) -> tuple[bytes, datetime] | None:
         with self._lock:
-            return self._answers.get((base_url, question.name, question.family))
+            return self._answers.get((asked, question.name, question.family))
 
-    def put(self, base_url: str, question: Question, body: bytes, answered_at: datetime) -> None:
+    def put(self, asked: tuple[str, str], question: Question, body: bytes, answered_at: datetime) -> None:
         if not question.family or len(body) > MAX_REMEMBERED_BYTES // 4:
             return
-        key = (base_url, question.name, question.family)
+        key = (asked, question.name, question.family)
         with self._lock:
             replaced = self._answers.pop(key, None)
             self._answers[key] = (body, answered_at)

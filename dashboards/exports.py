@@ -16,7 +16,7 @@ import streamlit as st
 
 from collector.export import focus
 from collector.export.cells import csv_bytes
-from dashboards import data
+from dashboards import data, viewer
 from dashboards.scope import Scope
 
 _EXACT = Decimal("1E-12")
@@ -56,7 +56,7 @@ def menu(
         for label, ending, mime, make, meaning in offers:
             st.download_button(
                 label,
-                make,
+                viewer.bound(make),
                 file_name=f"{name}.{ending}",
                 mime=mime,
                 on_click="ignore",

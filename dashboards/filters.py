@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import streamlit as st
 
-from dashboards import data
+from dashboards import data, viewer
 from dashboards.display import plain
 from dashboards.scope import (
     CUSTOM,
@@ -78,6 +78,7 @@ def bar(page: str) -> None:
             bind="query-params",
             help=f"Ask for new figures every {REFRESH_S} seconds, every minute for more than a day.",
         )
+        viewer.badge()
     _what_is_filtered()
 
 

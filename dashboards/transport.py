@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from collector.domain.access import HEADER
+
 CONNECT_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 15.0
 MAX_ANSWER_BYTES = 64 << 20
@@ -43,7 +45,10 @@ class CollectorBusy(CollectorError):
 class NotAllowed(CollectorError):
     """It refuses our key."""
 
-    advice = "Give the dashboard the collector's control key in `BURSAR_CONTROL_KEY`."
+    advice = (
+        "Ask whoever runs Bursar for a role that reaches this far; a dashboard that lacks the key "
+        "takes it from `BURSAR_CONTROL_KEY`."
+    )
 
 
 class NotUnderstood(CollectorError):
@@ -80,6 +85,8 @@ class Neighbour:
     name: str = "The collector"
     key: str = ""
     """Sent as a bearer token."""
+    viewer: str = ""
+    """Who looks, as they signed in: what they may see is decided there."""
     advice: str = ""
     """What to do when it cannot be reached."""
 
@@ -97,7 +104,11 @@ def exchange(
         raise BadAnswer(f"{whom.variable} is not an http address: {whom.url!r}")
     kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     connection = kind(where.hostname, where.port, timeout=CONNECT_TIMEOUT_S)
-    headers = {"Accept": accept} | ({"Authorization": f"Bearer {whom.key}"} if whom.key else {})
+    headers: dict[str, str | bytes] = {"Accept": accept}
+    if whom.key:
+        headers["Authorization"] = f"Bearer {whom.key}"
+    if whom.viewer:
+        headers[HEADER] = whom.viewer.encode()
     if body is not None:
         headers["Content-Type"] = "application/json"
     try:

@@ -26,6 +26,7 @@ from collector.settings import (
     load,
 )
 from inference.settings import InferenceConfig
+from sidecar.access import AccessConfig
 from sidecar.budgets.configured import (
     BudgetConfig,
     ConcurrencyConfig,
@@ -46,6 +47,8 @@ OTHER_VARIABLES = frozenset(
         "BURSAR_COLLECTOR_URL",
         "BURSAR_CONTROL_URL",
         "BURSAR_CONFIG",
+        "BURSAR_DASHBOARD_PROXIES",
+        "BURSAR_DASHBOARD_SIGN_IN",
         "BURSAR_KEY_PEPPER",
         "BURSAR_LOG_LEVEL",
         "BURSAR_SHARED",
@@ -329,6 +332,8 @@ class BursarConfig:
     """The process that keeps the books."""
     dashboard: DashboardConfig = field(default_factory=DashboardConfig)
     """The dashboard."""
+    access: AccessConfig = field(default_factory=AccessConfig)
+    """Who may look at it."""
     data_dir: Path = Path(".bursar")
     """Journal, database, snapshot, keys."""
     redis: str | None = None
@@ -448,6 +453,8 @@ class BursarConfig:
         found = [upstream.api_key.reveal() for upstream in self.upstreams.values() if upstream.api_key]
         found += [secret for upstream in self.upstreams.values() for secret in upstream.litellm.secrets]
         found += self.alerts.secrets
+        signing = (self.access.oidc.client_secret, self.access.oidc.cookie_secret)
+        found += [secret.reveal() for secret in signing if secret]
         return found + ([self.control.key.reveal()] if self.control.key else [])
 
 

@@ -1,11 +1,13 @@
 """The operator's side, on a port of its own: metrics and health."""
 
 import hmac
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from collector.domain.access import HEADER, NoRole, Role, Viewer, viewer_of
 from collector.export.prometheus import CallMetrics, State
 from collector.journal import Pressure
 from collector.settings import Address
@@ -17,10 +19,12 @@ from sidecar.profiling import PATH as PROFILES
 from sidecar.profiling import Profiling
 from sidecar.providers.pages import UpstreamPages
 from sidecar.stages.identify import credentials_of
+from sidecar.viewers import ViewerPages
 
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
 
+_VIEWER = HEADER.encode()
 _TEXT: HeaderList = [(b"content-type", b"text/plain; charset=utf-8")]
 _METRICS: HeaderList = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
@@ -83,6 +87,8 @@ class Control:
             answers=sidecar.answers,
             upstreams=UpstreamPages(lambda: sidecar.plane.upstreams),
         )
+        self._viewer_pages = ViewerPages(sidecar.credit)
+        self._roles = sidecar.config.access.all_roles()
         self._profiling = Profiling()
         self._server: Server | None = None
 
@@ -103,8 +109,12 @@ class Control:
             self.answer_health(request, responder)
         elif refused := refusal_of(request, self._sidecar.config):
             responder.send(refused[0], _TEXT, refused[1])
-        elif request.path == "/metrics" and request.method in ("GET", "HEAD"):
+        elif (viewer := viewer_named(request, self._roles)) is None:
+            responder.send(403, _TEXT, b"nobody gave this person a role\n")
+        elif request.path == "/metrics" and request.method in ("GET", "HEAD") and viewer.sees_all:
             responder.send(200, _METRICS, self._sidecar.metrics.render())
+        elif viewer.name:
+            await self._viewer_pages.answer(viewer, request, responder)
         elif request.path == PROFILES:
             sidecar = self._sidecar
             allowed = sidecar.config.inference.profiling
@@ -124,6 +134,15 @@ class Control:
             responder.send(503, _TEXT, why)
         else:
             responder.send(200, _TEXT, b"ok\n")
+
+
+def viewer_named(request: Request, roles: Sequence[Role]) -> Viewer | None:
+    """The person that the dashboard asks for; None when nobody gave that person a role."""
+    named = next((value for name, value in request.headers if name.lower() == _VIEWER), b"")
+    try:
+        return viewer_of(named.decode("utf-8", "replace"), roles)
+    except NoRole:
+        return None
 
 
 def refusal_of(request: Request, config: BursarConfig) -> tuple[int, bytes] | None:

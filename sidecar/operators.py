@@ -167,7 +167,8 @@ class OperatorPages:
             return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
         if path == BUDGETS and method == "GET":
             configured = [plain_budget(budget) for budget in control.policy.budgets]
-            return 200, {"budgets": await control.standings.all(), "configured": configured}
+            standings = await control.standings.all()
+            return 200, {"budgets": standings, "configured": configured, "may_operate": True}
         if path == RUNAWAYS and method == "GET" and self._runaways is not None:
             return 200, {"stopped": self._runaways.stopped()}
         if path == RESUME and method == "POST" and self._runaways is not None:

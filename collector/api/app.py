@@ -15,8 +15,9 @@ import http
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ from starlette.types import ASGIApp
 import collector
 from collector import logs
 from collector.api import anomalies as found
-from collector.api import metrics
+from collector.api import metrics, viewing
 from collector.api.events import BadEvents, event_rows
-from collector.api.guard import Guard
+from collector.api.guard import VIEWER, Guard
 from collector.api.outcomes import outcome_row
+from collector.domain.access import Role, Viewer
 from collector.ingest import remote
 from collector.ingest.state import Ledger, State
 from collector.outcomes import BadOutcome
@@ -43,7 +45,7 @@ from collector.settings import Address
 from collector.store import asking, sandbox
 from collector.store.answers import ARROW, JSON, arrow_bytes, json_bytes
 from collector.store.duckdb import DatabaseError, StoreError
-from collector.store.questions import CATALOGUE, DIMENSIONS, PARAMETERS
+from collector.store.questions import CALL, CATALOGUE, DIMENSIONS, PARAMETERS
 from collector.store.reader import Busy, QuestionFailed
 
 _log = logs.get("collector.api")
@@ -100,25 +102,37 @@ class Api:
         given: dict[str, list[str]] = {}
         for key, value in request.query_params.multi_items():
             given.setdefault(key, []).append(value)
-        asked = asking.parse(question, given, time.time_ns() // 1000)
+        viewer: Viewer = request.scope[VIEWER]
+        asked = asking.parse(question, viewing.narrowed(question, given, viewer), time.time_ns() // 1000)
         ledger = self._ledger()
         arrow = _wants_arrow(request)
-        body = await asyncio.to_thread(self._answered, ledger, asked, arrow)
+        body = await asyncio.to_thread(self._answered, ledger, asked, arrow, viewer)
         return Response(body, media_type=ARROW if arrow else JSON)
 
-    def _answered(self, ledger: Ledger, asked: asking.Asked, arrow: bool) -> bytes:
+    def _answered(self, ledger: Ledger, asked: asking.Asked, arrow: bool, viewer: Viewer) -> bytes:
         # What is wrong with the books is for their keeper to meet and report; the question is still answered.
         with suppress(StoreError, OSError):
             ledger.follower.freshen()
         table = ledger.reader.answer(asked)
         if asked.question.name == "health":
             table = self._with_health(ledger, table)
+        if asked.question.name in viewing.OF_ONE_CALL and not self._is_theirs(ledger, asked, viewer):
+            table = table.slice(0, 0)
+        table = viewing.shown(asked.question, table, viewer)
         if arrow:
             return arrow_bytes(table)
         about: dict[str, Any] = {"question": asked.question.name}
         if asked.until_us:
             about |= {"since": asking.iso(asked.since_us), "until": asking.iso(asked.until_us)}
         return json_bytes(table, about)
+
+    @staticmethod
+    def _is_theirs(ledger: Ledger, asked: asking.Asked, viewer: Viewer) -> bool:
+        """Whether the call asked about belongs to a tenant that this viewer sees."""
+        if viewer.sees_all:
+            return True
+        call = ledger.reader.answer(replace(asked, question=CALL))
+        return any(viewer.sees(tenant) for tenant in call.column("tenant").to_pylist())
 
     def _with_health(self, ledger: Ledger, table: pa.Table) -> pa.Table:
         counts, now = ledger.books.counts, time.time()
@@ -275,18 +289,23 @@ class _Sql(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def build_app(
-    state: State, listen: Address, control_key: str | None, limits: sandbox.SandboxLimits | None = None
+    state: State,
+    listen: Address,
+    control_key: str | None,
+    limits: sandbox.SandboxLimits | None = None,
+    roles: Sequence[Role] = (),
 ) -> ASGIApp:
     """The collector's application, guarded."""
     handlers: dict[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
         HTTPException: _on_http,
+        viewing.NotYours: _on_not_yours,
         asking.BadParameter: _on_parameter,
         QuestionFailed: _on_question,
         StoreError: _on_store,
         DatabaseError: _on_store,
     }
     app = Starlette(routes=Api(state, limits).routes(), exception_handlers=handlers)
-    return Guard(app, listen=listen, key=control_key)
+    return Guard(app, listen=listen, key=control_key, roles=roles)
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -318,6 +337,10 @@ def _error(status: int, message: str, **more: Any) -> Response:
 async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return _error(error.status_code, str(error.detail))
+
+
+async def _on_not_yours(request: Request, error: Exception) -> Response:
+    return _error(403, str(error))
 
 
 async def _on_parameter(request: Request, error: Exception) -> Response:

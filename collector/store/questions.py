@@ -227,8 +227,8 @@ OUTCOMES = Question(
 )
 
 _LATEST_OF_EACH = """
-        SELECT * EXCLUDE (place) FROM (
-            SELECT *, row_number() OVER (
+        SELECT * EXCLUDE (place, tenant) FROM (
+            SELECT *, coalesce(map_extract(scope, 'tenant')[1], '') AS tenant, row_number() OVER (
                 PARTITION BY anomaly_id ORDER BY detected_at DESC, state DESC
             ) AS place
             FROM anomalies WHERE state <> 'seen'
@@ -238,7 +238,7 @@ _LATEST_OF_EACH = """
 INCIDENTS = Question(
     name="incidents",
     help="Alerts and anomalies as they stand: those that are open, and those that ended in the period.",
-    parameters=("since", "until", "tz", "alertname", "severity", "limit"),
+    parameters=("since", "until", "tz", "alertname", "severity", "tenant", "limit"),
     sql=f"""
         {_LATEST_OF_EACH} ORDER BY state DESC, detected_at DESC, anomaly_id LIMIT $limit""",
 )
@@ -246,18 +246,24 @@ INCIDENTS = Question(
 INCIDENT = Question(
     name="incident",
     help="Everything that was told of one incident, oldest first.",
-    parameters=("anomaly_id",),
-    sql="SELECT * FROM anomalies WHERE anomaly_id = $anomaly_id ORDER BY detected_at, state DESC LIMIT 1000",
+    parameters=("anomaly_id", "tenant"),
+    sql="""
+        SELECT * EXCLUDE (tenant) FROM (
+            SELECT *, coalesce(map_extract(scope, 'tenant')[1], '') AS tenant FROM anomalies
+            WHERE anomaly_id = $anomaly_id
+        )
+        WHERE true{narrowed} ORDER BY detected_at, state DESC LIMIT 1000""",
 )
 
 INJECTIONS = Question(
     name="injections",
     help="Calls whose new texts read like a prompt injection, newest first; a reason to look, no verdict.",
-    parameters=("since", "until", "tz", "limit"),
+    parameters=("since", "until", "tz", "tenant", "limit"),
     sql="""
         SELECT detected_at, scope, score, json_extract_string(detail, '$.call_id') AS call_id,
             CAST(json_extract(detail, '$.text') AS BIGINT) AS text
-        FROM anomalies WHERE detector = 'injection' AND state = 'seen'
+        FROM (SELECT *, coalesce(map_extract(scope, 'tenant')[1], '') AS tenant FROM anomalies)
+        WHERE detector = 'injection' AND state = 'seen'
             AND detected_at >= {from} AND detected_at < {to}{narrowed}
         ORDER BY detected_at DESC, event_id LIMIT $limit""",
 )

@@ -192,7 +192,10 @@ def actions(counter: Counter, found: Standings) -> None:
     if not for_it:
         st.caption("Neither raised nor paused.")
     for order in for_it:
-        in_force(order, counter)
+        in_force(order, counter, may_operate=found.may_operate)
+    if not found.may_operate:
+        st.caption("Your role lets you look at budgets, and change nothing.")
+        return
     said = st.session_state.pop("budget_said", "")
     if said:
         (st.error if st.session_state.pop("budget_failed", False) else st.success)(display.escaped(said))
@@ -203,7 +206,7 @@ def actions(counter: Counter, found: Standings) -> None:
             pause_form(counter)
 
 
-def in_force(order: Order, counter: Counter) -> None:
+def in_force(order: Order, counter: Counter, *, may_operate: bool) -> None:
     """One raise or directive, and how to end it."""
     what = order.kind
     if order.kind == "raise":
@@ -217,12 +220,13 @@ def in_force(order: Order, counter: Counter) -> None:
                 f"{what} until {display.moment(order.until_at, filters.zone())}, by {order.by}{why}", 400
             )
         )
-        st.button(
-            "Take back",
-            key=f"back_{order.id}",
-            on_click=_done,
-            args=(lambda: control.take_back(order), f"{what} is taken back"),
-        )
+        if may_operate:
+            st.button(
+                "Take back",
+                key=f"back_{order.id}",
+                on_click=_done,
+                args=(lambda: control.take_back(order), f"{what} is taken back"),
+            )
 
 
 def raise_form(counter: Counter) -> None:

@@ -57,14 +57,11 @@ WANTED = frozenset((*_REPLICA_METRICS, *_OWN_METRICS))
 def page() -> None:
     """Everything below the bar of filters, of which none concerns this page."""
     try:
-        health, losses = data.ask_all(
-            [data.Question("health", family="health"),
-             data.Question("losses", (("limit", str(MOST)),), family="losses")]
-        )  # fmt: skip
+        health = data.ask(data.Question("health", family="health"))
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
-    notices.stale([health, losses])
+    notices.stale([health])
     row = health.row
     found, trouble = measured()
     tiles(row, found)
@@ -74,10 +71,11 @@ def page() -> None:
     with st.grid(2, min_column_width=320):
         ledger(row)
         versions(row)
-    replicas(found)
-    drops(found)
-    lost(losses.rows)
-    st.caption(display.escaped(f"As of {notices.drawn_at([health, losses])}."))
+    if trouble is None:
+        replicas(found)
+        drops(found)
+    lost()
+    st.caption(display.escaped(f"As of {notices.drawn_at([health])}."))
 
 
 def measured() -> tuple[list[Sample], data.CollectorError | None]:
@@ -98,7 +96,7 @@ def tiles(row: data.Row, found: Sequence[Sample]) -> None:
     calls = int(row.get("measured_calls") or 0)
     of = f"of {display.counted(calls, 'served call')} in the last ten minutes that had any"
     lag = float(row["journal_lag_s"])
-    lost = int(row.get("lost_frames") or 0)
+    lost = row.get("lost_frames")
     loop, memory = (largest(found, name) for name in _OWN_METRICS[:2])
     with st.grid(6, min_column_width=150):
         for title, value, meaning in (
@@ -109,7 +107,7 @@ def tiles(row: data.Row, found: Sequence[Sample]) -> None:
              f"95 of 100 no longer than {_added(row.get('overhead_p95_us'))}"),
             ("Ledger behind", display.duration(1000 * lag),
              f"Age of the oldest journal record not booked; {int(row['journal_behind_bytes']):,} bytes"),
-            ("Lost", display.counted(lost, "frame"),
+            ("Lost", "–" if lost is None else display.counted(int(lost), "frame"),
              "Journal records that damage or a full disk cost; each is listed below"),
             ("Event loop late", "–" if loop is None else display.duration(1000 * loop),
              "How late the sidecar's serving loop ran its last timer"),
@@ -140,21 +138,24 @@ def worries(row: data.Row, found: Sequence[Sample]) -> None:
 
 
 def ledger(row: data.Row) -> None:
-    """What the collector holds."""
+    """What the collector holds; counts of all tenants are not for those who see some."""
     zone = filters.zone()
+
+    def count(name: str) -> str | None:
+        return None if row.get(name) is None else f"{int(row[name]):,}"
+
+    held = {
+        "Calls": count("calls"),
+        "Attempts": count("attempts"),
+        "Begun and not ended": count("open_calls"),
+        "Booked from their beginning alone": count("presumed_calls"),
+        "Last rows came in": display.moment(row.get("last_commit_at"), zone),
+        "Copy for SQL": display.moment(row.get("snapshot_at"), zone),
+    }
+    if size := row.get("database_bytes"):
+        held["On disk"] = f"{int(size) / 2**20:,.1f} MiB"
     with st.container(border=True, height="stretch"):
-        tables.facts(
-            "The ledger",
-            {
-                "Calls": f"{int(row['calls']):,}",
-                "Attempts": f"{int(row.get('attempts') or 0):,}",
-                "Begun and not ended": f"{int(row.get('open_calls') or 0):,}",
-                "Booked from their beginning alone": f"{int(row.get('presumed_calls') or 0):,}",
-                "Last rows came in": display.moment(row.get("last_commit_at"), zone),
-                "Copy for SQL": display.moment(row.get("snapshot_at"), zone),
-                "On disk": f"{int(row.get('database_bytes') or 0) / 2**20:,.1f} MiB",
-            },
-        )
+        tables.facts("The ledger", {name: value for name, value in held.items() if value is not None})
 
 
 def versions(row: data.Row) -> None:
@@ -239,10 +240,15 @@ def drops(found: Sequence[Sample]) -> None:
         )
 
 
-def lost(rows: Sequence[data.Row]) -> None:
+def lost() -> None:
     """What the collector lost or set aside on the way into the ledger."""
     with st.container(border=True):
         st.markdown("**Lost or set aside on the way into the ledger**")
+        try:
+            rows = data.ask(data.Question("losses", (("limit", str(MOST)),), family="losses")).rows
+        except data.CollectorError as error:
+            st.caption(display.escaped(f"Not known. {error}"))
+            return
         if not rows:
             st.caption("Nothing, ever.")
             return

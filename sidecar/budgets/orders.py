@@ -108,14 +108,15 @@ class Orders:
         said = f"{amount} more until {time_text(more.until_us)}, by {more.source}: {more.reason}"
         self._said(more.budget, "raise", said)
 
-    def remove(self, name: str) -> bool:
+    def remove(self, name: str, by: str = "") -> bool:
         """Take a directive or a raise back before it expires; whether there was one."""
         raised = {more.id: more.budget for more in self._state.raises(self._now_us())}
         budget = self._about.get(name) or raised.get(name)
         found = self._board.remove(name)
         self.follow()
         if found:
-            self._said(budget or name, "withdrawn", name if budget else "")
+            what = [name] if budget else []
+            self._said(budget or name, "withdrawn", " ".join([*what, f"by {by}"] if by else what))
         return found
 
     def follow(self) -> None:

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         pools=config.pools,
         price_of=alternatives(config),
         prices=config.prices,
+        roles=config.access.all_roles(),
         tool_prices={name: pico_from_usd(tool.price) for name, tool in config.tools.items()},
     )
 

@@ -102,6 +102,8 @@ class FakeCollector:
     """Answers to other questions, by name."""
     control: FakeControl = field(default_factory=FakeControl)
     asked: Counter[str] = field(default_factory=Counter)
+    viewers: list[str] = field(default_factory=list)
+    """Who each question was asked for."""
     trouble: str = ""
     """``busy``, ``broken``, ``slow``, ``refusing`` or ``old``; empty when it is well."""
     key: str = ""
@@ -248,6 +250,7 @@ class FakeCollector:
         """``GET /v1/questions/{name}``."""
         name = request.path_params["name"]
         self.asked[name] += 1
+        self.viewers.append(request.headers.get("x-bursar-viewer", ""))
         if self.arriving:
             self.arriving()
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
@@ -335,6 +338,7 @@ def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterat
     _served.calls, _served.told, _served.breaks, _served.asked = [], [], [], Counter()
     _served.trouble, _served.key, _served.arriving = "", "", None
     _served.tables.clear()
+    _served.viewers = []
     _served.control.forget()
     monkeypatch.setenv("BURSAR_CONTROL_URL", _served.url)
     monkeypatch.setattr(transport, "ANSWER_TIMEOUT_S", 60.0)  # The machine may be busy.

@@ -33,6 +33,40 @@ def test_on_loopback_only_our_own_names_are_answered_to() -> None:
     assert not any("allowedHosts" in part for part in launch.command("10.0.0.7", 1, "http://c"))
 
 
+def test_how_people_sign_in_travels_in_the_environment_and_secrets_in_a_file() -> None:
+    proxy = launch.SignIn(how="proxy", what="x-user", trusted_proxies=["10.0.0.1", "::1"])
+    environment = launch.environment("http://c", control_url="http://s", sign_in=proxy)
+    assert environment["BURSAR_CONTROL_URL"] == "http://s"
+    assert environment["BURSAR_DASHBOARD_SIGN_IN"] == "proxy x-user"
+    assert environment["BURSAR_DASHBOARD_PROXIES"] == "10.0.0.1,::1"
+    oidc = launch.SignIn(how="oidc", what="email", secrets=Path("/x/secrets.toml"))
+    assert "--secrets.files=/x/secrets.toml" in launch.command("127.0.0.1", 1, "http://c", oidc)
+    assert not any("secrets" in part for part in launch.command("127.0.0.1", 1, "http://c", proxy))
+
+
+def test_whom_a_proxy_speaks_for_never_passes_for_the_proxy() -> None:
+    """Else anybody on this machine could claim any address in `X-Forwarded-For`."""
+    assert launch.environment("http://c")["FORWARDED_ALLOW_IPS"] == ""
+
+
+def test_a_provider_s_secrets_are_toml_whatever_is_in_them() -> None:
+    odd = 'a"b\\c\n\x7f'
+    text = launch.oidc_secrets(
+        metadata_url="https://id.example/.well-known/openid-configuration",
+        client_id="bursar",
+        client_secret=odd,
+        cookie_secret="c" * 32,
+        redirect_url="https://bursar.example/oauth2callback",
+    )
+    assert tomllib.loads(text)["auth"] == {
+        "redirect_uri": "https://bursar.example/oauth2callback",
+        "cookie_secret": "c" * 32,
+        "client_id": "bursar",
+        "client_secret": odd,
+        "server_metadata_url": "https://id.example/.well-known/openid-configuration",
+    }
+
+
 def test_an_address_that_is_not_http_is_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match="not an http address"):
         launch.command("127.0.0.1", 8501, "127.0.0.1:4010")

@@ -24,6 +24,9 @@ class FakeControl:
     """Method, path and body of everything that changes something, in order."""
     metrics: str = ""
     """What Prometheus is told."""
+    may_operate: bool = True
+    viewers: set[str] = field(default_factory=set)
+    """Who looked."""
     trouble: str = ""
     """``refusing`` or ``odd``; empty when it is well."""
 
@@ -31,7 +34,8 @@ class FakeControl:
         """As it was at first."""
         for kept in (self.budgets, self.configured, self.raises, self.directives, self.done):
             kept.clear()
-        self.trouble, self.metrics = "", ""
+        self.viewers.clear()
+        self.trouble, self.metrics, self.may_operate = "", "", True
 
     def counts(self, name: str, subject: str = "", **values: Any) -> None:
         """One counter of a daily budget of 10 USD, of which 2.5 are spent, unless said otherwise."""
@@ -64,6 +68,7 @@ class FakeControl:
     async def asked(self, request: Request) -> Response:
         """Standings, or what is to be done."""
         kind = request.path_params["kind"]
+        self.viewers.add(request.headers.get("x-bursar-viewer", ""))
         if self.trouble == "odd":
             return JSONResponse({"budgets": "many"})
         if request.method == "POST":
@@ -72,7 +77,8 @@ class FakeControl:
             if self.trouble == "refusing":
                 return JSONResponse({"error": "amount: must be more than nothing"}, 400)
             return JSONResponse({"id": "x-1", "until_us": time.time_ns() // 1000, "expires_us": 0})
-        found = {kind: getattr(self, kind)} | ({"configured": self.configured} if kind == "budgets" else {})
+        configured = {"configured": self.configured, "may_operate": self.may_operate}
+        found = {kind: getattr(self, kind)} | (configured if kind == "budgets" else {})
         return JSONResponse(found)
 
     async def removed(self, request: Request) -> Response:
