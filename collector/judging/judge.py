@@ -162,6 +162,7 @@ class Judge:
         self._tool_prices = tool_prices or {}
         self._now_us = now_us
         self._outcomes_us: int | None = None
+        self._priced: Database | None = None
         self.judged = 0
         """Conversations, as often as they were."""
 
@@ -196,6 +197,8 @@ class Judge:
         now = self._now_us()
         database = books.database
         try:
+            if self._priced is not database:
+                self._declare(database)
             self._look_at_outcomes(database, now)
             due = self._notices.take(now, MOST_AT_ONCE)
             if not due:
@@ -209,6 +212,17 @@ class Judge:
         except DatabaseError as error:
             raise told_apart(error, database.path) from error
         return len(due) == MOST_AT_ONCE
+
+    def _declare(self, database: Database) -> None:
+        """Write down what tools cost, for questions about what spans tell of them."""
+        rows = list(self._tool_prices.items())
+        with database.turn, database.transaction() as connection:
+            connection.execute("DELETE FROM tool_prices")
+            for tool, pico in rows:
+                connection.execute(
+                    f"INSERT INTO tool_prices SELECT $1, {_in_usd('$2::BIGINT')}", [tool, pico]
+                )
+        self._priced = database
 
     def _look_at_outcomes(self, database: Database, now: int) -> None:
         """Conversations of which somebody has said since how they ended; at first those of late."""

@@ -216,14 +216,22 @@ INFERRED = Question(
 
 RUN = Question(
     name="run",
-    help="One run as a waterfall: agents, tools and model calls, each with all that happened inside it.",
+    help=(
+        "One run as a waterfall: agents, tools and model calls, each with all that happened inside it;"
+        " tools with what they cost themselves where that is declared."
+    ),
     parameters=("since", "until", "tz", "tenant", "conversation_id", "trace_id"),
     sql=f"""
         WITH RECURSIVE own AS (
             SELECT * FROM calls WHERE {_WITHIN} ORDER BY started_at LIMIT 5000
         ),
-        known AS (SELECT call_id, any_value(span_id) AS seen_as FROM span_calls
-            WHERE call_id IN (SELECT call_id FROM own) GROUP BY call_id),
+        known AS (
+            SELECT call_id, any_value(span_id) AS seen_as, any_value(trace_id) AS seen_in FROM span_calls
+            WHERE started_at >= {{from}} - INTERVAL 1 HOUR AND started_at < {{to}} + INTERVAL 1 HOUR
+                AND call_id IN (SELECT call_id FROM own)
+            GROUP BY call_id
+        ),
+        traces AS (SELECT trace_id FROM own UNION SELECT seen_in FROM known),
         bars AS (
             SELECT 'model' AS kind, 'chat ' || request_model AS name, own.call_id AS id,
                 coalesce(seen_as, parent_span_id) AS parent_id, trace_id, own.call_id, started_at,
@@ -235,7 +243,7 @@ RUN = Question(
                 span_id, parent_span_id, trace_id, '', started_at, duration_ms,
                 CASE WHEN error_type = '' THEN status ELSE error_type END, 0, 0, 0, CAST(0 AS DECIMAL(18,12))
             FROM spans_received
-            WHERE trace_id IN (SELECT trace_id FROM own) AND started_at >= {{from}} - INTERVAL 1 HOUR
+            WHERE trace_id IN (SELECT trace_id FROM traces) AND started_at >= {{from}} - INTERVAL 1 HOUR
                 AND started_at < {{to}} + INTERVAL 1 HOUR
         ),
         up AS (
@@ -244,18 +252,26 @@ RUN = Question(
             SELECT up.id, bars.parent_id, up.depth + 1 FROM up JOIN bars ON bars.id = up.above
             WHERE bars.parent_id <> '' AND up.depth < 24
         ),
+        declared AS (
+            SELECT bars.id, price_usd FROM bars JOIN tool_prices ON kind = 'tool' AND tool = name
+            WHERE NOT EXISTS (
+                SELECT 1 FROM up JOIN bars around ON around.id = up.above
+                WHERE up.id = bars.id AND up.depth > 0 AND around.kind = 'tool' AND around.name = bars.name
+            )
+        ),
         sums AS (
             SELECT up.above AS id, count(*) FILTER (WHERE bars.call_id <> '') AS calls,
                 {_SUM.format("effective_cost_usd")}, {_count("input_tokens")}, {_count("output_tokens")},
-                {_count("cache_read_input_tokens")}
-            FROM up JOIN bars ON bars.id = up.id GROUP BY up.above
+                {_count("cache_read_input_tokens")},
+                CAST(coalesce(sum(price_usd), 0) AS DECIMAL(38,12)) AS declared_cost_usd
+            FROM up JOIN bars ON bars.id = up.id LEFT JOIN declared ON declared.id = up.id GROUP BY up.above
         ),
         deep AS (
             SELECT up.id, max(up.depth) AS depth FROM up JOIN bars ON bars.id = up.above GROUP BY up.id
         )
         SELECT bars.kind, bars.name, bars.id, bars.parent_id, CAST(depth AS BIGINT) AS depth, bars.trace_id,
             bars.call_id, bars.started_at, bars.duration_ms, bars.status, sums.calls, sums.input_tokens,
-            sums.output_tokens, sums.cache_read_input_tokens, sums.effective_cost_usd
+            sums.output_tokens, sums.cache_read_input_tokens, sums.effective_cost_usd, sums.declared_cost_usd
         FROM bars JOIN sums USING (id) JOIN deep USING (id)
         ORDER BY bars.started_at, depth, bars.id LIMIT {MOST_ROWS}""",
 )

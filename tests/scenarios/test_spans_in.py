@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import socket
+import subprocess
+import sys
 import urllib.request
 from typing import Any
 
@@ -107,3 +109,26 @@ def test_a_taken_port_is_said_and_the_books_are_kept_without_spans(tmp_path: Any
             assert said
             assert str(ports[3]) in stack.log("collector")
             assert stack.ask("health")[0]["calls"] == 0
+
+
+@pytest.mark.slow
+def test_model_calls_that_never_passed_the_sidecar_are_an_alert(stack: Stack) -> None:
+    """From the agent's own spans to an open incident: the collector, its metrics and the alerter for real."""
+    stack.write_config(collector=collector_of(stack), alerts={"interval": "1s"})
+    wait_for("OTLP over HTTP", lambda: listens(stack.ports[3]))
+    command = [sys.executable, "-m", "sidecar.cli", "alerts", "--config", str(stack.config_file)]
+    with (stack.folder / "alerts.log").open("wb") as log:
+        alerter = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            send_spans(OTLPSpanExporter(endpoint=f"http://127.0.0.1:{stack.ports[3]}/v1/traces"))
+
+            def open_ones() -> list[dict[str, Any]]:
+                return [row for row in stack.ask("incidents") if row["alertname"] == "BypassTraffic"]
+
+            (incident,) = wait_for("the incident", open_ones, 90)
+        finally:
+            alerter.terminate()
+            alerter.wait(30)
+
+    assert (incident["state"], incident["severity"]) == ("open", "warn")
+    assert metric(stack, "bursar_bypass_calls_total") == 1

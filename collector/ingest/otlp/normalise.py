@@ -17,6 +17,7 @@ from collector.ingest.otlp.vocabulary import (
     FIRST_CHUNK_EVENTS,
     FIRST_CHUNK_MS,
     KEPT,
+    MCP_CALL,
     OPERATIONS,
     PROVIDERS,
     ROLES,
@@ -48,6 +49,7 @@ _BASE: Final = len(IDENTITY)
 _AT: Final = {column.name: _BASE + number for number, column in enumerate(COLUMNS)}
 _OPERATION, _PROVIDER, _FIRST = _AT["operation"], _AT["provider_name"], _AT["time_to_first_chunk_ms"]
 _INPUT, _OUTPUT, _AGENT = _AT["input_tokens"], _AT["output_tokens"], _AT["agent"]
+_TOOL: Final = _AT["tool"]
 _READ, _WRITE = _AT["cache_read_input_tokens"], _AT["cache_write_input_tokens"]
 _REASONING, _COST = _AT["reasoning_output_tokens"], _AT["foreign_cost_usd"]
 _TOKENS: Final = (_INPUT, _OUTPUT, _READ, _WRITE, _REASONING, _COST)
@@ -279,6 +281,8 @@ def _interpret(row: list[Any], name: str, aside: dict[str, Any]) -> None:
         role = "detail"
     elif role == "agent" and not row[_AGENT] and name.startswith("invoke_agent "):
         row[_AGENT] = name[13:_MOST_CHARS]
+    elif role == "tool" and not row[_TOOL] and MCP_CALL in name:
+        row[_TOOL] = name.partition(MCP_CALL)[2][:_MOST_CHARS]
     if role == "model":
         _repair(row, aside)
     elif role:
