@@ -12,14 +12,25 @@ when it cannot grow any more: a newer segment of the source exists, or its proce
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from collector.ingest.books import Books, Entry
 from collector.ingest.pairing import Mark, Note, Opened
-from collector.journal import BadSegment, ReadEnd, Segment, read_frames, segments, source_is_alive
+from collector.journal import (
+    BadSegment,
+    ReadEnd,
+    Segment,
+    read_frames,
+    segment_header,
+    segments,
+    source_is_alive,
+)
 
 _LEAST_READ = 64 << 10
+_MOST_HEADER = 4096
+"""Bytes that a segment's header takes at most."""
 _LONGEST_TURN_S = 2.0
 """How long a question waits for a step that is being made."""
 _IDLE_STEP_S = 60.0
@@ -251,10 +262,8 @@ class Follower:
         self.books.presume(batch, overdue)
 
     def _measure(self, source: str, parts: list[Segment], mark: Mark) -> Lag:
-        waiting = sum(_size(part.path) for part in parts if part.number > mark.segment)
-        waiting += sum(
-            max(0, _size(part.path) - mark.position) for part in parts if part.number == mark.segment
-        )
+        waiting = sum(_unread(part.path, 0) for part in parts if part.number > mark.segment)
+        waiting += sum(_unread(part.path, mark.position) for part in parts if part.number == mark.segment)
         lag = self.lag.setdefault(source, Lag())
         lag.bytes = waiting
         # It came at some time after the last look; the longest wait that can be is counted.
@@ -275,6 +284,15 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _unread(path: Path, position: int) -> int:
+    """Bytes of frames behind ``position``. A header alone is nothing that waits: sidecars start before calls."""
+    waiting = max(0, _size(path) - position)
+    if not position and 0 < waiting <= _MOST_HEADER:
+        with suppress(BadSegment, OSError, ValueError, KeyError, TypeError):
+            waiting = max(0, waiting - segment_header(path).body_offset)
+    return waiting
 
 
 def _frames(path: Path, position: int, budget: int) -> tuple[list, ReadEnd, str]:  # type: ignore[type-arg]

@@ -251,6 +251,24 @@ def test_the_lag_says_how_much_waits_and_since_when(journal, books, call):
     assert (waiting.bytes, waiting.since) == (0, 0.0)
 
 
+def test_a_journal_that_has_only_begun_is_no_lag(journal, books, call):
+    """A sidecar writes the header of its journal when it starts, perhaps long before the first call."""
+    now = [1000.0]
+    follower = Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), now=lambda: now[0])
+    writer = journal.writer()
+    (segment,) = segments(journal.directory)
+    assert segment.path.stat().st_size > 0
+
+    follower.step()
+    now[0] = 1600.0
+    assert not follower.due() or follower.step() == 0
+
+    (lag,) = follower.lag.values()
+    assert (lag.bytes, lag.since) == (0, 0.0)
+    writer.record(call())
+    assert follower.catch_up() > 0
+
+
 @pytest.fixture
 def clock(noon_us):
     return [noon_us / 1e6 + 1]
