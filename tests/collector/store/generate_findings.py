@@ -32,13 +32,14 @@ _FINDINGS = (
     FROM (SELECT * FROM runs WHERE {_BETWEEN}), (VALUES {_TOOLS}) AS tools(tool)""",
     f"""
     INSERT INTO waste BY NAME SELECT started_at, call_id, {_WHO},
-        ['failed', 'retried', 'looped', 'abandoned', 'cache-broken', 'duplicate'][(hash(call_id) // 20 % 6)::BIGINT + 1]
-            AS waste,
+        ['failed', 'retried', 'looped', 'abandoned', 'cache-broken', 'duplicate'][
+            (hash(call_id) // 20 % 6)::BIGINT + 1] AS waste,
         effective_cost_usd, true AS whole, [call_id] AS because, 'generated' AS detail
     FROM calls WHERE {_BETWEEN} AND hash(call_id) % 20 = 0""",
     f"""
     INSERT INTO cache_breaks BY NAME SELECT started_at, call_id, {_WHO}, call_id AS after_call_id,
-        ['ttl lapsed', 'system prompt', 'tools', 'model switch'][(hash(call_id) // 100 % 4)::BIGINT + 1] AS cause,
+        ['ttl lapsed', 'system prompt', 'tools', 'model switch'][
+            (hash(call_id) // 100 % 4)::BIGINT + 1] AS cause,
         'message ' || hash(call_id) // 7 % 30 AS block, input_tokens AS lost_tokens,
         CAST(effective_cost_usd * 0.4 AS DECIMAL(18,12)) AS effective_cost_usd
     FROM calls WHERE {_BETWEEN} AND hash(call_id) % 100 = 1""",
@@ -56,8 +57,8 @@ _FINDINGS = (
         call_id AS event_id
     FROM calls WHERE {_BETWEEN} AND hash(call_id) % 100 = 2""",
     f"""
-    INSERT INTO spans_received BY NAME SELECT started_at AS received_at, trace_id, span AS span_id, '' AS parent_span_id,
-        'invoke_agent' AS name, 'INTERNAL' AS kind, 'agents' AS service, started_at, duration_ms,
+    INSERT INTO spans_received BY NAME SELECT started_at AS received_at, trace_id, span AS span_id,
+        '' AS parent_span_id, 'invoke_agent' AS name, 'INTERNAL' AS kind, 'agents' AS service, started_at, duration_ms,
         'OK' AS status, '' AS error_type, '{{}}' AS attributes, 'otel' AS producer, 'agent' AS role, agent
     FROM (SELECT trace_id, started_at, duration_ms, agent, printf('%016x', hash(call_id) + place) AS span
         FROM calls, range(3) AS places(place) WHERE {_BETWEEN} AND hash(call_id) % 30 = 3)""",

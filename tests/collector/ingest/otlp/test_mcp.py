@@ -45,7 +45,8 @@ def run_agent(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]
 
     async def work() -> tuple[int, int]:
         said = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "finder"}
-        with provider.get_tracer("agent").start_as_current_span("invoke_agent finder", attributes=said) as own:
+        tracer = provider.get_tracer("agent")
+        with tracer.start_as_current_span("invoke_agent finder", attributes=said) as own:
             async with mcp.Client(server, read_timeout_seconds=60) as client:
                 assert not (await client.call_tool("search", {"q": "ghent"})).is_error
                 assert (await client.call_tool("search", {"q": ""})).is_error
