@@ -287,7 +287,7 @@ def _size(path: Path) -> int:
 
 
 def _unread(path: Path, position: int) -> int:
-    """Bytes of frames behind ``position``. A header alone is nothing that waits: sidecars start before calls."""
+    """Bytes of frames behind ``position``; a header is none: sidecars start long before the first call."""
     waiting = max(0, _size(path) - position)
     if not position and 0 < waiting <= _MOST_HEADER:
         with suppress(BadSegment, OSError, ValueError, KeyError, TypeError):

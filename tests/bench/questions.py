@@ -101,8 +101,9 @@ def ways(sample: Sample) -> Iterator[Way]:
         yield way(name, **whole, task_id="task-1")
         yield way(name, **whole, **talk, tag="env=dev")
         yield way(name, **whole, user_id=sample.user, tag="env=dev")
-    for by in ("agent", "team,request_model", "tag:env", "user_id"):
+    for by in ("agent", "team,request_model", "tag:env"):
         yield way("spend_over_time", **whole, by=by)
+    yield way("spend_over_time", since="30d", by="user_id")
     yield way("spend_over_time", **whole, by="request_model", tz="America/St_Johns")
     yield way("spend_over_time", **whole, by="conversation_id", **talk)
     yield way("ended_over_time", since="3h", by="agent")

@@ -58,8 +58,9 @@ _FINDINGS = (
     FROM calls WHERE {_BETWEEN} AND hash(call_id) % 100 = 2""",
     f"""
     INSERT INTO spans_received BY NAME SELECT started_at AS received_at, trace_id, span AS span_id,
-        '' AS parent_span_id, 'invoke_agent' AS name, 'INTERNAL' AS kind, 'agents' AS service, started_at, duration_ms,
-        'OK' AS status, '' AS error_type, '{{}}' AS attributes, 'otel' AS producer, 'agent' AS role, agent
+        '' AS parent_span_id, 'invoke_agent' AS name, 'INTERNAL' AS kind, 'agents' AS service,
+        started_at, duration_ms, 'OK' AS status, '' AS error_type, '{{}}' AS attributes,
+        'otel' AS producer, 'agent' AS role, agent
     FROM (SELECT trace_id, started_at, duration_ms, agent, printf('%016x', hash(call_id) + place) AS span
         FROM calls, range(3) AS places(place) WHERE {_BETWEEN} AND hash(call_id) % 30 = 3)""",
     f"""
