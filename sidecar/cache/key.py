@@ -59,8 +59,34 @@ def repeats_itself(facts: RequestFacts) -> bool:
     return facts.attributes.get("temperature") == 0 or facts.api == "openai.embeddings"
 
 
-def key_of(call: Call, share: str, secret: bytes) -> Key | None:
-    """The key of ``call``; None when its answer depends on more than the request, or may be read twice."""
+class Asked(NamedTuple):
+    """A request as it counts: what it says, and who may share its answer."""
+
+    call: Call
+    scope: bytes
+    body: dict[str, Any]
+    secret: bytes
+
+    def digest(self, body: dict[str, Any], purpose: bytes = b"") -> bytes:
+        """20 bytes that stand for the request with ``body``; nothing can be read from them."""
+        request, facts = self.call.request, self.call.facts
+        assert facts is not None
+        headers = sorted(field for field in request.headers if field[0] in _HEADERS)
+        asked = _encode(
+            [request.path, request.query, facts.model, [[a.hex(), b.hex()] for a, b in headers], body]
+        )
+        return hashlib.blake2b(
+            asked, digest_size=20, key=self.scope + self.secret[:32], person=purpose
+        ).digest()
+
+    @property
+    def key(self) -> Key:
+        """What its answer is kept under."""
+        return Key(self.scope, self.digest(self.body))
+
+
+def asked_by(call: Call, share: str, secret: bytes) -> Asked | None:
+    """What ``call`` asks; None when its answer depends on more than the request, or may be read twice."""
     facts = call.facts
     if (
         facts is None
@@ -78,13 +104,7 @@ def key_of(call: Call, share: str, secret: bytes) -> Key | None:
     if isinstance(options, dict) and (others := {k: v for k, v in options.items() if k != "include_usage"}):
         body["stream_options"] = others
     body["stream"] = facts.stream
-    request = call.request
-    headers = sorted(field for field in request.headers if field[0] in _HEADERS)
-    asked = _encode(
-        [request.path, request.query, facts.model, [[a.hex(), b.hex()] for a, b in headers], body]
-    )
-    scope = scope_of(call, share, secret)
-    return Key(scope, hashlib.blake2b(asked, digest_size=20, key=scope + secret[:32]).digest())
+    return Asked(call, scope_of(call, share, secret), body, secret)
 
 
 def scope_of(call: Call, share: str, secret: bytes) -> bytes:

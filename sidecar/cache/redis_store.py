@@ -10,7 +10,6 @@ three that were not answered in time none is sent until a probe is. Where the se
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Callable
 from typing import Final
 
@@ -29,6 +28,7 @@ from sidecar.budgets.redis_connection import (
 )
 from sidecar.cache.entry import Entry
 from sidecar.cache.key import Key
+from sidecar.cache.names import digest_of
 from sidecar.cache.sealing import EncryptionMissing, Sealer, Tampered
 
 log = get("bursar.cache")
@@ -41,6 +41,7 @@ LOOK_EVERY_S: Final = 5.0
 """Between two looks at how full the server is."""
 PROBE_EVERY_S: Final = 0.25
 RETRY_S: Final = 1.0
+NOTE_LIVES_S: Final = 30 * 86_400
 FULL: Final = 0.5
 """Share of a keeping server's memory above which nothing more is stored."""
 
@@ -148,19 +149,63 @@ class RedisStore:
         if tag is not None:
             names = await connection.ask("SMEMBERS", self._tag_name(*tag), timeout_s=BACKGROUND_S)
             wanted = [name for name in names if all(p in ("*", w) for p, w in zip(parts, _owner(name)))]  # noqa: B905
+            questions = [f"bursar:cachevec:{self._sealer.mark}:{_question(name)}" for name in wanted]
+            for start in range(0, len(questions), 500):
+                await connection.ask("UNLINK", *questions[start : start + 500], timeout_s=BACKGROUND_S)
             for start in range(0, len(wanted), 500):
                 gone += await connection.ask("UNLINK", *wanted[start : start + 500], timeout_s=BACKGROUND_S)
             return gone
-        cursor: bytes = b"0"
+        await self._unlink(connection, f"bursar:cachevec:{self._sealer.mark}:{parts[0]}:{parts[1]}:*")
+        return await self._unlink(connection, f"{prefix}:{parts[0]}:{parts[1]}:*")
+
+    async def _unlink(self, connection: RedisConnection, pattern: str) -> int:
+        """Take away all that is named so; how many there were."""
+        gone, cursor = 0, b"0"
         while True:
             cursor, names = await connection.ask(
-                "SCAN", cursor, "MATCH", f"{prefix}:{parts[0]}:{parts[1]}:*", "COUNT", 1000,
-                timeout_s=BACKGROUND_S,
-            )  # fmt: skip
+                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, timeout_s=BACKGROUND_S
+            )
             if names:
                 gone += await connection.ask("UNLINK", *names, timeout_s=BACKGROUND_S)
             if cursor == b"0":
                 return gone
+
+    # -- notes that sidecars leave each other
+
+    def keep_note(self, kind: str, who: str, note: bytes) -> None:
+        """Leave ``note`` for the others, in place of the last; nobody waits for it."""
+        connection = self._connection
+        if not self.quick or connection is None or self.full:
+            return
+        listed = f"bursar:cachenotes:{self._sealer.mark}:{kind}"
+        name = f"bursar:cachenote:{self._sealer.mark}:{kind}:{who}"
+        sealed = self._sealer.seal(name.encode(), note)
+        connection.send(pack(("SET", name, sealed, "EX", NOTE_LIVES_S)), self._stored, BACKGROUND_S)
+        connection.send(pack(("SADD", listed, who)), _ignore, BACKGROUND_S)
+        connection.send(pack(("EXPIRE", listed, NOTE_LIVES_S)), _ignore, BACKGROUND_S)
+
+    async def notes(self, kind: str) -> list[tuple[str, bytes]]:
+        """What sidecars have left for each other, with who they are; an edited one is not among them."""
+        connection = self._connection
+        if not self.quick or connection is None:
+            return []
+        found: list[tuple[str, bytes]] = []
+        listed = f"bursar:cachenotes:{self._sealer.mark}:{kind}"
+        try:
+            for member in await connection.ask("SMEMBERS", listed, timeout_s=BACKGROUND_S):
+                who = member.decode()
+                name = f"bursar:cachenote:{self._sealer.mark}:{kind}:{who}"
+                sealed = await connection.ask("GET", name, timeout_s=BACKGROUND_S)
+                if sealed is None:
+                    connection.send(pack(("SREM", listed, who)), _ignore, BACKGROUND_S)
+                    continue
+                try:
+                    found.append((who, self._sealer.open(name.encode(), sealed)))
+                except Tampered:
+                    self._on_tampered()
+        except (RedisLost, hiredis.ReplyError, UnicodeDecodeError, ValueError):
+            return found
+        return found
 
     def _tag_name(self, tag: str, value: str) -> str:
         return f"bursar:cachetag:{self._sealer.mark}:{_short(f'{tag}={value}')}"
@@ -226,7 +271,13 @@ def is_full(said: bytes) -> bool:
 
 
 def _short(what: str) -> str:
-    return hashlib.blake2b(what.encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return digest_of(what).hex()
+
+
+def _question(name: bytes) -> str:
+    """Tenant, model and digest of an answer's name: what its question is kept under."""
+    tenant, model, _, digest = name.decode().split(":")[3:7]
+    return f"{tenant}:{model}:{digest}"
 
 
 def _owner(name: bytes) -> list[str]:

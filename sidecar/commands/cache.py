@@ -52,7 +52,10 @@ def show_stats(config: BursarConfig, arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         sys.stdout.write(json.dumps({"kept": kept, "reuse": rows}, indent=1) + "\n")
         return 0
+    similar = kept.pop("similar", None)
     sys.stdout.write("kept: " + ", ".join(f"{name} {value}" for name, value in kept.items()) + "\n")
+    if similar is not None:
+        sys.stdout.write("similar: " + "; ".join(trust(similar)) + "\n")
     for row in rows:
         rate = f"{row['hit_rate']:.1%}" if row["hit_rate"] is not None else "-"
         sys.stdout.write(
@@ -62,6 +65,23 @@ def show_stats(config: BursarConfig, arguments: argparse.Namespace) -> int:
     if not rows:
         sys.stdout.write(f"No call in the last {arguments.days} days.\n")
     return 0
+
+
+def trust(similar: Mapping[str, Any]) -> list[str]:
+    """What finds similar answers, and how far they may be trusted."""
+    said = [f"found by {similar['found_by']}"]
+    if similar["problem"]:
+        said.append(str(similar["problem"]))
+    said.append(f"{similar['right']} compared right and {similar['wrong']} wrong since the start")
+    said.append(f"{similar['bins_serving']} steps of distance serve, {similar['bins_learning']} still learn")
+    if similar["error"] is None:
+        said.append("none has shown yet to be right often enough")
+    else:
+        said.append(
+            f"{similar['error']:.2%} wrong where they serve (between {similar['error_low']:.2%} and "
+            f"{similar['error_high']:.2%}, of {similar['compared']} compared)"
+        )
+    return said
 
 
 def rates(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
@@ -104,7 +124,8 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
     cache = row["cache"]
     if cache in REUSED:
         saved = Decimal(str(row["avoided_cost_usd"] or 0))
-        said.append(f"Its answer was there already; {saved:f} USD were not spent.")
+        whose = "The answer to a similar question" if cache == "semantic" else "Its answer"
+        said.append(f"{whose} was there already; {saved:f} USD were not spent.")
     elif cache == "miss":
         said.append("An answer could have been reused, and none was there (or too old, or to be asked anew).")
         if row["outcome"] != "served":

@@ -33,8 +33,6 @@ def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
 def unenforced(config: BursarConfig) -> list[str]:
     """Settings that were given and have no effect yet: said, never passed over in silence."""
     found = []
-    if config.cache.semantic:
-        found.append("cache.semantic is on; this version gives answers again to identical requests alone")
     if config.throttles and config.workers > 1:
         found.append(f"throttles count in each of the {config.workers} workers for itself")
     return found

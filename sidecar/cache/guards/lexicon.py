@@ -211,3 +211,5 @@ ROLES: Final = words_of(
     """
 )
 """Words that say nothing of themselves, and who does what to whom."""
+COMMON: Final = sorted(ROLES | NEGATIONS | SAME.keys() | OPPOSITES.keys() | NUMBERS.keys() | AMOUNTS)
+"""Words that come often; a sequence of letters that they have tells little."""

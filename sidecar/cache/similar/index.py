@@ -1,0 +1,217 @@
+"""Where vectors are searched: by one product up to a million, beyond that by a graph.
+
+A product of 10,000 rows by 384 takes under half a millisecond and misses nothing. Beyond a million, vectors
+move, a few with each that is added, to a graph of usearch (HNSW; half precision, and from ten million on a
+byte a column) or, where only that is installed, of faiss (HNSW, 8-bit). Where neither is, the product stays.
+"""
+
+import itertools
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Found = list[tuple[int, float]]
+"""Numbers and cosine distances, nearest first."""
+
+EXACT_UP_TO: Final = 1_000_000
+COMPRESSED_FROM: Final = 10_000_000
+MOVED_AT_ONCE: Final = 64
+SPARE: Final = 4
+"""Times as many as asked for that a graph is asked for: some of them have been dropped."""
+
+
+class Index(Protocol):
+    """Vectors under numbers."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def add(self, number: int, vector: Vectors) -> None:
+        """Find ``number`` near ``vector`` from now on."""
+
+    def drop(self, number: int) -> None:
+        """Find it no more."""
+
+    def near(self, vector: Vectors, within: float, most: int) -> Found:
+        """The nearest within a cosine distance."""
+
+
+class Exact:
+    """One matrix; every vector is looked at."""
+
+    def __init__(self) -> None:
+        self._vectors: Vectors = np.zeros((0, 0), np.float32)
+        self._numbers: list[int] = []
+        self._places: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, number: int, vector: Vectors) -> None:
+        """Find ``number`` near ``vector`` from now on."""
+        self.drop(number)
+        size = len(self._numbers)
+        if size == len(self._vectors):
+            larger = np.zeros((max(64, 2 * size), vector.size), np.float32)
+            larger[:size] = self._vectors[:size] if size else 0
+            self._vectors = larger
+        self._vectors[size] = vector
+        self._places[number] = size
+        self._numbers.append(number)
+
+    def drop(self, number: int) -> None:
+        """Find it no more."""
+        place = self._places.pop(number, None)
+        if place is None:
+            return
+        last = self._numbers.pop()
+        if last != number:
+            self._vectors[place] = self._vectors[len(self._numbers)]
+            self._numbers[place], self._places[last] = last, place
+
+    def near(self, vector: Vectors, within: float, most: int) -> Found:
+        """The nearest within a cosine distance."""
+        size = len(self._numbers)
+        if not size:
+            return []
+        distances = 1.0 - self._vectors[:size] @ vector
+        few = np.argpartition(distances, most)[:most] if size > most else np.arange(size)
+        found = [(self._numbers[place], float(distances[place])) for place in few.tolist()]
+        return nearest(found, within, most)
+
+    def some(self, most: int) -> Iterable[tuple[int, Vectors]]:
+        """The first few, in no order, to be moved elsewhere."""
+        numbers = list(itertools.islice(self._numbers, most))
+        return [(number, self._vectors[self._places[number]].copy()) for number in numbers]
+
+
+class Usearch:
+    """A graph by usearch."""
+
+    def __init__(self, columns: int, kept_as: str = "f16") -> None:
+        from usearch.index import Index as Graph
+
+        self._graph: Any = Graph(ndim=columns, metric="cos", dtype=kept_as)
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+    def add(self, number: int, vector: Vectors) -> None:
+        """Find ``number`` near ``vector`` from now on."""
+        self.drop(number)
+        self._graph.add(number, vector)
+
+    def drop(self, number: int) -> None:
+        """Find it no more."""
+        if number in self._graph:
+            self._graph.remove(number)
+
+    def near(self, vector: Vectors, within: float, most: int) -> Found:
+        """The nearest within a cosine distance, as far as the graph leads to them."""
+        if not len(self._graph):
+            return []
+        matches = self._graph.search(vector, most)
+        found = [(int(one.key), float(one.distance)) for one in matches]
+        return nearest(found, within, most)
+
+
+class Faiss:
+    """A graph by faiss; what is dropped stays in it, and is passed over."""
+
+    def __init__(self, columns: int) -> None:
+        import faiss
+
+        graph = faiss.IndexHNSWSQ(
+            columns, faiss.ScalarQuantizer.QT_8bit_direct_signed, 32, faiss.METRIC_INNER_PRODUCT
+        )
+        self._graph: Any = graph
+        self._scale = np.float32(127)
+        self._numbers: list[int] = []
+        self._places: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, number: int, vector: Vectors) -> None:
+        """Find ``number`` near ``vector`` from now on."""
+        self._places[number] = len(self._numbers)
+        self._numbers.append(number)
+        self._graph.add(np.rint(vector * self._scale).reshape(1, -1))
+
+    def drop(self, number: int) -> None:
+        """Find it no more."""
+        self._places.pop(number, None)
+
+    def near(self, vector: Vectors, within: float, most: int) -> Found:
+        """The nearest within a cosine distance, as far as the graph leads to them."""
+        if not self._places:
+            return []
+        products, places = self._graph.search((vector * self._scale).reshape(1, -1), SPARE * most)
+        found = [
+            (self._numbers[place], 1.0 - float(product) / float(self._scale) ** 2)
+            for product, place in zip(products[0], places[0].tolist(), strict=True)
+            if place >= 0 and self._places.get(self._numbers[place]) == place
+        ]
+        return nearest(found, within, most)
+
+
+class Growing:
+    """Exact as long as that is quick enough, then a graph; both are searched while vectors move over."""
+
+    def __init__(self, exact_up_to: int = EXACT_UP_TO) -> None:
+        self._exact = Exact()
+        self._exact_up_to = exact_up_to
+        self._graph: Index | None = None
+
+    def __len__(self) -> int:
+        return len(self._exact) + (len(self._graph) if self._graph is not None else 0)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing near can be missed."""
+        return self._graph is None
+
+    def add(self, number: int, vector: Vectors) -> None:
+        """Find ``number`` near ``vector`` from now on."""
+        if self._graph is not None:
+            self._graph.drop(number)
+        self._exact.add(number, vector)
+        if self._graph is None and len(self._exact) > self._exact_up_to:
+            self._graph = graph_for(vector.size, len(self._exact))
+        if self._graph is not None:
+            for moved, where in self._exact.some(MOVED_AT_ONCE):
+                self._graph.add(moved, where)
+                self._exact.drop(moved)
+
+    def drop(self, number: int) -> None:
+        """Find it no more."""
+        self._exact.drop(number)
+        if self._graph is not None:
+            self._graph.drop(number)
+
+    def near(self, vector: Vectors, within: float, most: int) -> Found:
+        """The nearest within a cosine distance."""
+        found = self._exact.near(vector, within, most)
+        if self._graph is not None:
+            found = nearest(found + self._graph.near(vector, within, most), within, most)
+        return found
+
+
+def graph_for(columns: int, size: int) -> Index | None:
+    """A graph by what is installed; None where nothing is."""
+    if find_spec("usearch") is not None:
+        return Usearch(columns, "i8" if size >= COMPRESSED_FROM else "f16")
+    if find_spec("faiss") is not None:
+        return Faiss(columns)
+    return None
+
+
+def nearest(found: Found, within: float, most: int) -> Found:
+    """The ``most`` nearest of ``found``; what is no number is none of them."""
+    close = [(number, max(0.0, distance)) for number, distance in found if distance <= within]
+    close.sort(key=lambda one: one[1])
+    return close[:most]

@@ -1,0 +1,245 @@
+"""What makes vectors, where they are searched, and what is found near."""
+
+import asyncio
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy", reason="similar answers need the semantic extra")
+
+from support.upstream import Answer, ScriptedUpstream  # noqa: E402
+
+from sidecar.cache.similar.comparing import same_answer  # noqa: E402
+from sidecar.cache.similar.finder import Finder  # noqa: E402
+from sidecar.cache.similar.index import Exact, Faiss, Growing, Usearch  # noqa: E402
+from sidecar.cache.similar.minilm import MiniLM, model_folder  # noqa: E402
+from sidecar.cache.similar.runners import (  # noqa: E402
+    Endpoint,
+    RunnerMissing,
+    TfIdf,
+    runner_of,
+    vectors_in,
+)
+
+OWNER = (b"tenant", b"model!")
+LATER = time.time() + 3600
+
+
+def unit(rows: Any) -> Any:
+    rows = np.asarray(rows, np.float32)
+    return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+
+# -- vectors
+
+
+def test_texts_that_share_most_of_their_letters_are_near_by_tf_idf() -> None:
+    same, near, far = TfIdf().embed(
+        ["How do I reset my password?", "how can I reset my password", "Bake bread"]
+    )
+    assert same @ near > 0.7 > 0.3 > same @ far
+    assert np.allclose(TfIdf().embed(["Bake bread"])[0], far)  # Today as tomorrow.
+
+
+@pytest.fixture(scope="module")
+def minilm() -> MiniLM:
+    try:
+        return MiniLM()
+    except RunnerMissing:
+        pytest.skip("MiniLM's weights are not installed: make minilm")
+
+
+def test_minilm_says_what_its_publishers_say(minilm: MiniLM) -> None:
+    # Cosines that the model's card gives rise to (sentence-transformers 5, torch, to three places).
+    said = minilm.embed(
+        ["The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium."]
+    )
+    assert said.shape == (3, 384) and np.allclose(np.linalg.norm(said, axis=1), 1, atol=1e-5)
+    assert said[0] @ said[1] == pytest.approx(0.6660, abs=2e-3)
+    assert said[0] @ said[2] == pytest.approx(0.1046, abs=2e-3)
+    assert said[1] @ said[2] == pytest.approx(0.1411, abs=2e-3)
+
+
+def test_minilm_makes_the_same_of_a_text_alone_and_among_others(minilm: MiniLM) -> None:
+    texts = ["Why?", "A much longer text, which has to be read to its end as well.", "é漢字 ☃", ""]
+    together = minilm.embed(texts)
+    assert np.allclose(together, [minilm.embed([text])[0] for text in texts], atol=1e-5)
+    assert np.isfinite(minilm.embed(["word " * 5000])).all()
+
+
+def test_weights_that_are_not_the_published_ones_are_not_used(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\0" * 100)
+    (tmp_path / "vocab.txt").write_text("[CLS]\n[SEP]\n[UNK]\n")
+    with pytest.raises(RunnerMissing, match="SHA-256"):
+        MiniLM(tmp_path)
+    with pytest.raises(RunnerMissing, match="has no"):
+        model_folder(tmp_path / "nowhere")
+
+
+def test_without_a_model_tf_idf_takes_its_place_only_where_that_is_allowed(tmp_path: Path) -> None:
+    said = {"runner": "auto", "folder": str(tmp_path), "url": "", "model": "", "key": "", "timeout_s": 1}
+    runner, problem = runner_of(said)
+    assert runner.name == "tfidf" and "has no" in problem
+    with pytest.raises(RunnerMissing):
+        runner_of(said | {"runner": "minilm"})
+    with pytest.raises(RunnerMissing, match=r"model\.onnx"):
+        runner_of(said | {"runner": "onnx"})
+
+
+def test_an_endpoint_is_asked_as_openai_defines_it() -> None:
+    reply = {"data": [{"index": 1, "embedding": [0, 2]}, {"index": 0, "embedding": [3, 4]}]}
+    with ScriptedUpstream(lambda seen: Answer(pieces=[json.dumps(reply).encode()])) as server:
+        with contextlib.closing(Endpoint(f"{server.url}/v1/", "m", "sk-1", 5.0)) as endpoint:
+            said = endpoint.embed(["a", "b"])
+        assert np.allclose(said, [[0.6, 0.8], [0, 1]])
+        (seen,) = server.seen
+    assert (seen.target, seen.header("authorization")) == ("/v1/embeddings", "Bearer sk-1")
+    assert json.loads(seen.body) == {"model": "m", "input": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"data": []},
+        {"data": [{"index": 0}]},
+        {"data": [{"index": 0, "embedding": [0, 0]}]},
+        {"data": [{"index": 0, "embedding": ["x"]}]},
+        {"data": [{"index": 0, "embedding": [float("nan")]}]},
+        [],
+    ],
+)
+def test_what_is_no_vector_is_none(said: Any) -> None:
+    with pytest.raises(ValueError):
+        vectors_in(said, 1)
+
+
+def test_an_endpoint_that_fails_says_so() -> None:
+    with (
+        ScriptedUpstream(lambda seen: Answer(status=500)) as server,
+        contextlib.closing(Endpoint(f"{server.url}/v1", "m", "", 5.0)) as endpoint,
+        pytest.raises(OSError, match="500"),
+    ):
+        endpoint.embed(["a"])
+
+
+# -- search
+
+
+def rows(count: int, columns: int = 32, seed: int = 1) -> Any:
+    return unit(np.random.default_rng(seed).normal(size=(count, columns)))
+
+
+def faiss_or_skip() -> Any:
+    pytest.importorskip("faiss", reason="faiss is not installed")
+    return Faiss(32)
+
+
+@pytest.mark.parametrize("make", [Exact, Growing, lambda: Growing(100), lambda: Usearch(32), faiss_or_skip])
+def test_each_vector_is_found_nearest_to_itself_and_dropped_ones_never(make: Any) -> None:
+    index, vectors = make(), rows(400)
+    for number, vector in enumerate(vectors):
+        index.add(number, vector)
+    for number in range(0, 400, 2):
+        index.drop(number)
+    assert len(index) == 200
+    found = [index.near(vectors[number], 0.02, 3)[:1] for number in range(400)]
+    assert [one[0][0] if one else None for one in found] == [
+        number if number % 2 else None for number in range(400)
+    ]
+    assert all(distance < 0.02 for ((_, distance),) in found[1::2])
+
+
+def test_beyond_its_size_an_exact_index_becomes_a_graph_and_misses_little() -> None:
+    index, vectors = Growing(500), rows(2000)
+    for number, vector in enumerate(vectors[:500]):
+        index.add(number, vector)
+    assert index.is_exact
+    for number, vector in enumerate(vectors[500:], 500):
+        index.add(number, vector)
+    assert not index.is_exact and len(index) == 2000
+    asked = unit(vectors[:200] + 0.05 * rows(200, seed=2))
+    found = [index.near(vector, 0.5, 1) for vector in asked]
+    assert sum(bool(one) and one[0][0] == number for number, one in enumerate(found)) >= 190
+
+
+def test_nearest_come_first_and_only_within_the_distance() -> None:
+    index = Exact()
+    for number, angle in enumerate((0.0, 0.1, 0.2, 0.5)):
+        index.add(number, unit([np.cos(angle), np.sin(angle)]))
+    found = index.near(unit([1, 0]), 0.03, 3)
+    assert [number for number, _ in found] == [0, 1, 2]
+    assert found[2][1] == pytest.approx(1 - np.cos(0.2), abs=1e-6)
+    assert index.near(unit([1, 0]), 0.03, 1)[0][0] == 0
+
+
+# -- the finder
+
+
+def asking(finder: Finder, *asked: Any) -> Any:
+    return asyncio.run(finder.answer([1, *asked]))
+
+
+def add(
+    finder: Finder, scope: bytes, key: bytes, text: str, owner: Any = OWNER, until: float = LATER
+) -> None:
+    asking(finder, "add", scope, owner, key, text, until)
+
+
+def find(finder: Finder, scope: bytes, text: str, within: float = 0.1) -> list[bytes]:
+    return [key for key, _, _ in asking(finder, "find", scope, text, within, time.monotonic() + 60)]
+
+
+def test_what_is_near_is_found_in_its_scope_and_past_the_guards_alone() -> None:
+    finder = Finder(TfIdf(), 100)
+    add(finder, b"s", b"k", "How do I cancel order 4471?")
+    assert find(finder, b"s", "how can I cancel order 4471") == [b"k"]
+    assert find(finder, b"t", "how can I cancel order 4471") == []
+    assert find(finder, b"s", "how can I cancel order 4417", 0.3) == []
+    assert find(finder, b"s", "How do I not cancel order 4471?", 0.3) == []
+    assert asking(finder, "find", b"s", "How do I cancel order 4471?", 0.1, time.monotonic() - 1) == []
+
+
+def test_what_has_left_is_not_found() -> None:
+    finder = Finder(TfIdf(), 100)
+    for number in range(3):
+        add(finder, b"s", b"%d" % number, f"What is item {number}?")
+    add(finder, b"s", b"old", "What was it?", until=time.time() - 1)
+    add(finder, b"o", b"other", "What was it?", owner=(b"others", b"model!"))
+    asking(finder, "drop", b"s", OWNER, b"0")
+    assert [find(finder, b"s", f"What is item {n}") for n in range(3)] == [[], [b"1"], [b"2"]]
+    assert find(finder, b"s", "What was it") == [] and len(finder) == 3
+    asking(finder, "forget", b"tenant", None)
+    assert find(finder, b"s", "What is item 1") == [] and find(finder, b"o", "What was it") == [b"other"]
+    asking(finder, "forget", None, None)
+    assert len(finder) == 0
+
+
+def test_the_texts_held_are_bounded_and_the_scope_not_used_longest_gives_way() -> None:
+    finder = Finder(TfIdf(), 4)
+    for number in range(3):
+        add(finder, b"first", b"%d" % number, f"What is item {number}?")
+    add(finder, b"second", b"x", "What is it?")
+    find(finder, b"first", "What is it")
+    add(finder, b"first", b"9", "What is item 9?")
+    assert len(finder) == 4
+    assert find(finder, b"second", "What is it") == []
+    assert [find(finder, b"first", f"What is item {n}") for n in (0, 9)] == [[b"0"], [b"9"]]
+
+
+def test_answers_are_compared_in_their_sense_and_doubt_is_a_no() -> None:
+    assert same_answer("It is  42.", "It is 42.", 0.9)
+    assert same_answer("You can reset it in the settings.", "You may reset it in the settings.", 0.03)
+    assert not same_answer("It is 42.", "It is 24.", 0.01)
+    assert not same_answer("Yes, you can.", "No, you can not.", 0.01)
+    assert not same_answer("Yes, you can.", "Yes, you can.  And a great deal more is to be said of it.", 0.05)
+    assert not same_answer("The sky is blue.", "Grass is green, mostly.", 0.4)
+    assert same_answer('{"a": 1, "b": 2}', '{"b":2,"a":1}', 0.2)
+    assert not same_answer('{"a": 1}', '{"a": 2}', 0.0)
+    long = "The report covers many things. " * 30
+    assert same_answer(long + "It says so.", long + "It tells so.", 0.02)
+    assert not same_answer(long + "In all 7.", long + "In all 8.", 0.001)
