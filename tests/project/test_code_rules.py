@@ -10,6 +10,7 @@ PROCESS_STARTERS = {
     "sidecar/commands/": "our own components, supervised",
     "sidecar/proving/stage.py": "our own components and a Redis, for `bursar prove`",
     "sidecar/providers/worker.py": "a fixed command: litellm's process, told all on its standard input",
+    "sidecar/cache/similar/asking.py": "a fixed command: the finder, told all on its standard input",
     "inference/launch": "vLLM, as the configuration says",
     "collector/api/app.py": "a fixed command: the sandbox for a SELECT, with none of our environment",
 }

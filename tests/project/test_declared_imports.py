@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("sidecar", "collector", "alerts", "dashboards", "inference")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NOT_INSTALLED_HERE = {"litellm": "litellm", "vllm": "vllm", "pynvml": "nvidia-ml-py"}
+NOT_INSTALLED_HERE = {"litellm": "litellm", "vllm": "vllm", "pynvml": "nvidia-ml-py", "faiss": "faiss-cpu"}
 """By import name, the distribution of extras that development may do without."""
 
 LATER = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.Try)
