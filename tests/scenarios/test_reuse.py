@@ -333,11 +333,11 @@ def test_when_the_answer_cannot_be_shared_the_others_ask_for_themselves(
     ask: Asker, upstream: ScriptedUpstream
 ) -> None:
     upstream.script = lambda seen: Answer(
-        status=429, pieces=[b'{"error":{"message":"slow down","type":"rate_limit"}}'], delay_s=0.4
+        status=400, pieces=[b'{"error":{"message":"no","type":"invalid_request_error"}}'], delay_s=0.4
     )
     with ThreadPoolExecutor(5) as pool:
         replies = list(pool.map(lambda _: ask(unique("limited")), range(5)))
-    assert [reply[0] for reply in replies] == [429] * 5
+    assert [reply[0] for reply in replies] == [400] * 5
     assert len(upstream.seen) == 5
 
 
