@@ -4,19 +4,21 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from collector.domain.price import TokenPrice
-from collector.domain.record import AttemptRecord, CallRecord, Intent
-from collector.domain.usage import NOTHING, UsageGrade
+from collector.domain.record import Intent
+from collector.domain.usage import Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
 from collector.pricing.book import PriceBook, Quote
-from sidecar.accounting import Known, cost_of, hold_of, output_hold, quote_for, usage_of
+from sidecar.accounting import FREE_APIS, Known, cost_of, hold_of, output_hold, quote_for, usage_of
 from sidecar.call import Attempt, Call
 from sidecar.copies import Copies
 from sidecar.errors import JournalUnavailable
+from sidecar.records import record_of
 from sidecar.stitching import Stitching
-from sidecar.wire import TokenRatios
+from sidecar.wire import ReplyFacts, RequestFacts, TokenRatios
 
 LEARN_ALL = 500
 """So many calls teach how many bytes a token of their model takes; after them one in ``LEARN_EACH``."""
@@ -155,7 +157,44 @@ class Books:
         assert facts is not None
         reply = call.meter.facts() if call.meter is not None else None
         call.reply_facts = reply
-        output_bytes = reply.output_text_bytes if reply else 0
+        usage, grade = self._used(call, attempt, reply, sent=sent)
+        attempt.usage, attempt.grade = usage, grade
+        if not grade:
+            attempt.price_grade = attempt.price_version = ""
+            return
+        tier = ""
+        if reply is not None:
+            if reply.response_model and reply.response_model != attempt.model:
+                answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
+                attempt.quote = replace(quote_for(attempt.quote, answered), measured=attempt.quote.measured)
+            tier = reply.service_tier
+        quote = attempt.quote
+        attempt.price_grade, attempt.price_version = quote.grade, quote.version
+        attempt.list_pico, attempt.cost_pico = cost_of(
+            usage, quote, tier or str(facts.attributes.get("service_tier", ""))
+        )
+        self._settled += 1
+        if self._settled >= LEARN_ALL and self._settled % LEARN_EACH:
+            return
+        if reply is not None and grade is UsageGrade.REPORTED:
+            self._learn(attempt, facts, reply)
+
+    def _used(
+        self, call: Call, attempt: Attempt, reply: ReplyFacts | None, *, sent: bool
+    ) -> tuple[Usage, UsageGrade | Literal[""]]:
+        """What ``attempt`` consumed, and how that is known; no grade when that was nothing."""
+        if (
+            reply is not None
+            and reply.complete
+            and reply.usage is not None
+            and sent
+            and attempt.status is not None
+            and call.api not in FREE_APIS
+        ):
+            return reply.usage, UsageGrade.REPORTED  # as `usage_of` would say
+        facts = call.facts
+        assert facts is not None
+        output_bytes = reply.output_text_bytes if reply is not None else 0
         told = reply is not None and reply.complete and reply.usage is not None
         seen = self._output_ratios.estimate(attempt.model, output_bytes) if output_bytes and not told else 0
         usage, grade = usage_of(
@@ -172,27 +211,17 @@ class Books:
                 facts.background,
             )
         )
-        attempt.usage, attempt.grade = usage, grade or ""
-        if grade is None:
-            return
-        tier = ""
-        if reply is not None:
-            if reply.response_model and reply.response_model != attempt.model:
-                answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
-                attempt.quote = replace(quote_for(attempt.quote, answered), measured=attempt.quote.measured)
-            tier = reply.service_tier
-        attempt.list_pico, attempt.cost_pico = cost_of(
-            usage, attempt.quote, tier or str(facts.attributes.get("service_tier", ""))
-        )
-        self._settled += 1
-        if grade is UsageGrade.REPORTED and (self._settled < LEARN_ALL or not self._settled % LEARN_EACH):
-            if facts.text_bytes and usage.input_tokens and not facts.has_images:
-                self._input_ratios.learn(attempt.model, facts.text_bytes, usage.input_tokens)
-            assert reply is not None
-            hidden = 0 if reply.reasoning_text_bytes else usage.reasoning_output_tokens
-            spoken = usage.output_tokens - hidden
-            if output_bytes and spoken > 0:
-                self._output_ratios.learn(attempt.model, output_bytes, spoken)
+        return usage, grade or ""
+
+    def _learn(self, attempt: Attempt, facts: RequestFacts, reply: ReplyFacts) -> None:
+        """See how many bytes a token of this model took, coming and going."""
+        usage, output_bytes = attempt.usage, reply.output_text_bytes
+        if facts.text_bytes and usage.input_tokens and not facts.has_images:
+            self._input_ratios.learn(attempt.model, facts.text_bytes, usage.input_tokens)
+        hidden = 0 if reply.reasoning_text_bytes else usage.reasoning_output_tokens
+        spoken = usage.output_tokens - hidden
+        if output_bytes and spoken > 0:
+            self._output_ratios.learn(attempt.model, output_bytes, spoken)
 
     def close(self, call: Call, status: int, response_bytes: int) -> None:
         """Write the call's one record. A second call of this does nothing."""
@@ -221,152 +250,3 @@ class Books:
             call.on_close(call)
         if self.copies is not None and call.metered:
             self.copies.offer(call)
-
-
-def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int) -> CallRecord:
-    """Everything the ledger will know of ``call``."""
-    caller, facts, reply, request = call.caller, call.facts, call.reply_facts, call.request
-    tried = call.attempts
-    last = tried[-1] if tried else None
-    # Where the last attempt used nothing, an earlier one that did says what the call's costs are for.
-    graded = last if last is None or last.grade else next((one for one in tried[::-1] if one.grade), last)
-    usage = graded.usage if graded else NOTHING
-    attempts = tuple([attempt_record(number, attempt) for number, attempt in enumerate(tried, 1)])
-    provider_cost = reply.provider_cost_pico if reply else None
-    first = last.first_chunk_ns if last else 0
-    server, _, port = last.replica.rpartition(":") if last else ("", "", "")
-    reuse = call.reuse
-    avoided_pico, waited = (reuse.avoided_pico, reuse.waited_ns) if reuse is not None else (0, 0)
-    list_pico = cost_pico = 0
-    for attempt in tried:
-        list_pico += attempt.list_pico
-        cost_pico += attempt.cost_pico
-        if attempt.sent_ns:
-            waited += attempt.ended_ns - attempt.sent_ns
-    duration_ns = now_ns - call.started_ns
-    user_agent = request.header(b"user-agent") or b""
-    return CallRecord._make(
-        (
-            call.call_id,
-            call.started_at_us,
-            duration_ns // 1000,
-            (first - call.started_ns) // 1000 if first else None,
-            caller.tenant,
-            caller.team,
-            caller.user,
-            caller.agent,
-            caller.conversation,
-            caller.conversation_source,
-            caller.task,
-            caller.tags,
-            caller.key_id,
-            call.trace_id,
-            call.span_id,
-            call.parent_span_id,
-            call.gen_ai_span_id if last else "",
-            call.api,
-            facts.stream if facts else False,
-            facts.model if facts else "",
-            reply.response_model if reply else "",
-            last.provider if last else "",
-            last.upstream if last else call.route.upstream,
-            call.outcome,
-            call.outcome_reason,
-            status,
-            call.error_type,
-            call.cache,
-            call.downgraded_from,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_input_tokens,
-            usage.cache_write_input_tokens,
-            usage.cache_write_1h_input_tokens,
-            usage.reasoning_output_tokens,
-            usage.audio_input_tokens,
-            usage.audio_output_tokens,
-            graded.grade if graded else "",
-            graded.quote.grade if graded and graded.grade else "",
-            graded.quote.version if graded and graded.grade else "",
-            list_pico,
-            cost_pico,
-            avoided_pico,
-            provider_cost,
-            max(0, duration_ns - waited) // 1000,
-            reply.response_id if reply else "",
-            reply.finish_reasons if reply else [],
-            reply.tool_names if reply else [],
-            len(request.body),
-            response_bytes,
-            reply.chunks if reply and facts and facts.stream else 0,
-            call.route.template,
-            server,
-            int(port or 0),
-            request.client_address,
-            user_agent[:200].decode("latin-1"),
-            facts.attributes if facts else {},
-            response_attributes(call),
-            facts.message_hashes if facts else [],
-            reply.last_message_hash if reply else 0,
-            captured(call, capture_bytes),
-            attempts,
-            reply.tool_call_hashes if reply else [],
-            facts.input_role if facts else "",
-            facts.input_hash if facts else 0,
-            facts.tool_errors if facts else 0,
-            facts.tools_hash if facts else 0,
-            facts.system_hash if facts else 0,
-        )
-    )
-
-
-def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:
-    """The record of one attempt."""
-    usage = attempt.usage
-    first = attempt.first_chunk_ns
-    return AttemptRecord._make(
-        (
-            number,
-            attempt.upstream,
-            attempt.replica,
-            attempt.provider,
-            attempt.model,
-            attempt.span_id,
-            attempt.started_at_us,
-            (attempt.ended_ns - attempt.started_ns) // 1000,
-            (first - attempt.started_ns) // 1000 if first else None,
-            attempt.status,
-            attempt.error_type,
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_input_tokens,
-            usage.cache_write_input_tokens,
-            usage.cache_write_1h_input_tokens,
-            usage.reasoning_output_tokens,
-            attempt.grade,
-            attempt.quote.grade if attempt.grade else "",
-            attempt.quote.version if attempt.grade else "",
-            attempt.list_pico,
-            attempt.cost_pico,
-            None,
-            None,
-        )
-    )
-
-
-def response_attributes(call: Call) -> dict[str, object]:
-    """What the GenAI span says of the reply besides its usage."""
-    reply = call.reply_facts
-    if reply is None or not (reply.service_tier or reply.system_fingerprint):
-        return {}
-    named = {"service_tier": reply.service_tier, "system_fingerprint": reply.system_fingerprint}
-    return {name: value for name, value in named.items() if value}
-
-
-def captured(call: Call, limit: int) -> dict[str, str] | None:
-    """Prompt and answer as they went over the wire, cut at ``limit`` bytes; None unless opted in."""
-    if not call.caller.capture:
-        return None
-    found = {"input": call.request.body[:limit].decode("utf-8", "replace")}
-    if call.captured_output:
-        found["output"] = bytes(call.captured_output[:limit]).decode("utf-8", "replace")
-    return found

@@ -83,7 +83,8 @@ class Responder:
 
     __slots__ = (
         "_buffer_limit", "_chunked", "_disconnect", "_head", "_head_only", "_http_10", "_length", "_loop",
-        "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive", "started",
+        "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive", "own_lines",
+        "started",
     )  # fmt: skip
 
     def __init__(
@@ -103,6 +104,8 @@ class Responder:
         """Body bytes handed to the client's socket or its buffer."""
         self.keep_alive = request.keep_alive
         """Whether the connection may serve another request; may be turned off before the reply starts."""
+        self.own_lines = b""
+        """Header lines of ours that every reply gets besides its own, each with its end."""
         self._head = b""  # waits for the first body bytes, to leave in one packet with them
         self._head_only = request.method == "HEAD"
         self._http_10 = request.http_version == "1.0"
@@ -136,7 +139,7 @@ class Responder:
             return
         ending = b"content-length: %d\r\n\r\n" if self.keep_alive else _LAST_LENGTH
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        head = b"".join((line, field_lines(headers), ending % size))
+        head = b"".join((line, field_lines(headers), self.own_lines, ending % size))
         self.started = self.finished = True
         self.bytes_written = size
         if size < COPY_BELOW:
@@ -177,7 +180,7 @@ class Responder:
             self._chunked = True
         if not self.keep_alive:
             framing += b"connection: close\r\n"
-        head = head_bytes(status, headers, framing)
+        head = head_bytes(status, headers, self.own_lines + framing)
         self.started = True
         return head
 

@@ -17,9 +17,6 @@ HeaderList = list[HeaderField]
 _LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++):[ \t]*+([\t\x20-\x7e\x80-\xff]*+)")
 _SECRET = re.compile(rb"auth|cookie|key|secret|token|credential|session|password")
 _FRAMING = frozenset((b"connection", b"content-length", b"host", b"transfer-encoding"))
-_OURS = frozenset((b"x-bursar-call-id", b"x-bursar-cost-usd", b"x-bursar-budget-remaining-usd"))
-"""Fields of our own making that are another with every reply: not worth remembering."""
-_PLAIN = b"0123456789abcdef-."
 _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 192
 _read: dict[bytes, HeaderField] = {}
@@ -75,8 +72,6 @@ def field_lines(headers: HeaderList) -> bytes:
 
 
 def _field_line(field: HeaderField) -> bytes:
-    if field[0] in _OURS and not field[1].translate(None, _PLAIN):
-        return b"%b: %b\r\n" % field
     line = b"%b: %b" % field
     if _LINE.fullmatch(line) is None:
         raise ValueError(f"not a header field: {field[0]!r}")

@@ -6,7 +6,7 @@ fields. What a key fixes, no header can change.
 
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import unquote
 
 from collector.domain.record import ConversationSource
@@ -95,7 +95,7 @@ class Identify:
         self._running: dict[str, int] = {}
         self._nobody = Caller(capture=capture, tags=dict(tags))
 
-    async def __call__(self, call: Call, onward: Onward) -> Reply:
+    def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
         """Identify, then go on; a key's calls in flight are counted while it runs."""
         key = self.key_of(call.request.headers)
         read_body(call)
@@ -110,13 +110,13 @@ class Identify:
                 code="model_not_allowed",
             )
         if key is None:
-            return await onward(call)
+            return onward(call)
         running = self._running.get(key.id, 0)
         if running >= self._streams_per_key:
             raise Overloaded(f"key {key.id} already has {running} calls running", code="too_many_calls")
         self._running[key.id] = running + 1
         call.on_close = self._release
-        return await onward(call)
+        return onward(call)
 
     def caller_without_call(self, request: Request) -> Caller:
         """Who asks something of the sidecar itself.

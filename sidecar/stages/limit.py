@@ -1,5 +1,7 @@
 """How many calls may run at once."""
 
+from collections.abc import Awaitable
+
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
 from sidecar.errors import Overloaded
@@ -12,8 +14,8 @@ class Limit:
         self._books = books
         self._most = most
 
-    async def __call__(self, call: Call, onward: Onward) -> Reply:
+    def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
         """Go onward if there is room."""
         if self._books.running > self._most:
             raise Overloaded(f"{self._most} calls are running; try again in a moment", code="too_many_calls")
-        return await onward(call)
+        return onward(call)

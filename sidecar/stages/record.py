@@ -11,14 +11,14 @@ from collector.domain.record import CacheResult, Outcome
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
 from sidecar.errors import SidecarError
-from sidecar.http import HeaderList
+from sidecar.http import HeaderList, field_lines
 from sidecar.wire import error_body
 
 CLIENT_LEFT = 499
 """What nginx calls the status of a reply that nobody waited for."""
 
 _JSON = (b"content-type", b"application/json")
-_CACHE = {result: (b"x-bursar-cache", result.value.encode()) for result in CacheResult}
+_CACHE = {result: b"x-bursar-cache: %b\r\n" % result.value.encode() for result in CacheResult}
 
 
 class Record:
@@ -41,12 +41,13 @@ class Record:
         except BaseException:
             self.broken(call)
             raise
-        reply.headers += own_headers(call)
+        lines = own_lines(call)
         if reply.stream is None:
             self._books.close(call, reply.status, len(reply.body))
             if call.attempts and call.outcome is Outcome.SERVED:
                 cost = sum([attempt.cost_pico for attempt in call.attempts])
-                reply.headers.append((b"x-bursar-cost-usd", usd_text(cost).encode()))
+                lines = b"%bx-bursar-cost-usd: %b\r\n" % (lines, usd_text(cost).encode())
+        call.responder.own_lines = lines
         return reply
 
     def broken(self, call: Call) -> None:
@@ -66,16 +67,17 @@ def abandoned(call: Call) -> tuple[Outcome, str]:
     return Outcome.ABANDONED, "client disconnected"
 
 
-def own_headers(call: Call) -> HeaderList:
-    """What we say on every reply."""
-    headers = [(b"x-bursar-call-id", call.call_id.encode()), _CACHE[call.cache]]
+def own_lines(call: Call) -> bytes:
+    """What we say on every reply, as header lines."""
+    lines = b"x-bursar-call-id: %b\r\n%b" % (call.call_id.encode(), _CACHE[call.cache])
     if call.room_nano is not None:
-        headers.append((b"x-bursar-budget-remaining-usd", usd_text(call.room_nano * PICO_PER_NANO).encode()))
+        room = usd_text(call.room_nano * PICO_PER_NANO)
+        lines = b"%bx-bursar-budget-remaining-usd: %b\r\n" % (lines, room.encode())
     if call.notice:
-        headers.append((b"x-bursar-runaway", call.notice))
+        lines += field_lines([(b"x-bursar-runaway", call.notice)])
     if call.downgraded_from:
-        headers.append((b"x-bursar-downgraded-from", call.downgraded_from.encode()))
-    return headers
+        lines += field_lines([(b"x-bursar-downgraded-from", call.downgraded_from.encode())])
+    return lines
 
 
 def refusal(call: Call, error: SidecarError) -> Reply:
