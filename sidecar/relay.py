@@ -22,6 +22,19 @@ HELD_OPEN_S: Final = 5.0
 """How long an upstream may hold its connection open after the final event of its reply."""
 
 
+def read_at_once(
+    upstream: UpstreamReply, meter: Meter, captured: bytearray | None, limit: int
+) -> bytes | None:
+    """The whole body of a reply that came in one piece with its head, as most small ones do; else None."""
+    data = upstream.at_once(limit)
+    if data is None:
+        return None
+    if captured is not None:
+        captured += data[:CAPTURED_REPLY_LIMIT]
+    out = meter.feed(data)
+    return out + meter.finish()
+
+
 class Relay:
     """One reply's body. First :meth:`whole`, if it may be small; else :meth:`run`."""
 

@@ -1,6 +1,7 @@
 """Which path is which API, and where a call for a model goes."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sidecar.errors import NoRoute
 
@@ -57,6 +58,7 @@ def route_of(path: str, upstreams: frozenset[str]) -> Route:
     )
 
 
+@lru_cache(maxsize=512)
 def joined(base_path: str, path: str, kind: str) -> str:
     """The path to ask of an upstream whose base address has ``base_path``.
 

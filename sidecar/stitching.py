@@ -17,6 +17,8 @@ log = get("bursar.sidecar")
 _CONVERSATION = Caller._fields.index("conversation")  # followed by its source
 _AFTER = _CONVERSATION + 2
 
+_tuple = tuple.__new__
+
 _AT_ONCE = 200
 """Calls taken up again in one turn of the loop."""
 
@@ -42,21 +44,19 @@ class Stitching:
         )
         call.placement = placed
         if placed.via is not Via.EXPLICIT:
-            call.caller = Caller._make(
-                (
-                    *caller[:_CONVERSATION],
-                    placed.conversation_id,
-                    ConversationSource.STITCHED,
-                    *caller[_AFTER:],
-                )
-            )
+            known = (placed.conversation_id, ConversationSource.STITCHED)
+            call.caller = _tuple(Caller, caller[:_CONVERSATION] + known + caller[_AFTER:])
 
     def settle(self, call: Call) -> None:
         """``call`` has ended: the next may go on from its reply."""
         if call.placement is not None:
             reply = call.reply_facts
-            last, response = (reply.last_message_hash, reply.response_id) if reply is not None else (0, "")
-            self._stitcher.settle(call.placement, last, response)
+            if reply is None:
+                self._stitcher.settle(call.placement, 0)
+                return
+            # Only the Responses API lets a request name the response that it goes on from.
+            response = reply.response_id if call.api == "openai.responses" else ""
+            self._stitcher.settle(call.placement, reply.last_message_hash, response)
 
     async def recall(self, journal: Path, also: Callable[[Sequence[CallRecord]], None] | None = None) -> None:
         """Take up again what the journal knows of the latest calls; calls are placed meanwhile.

@@ -249,12 +249,12 @@ class Stitcher:
 
     def _note(self, line: Branch, key: int) -> None:
         conversation = line.conversation
-        index = conversation.scope.index
+        index, kept = conversation.scope.index, conversation.hashes
         entry = index.get(key)
         if entry is None:
             index[key] = line
         elif isinstance(entry, tuple):
-            for other in entry:
+            for other in entry if kept else ():
                 if other.conversation is conversation:
                     index[key] = (*[one for one in entry if one is not other], line)
                     return
@@ -264,7 +264,6 @@ class Stitcher:
             return
         else:
             index[key] = (entry, line)
-        kept = conversation.hashes
         kept.append(key)
         self.hashes += 1
         if len(kept) > self._most_each:

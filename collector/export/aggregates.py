@@ -4,8 +4,11 @@ A histogram is a list of counts, one for each bucket and one for what lies above
 then the sum. Durations are in microseconds.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter, sub
 
+from collector.domain.record import CallRecord
 from collector.export.exposition import (
     HistogramLines,
     counter_lines,
@@ -55,6 +58,13 @@ Figures = int | list[int]
 def empty_histogram(bounds: tuple[int, ...]) -> list[int]:
     """A histogram nothing was added to."""
     return [0] * (len(bounds) + 2)
+
+
+def fill(figures: list[int], bounds: tuple[int, ...], values: Sequence[int]) -> None:
+    """Add ``values`` to a histogram."""
+    for value in values:
+        figures[bisect_left(bounds, value)] += 1
+    figures[-1] += sum(values)
 
 
 class Aggregate:
@@ -123,39 +133,54 @@ class CallTotals(Aggregate):
         self.avoided_pico = 0
         self.tokens = [0] * len(TOKEN_CLASSES)
 
-    def add(
-        self,
-        input_tokens: int,
-        cache_read: int,
-        cache_write: int,
-        cache_write_1h: int,
-        audio_input: int,
-        output_tokens: int,
-        reasoning: int,
-        audio_output: int,
-    ) -> None:
-        """Add the tokens of a call, each in one class."""
+    def take(self, records: Sequence[CallRecord]) -> None:
+        """Add calls that all have these names."""
+        (
+            durations, first_chunks, overheads, costs, avoided,
+            inputs, reads, writes, hour_writes, heard, outputs, reasoning, spoken,
+        ) = zip(*map(_figures_of, records), strict=True)  # fmt: skip
+        self.calls += len(records)
+        self.cost_pico += sum([cost for cost in costs if cost > 0])
+        self.avoided_pico += sum([saved for saved in avoided if saved > 0])
         tokens = self.tokens
-        if input_tokens:
-            uncached = input_tokens - cache_read - cache_write
-            if audio_input:
-                # Which part of the audio came from the cache is not recorded: what fits in the uncached part.
-                audio = min(audio_input, uncached)
-                tokens[_INPUT_AUDIO] += audio
-                uncached -= audio
-            tokens[_INPUT] += uncached
-            tokens[_CACHE_READ] += cache_read
-            if cache_write:
-                tokens[_CACHE_WRITE] += cache_write - cache_write_1h
-                tokens[_CACHE_WRITE_1H] += cache_write_1h
-        if output_tokens:
-            answer = output_tokens - reasoning
-            if audio_output:
-                audio = min(audio_output, answer)
-                tokens[_OUTPUT_AUDIO] += audio
-                answer -= audio
-            tokens[_OUTPUT] += answer
-            tokens[_REASONING] += reasoning
+        read, written, for_an_hour, thought = sum(reads), sum(writes), sum(hour_writes), sum(reasoning)
+        uncached, answer = sum(inputs) - read - written, sum(outputs) - thought
+        if any(heard) or any(spoken):
+            # Which part of the audio came from the cache is not recorded: what fits in the uncached part.
+            audio_in = sum(map(min, heard, map(_uncached, inputs, reads, writes)))
+            audio_out = sum(map(min, spoken, map(sub, outputs, reasoning)))
+            tokens[_INPUT_AUDIO] += audio_in
+            tokens[_OUTPUT_AUDIO] += audio_out
+            uncached -= audio_in
+            answer -= audio_out
+        tokens[_INPUT] += uncached
+        tokens[_CACHE_READ] += read
+        tokens[_CACHE_WRITE] += written - for_an_hour
+        tokens[_CACHE_WRITE_1H] += for_an_hour
+        tokens[_OUTPUT] += answer
+        tokens[_REASONING] += thought
+        timings = self.timings
+        fill(timings.duration, CALL_BUCKETS, durations)
+        fill(timings.overhead, OVERHEAD_BUCKETS, overheads)
+        fill(timings.first_chunk, CALL_BUCKETS, [one for one in first_chunks if one is not None])
+
+
+_figures_of = itemgetter(
+    *map(
+        CallRecord._fields.index,
+        (
+            *("duration_us", "time_to_first_chunk_us", "overhead_us"),
+            *("effective_cost_pico", "avoided_cost_pico"),
+            *("input_tokens", "cache_read_input_tokens", "cache_write_input_tokens"),
+            *("cache_write_1h_input_tokens", "audio_input_tokens"),
+            *("output_tokens", "reasoning_output_tokens", "audio_output_tokens"),
+        ),
+    )
+)
+
+
+def _uncached(whole: int, read: int, written: int) -> int:
+    return whole - read - written
 
 
 # The families, in the order that they are exposed in.

@@ -5,14 +5,16 @@ run for calls that failed, with 0 where no usage came; histograms of tokens only
 where there was usage.
 """
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
-from collector.export.aggregates import Aggregate, Key, empty_histogram, micros
+from collector.domain.record import AttemptRecord, CallRecord
+from collector.export.aggregates import Aggregate, Key, empty_histogram, fill, micros
 from collector.export.conventions import DURATION_BUCKETS_S, EMBEDDINGS, TOKEN_BUCKETS
 from collector.export.exposition import HistogramLines, counter_lines, header, label_text
 from collector.export.labels import OTHER
-from collector.export.targets import host_and_port
+from collector.export.targets import Target, host_and_port
 
 INFERENCE_BUCKETS = micros(DURATION_BUCKETS_S)
 
@@ -62,6 +64,24 @@ class Inference(Aggregate):
         self.first_chunk = empty_histogram(INFERENCE_BUCKETS)
         self.per_chunk = empty_histogram(INFERENCE_BUCKETS)
 
+    def hear(self, record: CallRecord, target: AttemptRecord | Target) -> None:
+        """Add the audio of a call that ended here: it is told of calls, not of attempts."""
+        if heard := record.audio_input_tokens:
+            self.audio_input += min(heard, target.input_tokens)
+        if spoken := record.audio_output_tokens:
+            self.audio_output += min(spoken, target.output_tokens)
+
+    def pace(self, target: AttemptRecord | Target, chunks: int) -> None:
+        """Add how soon a stream began, and how fast its ``chunks`` came; 0 where they are not known."""
+        first_chunk_us = target.time_to_first_chunk_us
+        if first_chunk_us is None:
+            return
+        fill(self.first_chunk, INFERENCE_BUCKETS, (first_chunk_us,))
+        later, spent_us = chunks - 1, target.duration_us - first_chunk_us
+        if later > 0 and spent_us >= 0:
+            self.per_chunk[bisect_left(INFERENCE_BUCKETS, spent_us // later)] += later
+            self.per_chunk[-1] += spent_us
+
 
 class InferenceResult(Aggregate):
     """How long inferences that ended the same way took, and how large they were."""
@@ -75,6 +95,29 @@ class InferenceResult(Aggregate):
         self.duration = empty_histogram(INFERENCE_BUCKETS)
         self.input_tokens = empty_histogram(TOKEN_BUCKETS)
         self.output_tokens = empty_histogram(TOKEN_BUCKETS)
+
+    def take(self, targets: Sequence[AttemptRecord | Target], *, with_usage: bool) -> None:
+        """Add inferences that all ended here; ``with_usage``: what they consumed is known."""
+        durations, inputs, outputs, cached, written, reasoning = zip(*map(_figures, targets), strict=True)
+        fill(self.duration, INFERENCE_BUCKETS, durations)
+        if not with_usage:
+            return
+        fill(self.input_tokens, TOKEN_BUCKETS, inputs)
+        if self.key[0] == EMBEDDINGS:
+            return
+        fill(self.output_tokens, TOKEN_BUCKETS, outputs)
+        inference = self.inference
+        inference.input += sum(inputs)
+        inference.output += sum(outputs)
+        inference.cache_read += sum(cached)
+        inference.cache_write += sum(written)
+        inference.reasoning += sum(reasoning)
+
+
+_figures = attrgetter(
+    *("duration_us", "input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_write_input_tokens", "reasoning_output_tokens"),
+)
 
 
 _MODALITY = "gen_ai_token_modality"

@@ -125,6 +125,14 @@ class UpstreamReply:
             self._held_back = False
             self.resume()
 
+    def at_once(self, limit: int) -> bytes | None:
+        """The whole body where it has come already and is no longer than ``limit`` bytes; else None."""
+        data = self._early
+        if not self._done or self._error is not None or len(data) > limit:
+            return None
+        self._early = b""
+        return data
+
     async def read(self, limit: int) -> bytes:
         """The whole body.
 

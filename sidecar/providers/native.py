@@ -7,6 +7,7 @@ or say whose account it is.
 
 import re
 import time
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from collector.domain.ids import format_traceparent
@@ -111,6 +112,9 @@ class Upstream:
         """Some replica has asked us to wait, or an operator wants one left alone."""
         self.tells_limits = self._key is not None
         """Whether limits that it tells of are ours, so that all calls have to heed them."""
+
+    starts_late: ClassVar[bool] = False
+    """Whether calls have to wait for :meth:`ready`."""
 
     async def ready(self) -> None:
         """Wait until this upstream can be asked; most always can."""

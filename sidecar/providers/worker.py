@@ -288,6 +288,8 @@ class LitellmUpstream(Upstream):
             [(b"content-type", b"application/json"), (b"x-bursar-worker", worker.token.encode())]
         )
 
+    starts_late = True
+
     async def ready(self) -> None:
         """Wait for the worker.
 

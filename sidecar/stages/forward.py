@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from collector.domain.record import Outcome
 from inference.pool.retrying import TURNED_AWAY_STATUS
@@ -17,7 +17,7 @@ from sidecar.http import HeaderList, UpstreamError, UpstreamReply
 from sidecar.providers.native import Upstream, returned_headers, translated_headers
 from sidecar.providers.pool_settings import FallbackConfig
 from sidecar.providers.replicas import Replica
-from sidecar.relay import Relay
+from sidecar.relay import Relay, read_at_once
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing
 from sidecar.stages.persist import Persist
@@ -32,6 +32,7 @@ from sidecar.wire import (
 )
 
 if TYPE_CHECKING:
+    from sidecar.wire.translate.meter import TranslatingMeter
     from sidecar.wire.translate.translation import Translation
 
 USAGE_ON_REQUEST = frozenset({"openai.chat", "openai.completions"})
@@ -93,7 +94,8 @@ class Forward:
             return await self._fetch(call, upstream)
         if not upstream.is_plain or upstream.is_held or self._several:
             return await self.persist.answer(call, first)
-        await upstream.ready()
+        if upstream.starts_late:
+            await upstream.ready()
         upstream.pool.calls += 1
         asked = await self.ask(call, upstream, model, upstream.replicas[0])
         if asked.answer.status in TURNED_AWAY_STATUS and upstream.pool.retries:
@@ -199,7 +201,6 @@ class Forward:
         assert facts is not None
         headers = returned_headers(answer.headers)
         meter: Meter
-        translated = None
         if translation is None:
             meter = meter_for(
                 facts.api,
@@ -219,40 +220,45 @@ class Forward:
             reuse.as_sent = translation is None
         if call.caller.capture or (reuse is not None and reuse.keep):
             call.captured_output = bytearray()
-        relay = Relay(answer, meter, call.responder, call.captured_output)
-        if not is_stream(answer.headers):
-            try:
-                body = await relay.whole(self._cost_header_body)
-            except UpstreamError as error:
-                self._failed(call, attempt, error, sent=True)
-                raise failure(upstream, error) from error
-            except asyncio.CancelledError:
-                relay.close()
-                self.settle(call, attempt, sent=True)
-                raise
+        streams, captured = is_stream(answer.headers), call.captured_output
+        if not streams:
+            body = read_at_once(answer, meter, captured, self._cost_header_body)
             if body is not None:
-                self.settle(call, attempt, sent=True)
-                note_end(call, attempt)
-                if translated is not None and translated.broken:
-                    said = "answered with something that cannot be translated"
-                    raise UpstreamFailed(f"upstream {upstream.name!r} {said}", code="untranslatable_reply")
-                if answer.status >= 400:
-                    body, headers = upstream.without_key(body, headers)
-                return Reply(answer.status, headers, body)
-        else:
-            if self._guard is not None and answer.status < 400:
-                self._guard.follow(call, meter)
-            if opening and answer.status < 400:
-                try:
+                return self._whole(call, asked, body, headers)
+        relay = Relay(answer, meter, call.responder, captured)
+        try:
+            if not streams:
+                body = await relay.whole(self._cost_header_body)
+                if body is not None:
+                    return self._whole(call, asked, body, headers)
+            elif answer.status < 400:
+                if self._guard is not None:
+                    self._guard.follow(call, meter)
+                if opening:
                     await relay.opening(OPENING_S)
-                except asyncio.CancelledError:
-                    relay.close()
-                    self.settle(call, attempt, sent=True)
-                    raise
+        except UpstreamError as error:
+            self._failed(call, attempt, error, sent=True)
+            raise failure(upstream, error) from error
+        except asyncio.CancelledError:
+            relay.close()
+            self.settle(call, attempt, sent=True)
+            raise
         relay.head = (answer.status, headers)
-        ours = translated is not None or upstream.kind == "litellm"
+        ours = translation is not None or upstream.kind == "litellm"
         stream = ForwardedStream(self, call, attempt, relay, ends_broken=ours)
         return Reply(answer.status, headers, stream=stream)
+
+    def _whole(self, call: Call, asked: Asked, body: bytes, headers: HeaderList) -> Reply:
+        """The reply whose whole ``body`` the meter has read."""
+        attempt, upstream, _, answer, _, translation = asked
+        self.settle(call, attempt, sent=True)
+        note_end(call, attempt)
+        if translation is not None and cast("TranslatingMeter", call.meter).broken:
+            said = "answered with something that cannot be translated"
+            raise UpstreamFailed(f"upstream {upstream.name!r} {said}", code="untranslatable_reply")
+        if answer.status >= 400:
+            body, headers = upstream.without_key(body, headers)
+        return Reply(answer.status, headers, body)
 
     async def _fetch(self, call: Call, upstream: Upstream) -> Reply:
         """Answer a request that asks no model, such as the list of models."""
