@@ -53,6 +53,7 @@ from sidecar.stages.record import Record
 from sidecar.stages.reuse import Reuse
 from sidecar.stitching import Stitching
 from sidecar.wire import error_body
+from sidecar.workers import control_socket
 
 if TYPE_CHECKING:
     from sidecar.providers.worker import LitellmWorker
@@ -158,11 +159,11 @@ class Sidecar:
             self.books.copies = Copies(config.data_dir / "alerts")
         policy = policy_in(config)
         self.credit = CreditControl(
-            State(policy) if config.redis is None else State(policy, trust_us=SHARED_TRUST_US),
+            State(policy) if config.shared_store is None else State(policy, trust_us=SHARED_TRUST_US),
             store_for(config, self.source, charges_by(lambda: self.credit.policy)),
             self.books,
             longest_call_s=config.deadlines.total,
-            board=Directives(config.redis),
+            board=Directives(config.shared_store),
             folder=config.data_dir,
         )
         self.runaways = RunawayBreaker(
@@ -189,15 +190,15 @@ class Sidecar:
         self._inheriting: asyncio.Task[None] | None = None
 
     async def start(self, sock: socket.socket | None = None) -> None:
-        """Listen for agents, and for operators when this is the only worker."""
+        """Listen for agents and for operators; of several workers, one process speaks for all."""
         config = self.config
         await self.credit.start()
         self.answers.start()
         await self.server.start(
             config.listen.host, config.listen.port, reuse_port=config.workers > 1, sock=sock
         )
-        if config.workers == 1:
-            await self.control.start(config.control.listen)
+        own = None if config.workers == 1 else control_socket(config, self.worker)
+        await self.control.start(config.control.listen, own)
         self._ticker = asyncio.create_task(self._tick(), name="ticker")
         self._inheriting = asyncio.create_task(self._inherit(), name="inherit")
         recalled = self.runaways.recall if self.runaways.is_on else None
@@ -316,7 +317,7 @@ class Sidecar:
 
     async def _inherit(self) -> None:
         """Settle in a shared store for sidecars of this machine that died."""
-        if self.config.redis is None:
+        if self.config.shared_store is None:
             return
         from sidecar.budgets.inheritance import inherit
         from sidecar.budgets.redis_store import RedisStore
@@ -382,11 +383,13 @@ def policy_in(config: BursarConfig) -> Policy:
 
 
 def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStore:
-    """Where budgets are counted: in a shared Redis, or here."""
-    if config.redis is not None:
+    """Where budgets are counted: in a store that several share, or here."""
+    if config.shared_store is not None:
         from sidecar.budgets.redis_store import RedisStore
 
-        return RedisStore(config.redis, source, history=JournalReader(config.journal_dir, charges).history)
+        return RedisStore(
+            config.shared_store, source, history=JournalReader(config.journal_dir, charges).history
+        )
     return MemoryStore(source, directory=config.journal_dir, charges=charges)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from alerts.settings import AlertsConfig
 from collector.domain.names import provider_name
@@ -339,7 +339,7 @@ class BursarConfig:
     redis: str | None = None
     """``redis://`` or ``rediss://`` address, for budgets that many sidecars share."""
     workers: int = 1
-    """Processes that share the port."""
+    """Processes that share the port; what they spend counts together, through Redis or a process of ours."""
     upstreams: dict[str, UpstreamConfig] = field(default_factory=_default_upstreams)
     """Whom calls can go to."""
     models: dict[str, ModelConfig] = field(default_factory=dict)
@@ -414,10 +414,6 @@ class BursarConfig:
             raise ValueError(
                 "cache.redis: is where budgets are counted; use a database, better a server, of its own"
             )
-        if self.workers > 1 and self.budgets and self.redis is None:
-            raise ValueError(
-                f"workers: {self.workers} workers share budgets through Redis only; set redis, or workers: 1"
-            )
         if not self.listen.is_loopback and not self.allow_remote:
             raise ValueError(
                 f"listen: {self.listen} is open to others; set allow_remote: true and create a key"
@@ -441,6 +437,13 @@ class BursarConfig:
             for name, upstream in self.upstreams.items()
             if upstream.kind == "vllm"
         ]
+
+    @property
+    def shared_store(self) -> str | None:
+        """Address of what counts budgets for several processes; None where one counts alone."""
+        if self.redis is not None or self.workers == 1:
+            return self.redis
+        return f"unix://{quote(str((self.data_dir / 'run' / 'budgets.sock').absolute()))}"
 
     @property
     def journal_dir(self) -> Path:

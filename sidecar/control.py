@@ -1,8 +1,8 @@
 """The operator's side, on a port of its own: metrics and health."""
 
 import hmac
+import socket
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,28 +20,27 @@ from sidecar.profiling import Profiling
 from sidecar.providers.pages import UpstreamPages
 from sidecar.stages.identify import credentials_of
 from sidecar.viewers import ViewerPages
+from sidecar.workers import Workers, run_dir
 
 if TYPE_CHECKING:
     from sidecar.app import Sidecar
 
 _VIEWER = HEADER.encode()
 _TEXT: HeaderList = [(b"content-type", b"text/plain; charset=utf-8")]
+_JSON: HeaderList = [(b"content-type", b"application/json")]
 _METRICS: HeaderList = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 
 
-def run_dir(config: BursarConfig) -> Path:
-    """Where the workers of one sidecar leave their figures for the process that speaks for all."""
-    return config.data_dir / "run"
-
-
 class SharedControl:
-    """The control plane of several workers: adds up the figures that each leaves every half second."""
+    """The control plane of several workers: adds up the figures that each leaves every half second, and asks
+    them what operators ask."""
 
     def __init__(self, config: BursarConfig) -> None:
         self._config = config
         self._server = Server(self.handle, limits=Limits(), deadlines=Deadlines(), error_body=plain_error)
         for old in run_dir(config).glob("*.state"):
             old.unlink(missing_ok=True)
+        self._workers = Workers(config)
 
     async def start(self, address: Address) -> None:
         """Listen."""
@@ -62,6 +61,9 @@ class SharedControl:
             merged = CallMetrics()
             merged.merge([msgspec.msgpack.decode(state, type=State) for state in states])
             responder.send(200, _METRICS, merged.render())
+        elif request.path.startswith("/bursar/v1/"):
+            status, body = await self._workers.answer(request)
+            responder.send(status, _JSON, body)
         else:
             responder.send(404, _TEXT, b"not found\n")
 
@@ -92,10 +94,10 @@ class Control:
         self._profiling = Profiling()
         self._server: Server | None = None
 
-    async def start(self, address: Address) -> None:
-        """Listen."""
+    async def start(self, address: Address, sock: socket.socket | None = None) -> None:
+        """Listen there, or on a socket that is bound already."""
         self._server = Server(self.handle, limits=Limits(), deadlines=Deadlines(), error_body=plain_error)
-        await self._server.start(address.host, address.port)
+        await self._server.start(address.host, address.port, sock=sock)
 
     async def close(self) -> None:
         """Stop listening."""

@@ -4,7 +4,7 @@ Segments of the journal go a day after the collector has booked them; a budget m
 the sums are written down now and then, and a start reads the journal from there. The file is whole or
 it is not there: it is written beside its place, synced, and renamed; a check sum says the rest.
 
-    file = magic, u32 crc32 of the rest, msgpack {marks, accounts, open}
+    file = magic, u32 crc32 of the rest, msgpack {marks, accounts, open, tenants}
 """
 
 import os
@@ -31,6 +31,8 @@ class Checkpoint(NamedTuple):
     accounts: list[list[Any]]
     open: list[str]
     """Leases that were running."""
+    tenants: dict[str, list[str]] = {}  # noqa: RUF012 - read only
+    """Whose counters each source that lives has touched, where several share them."""
 
 
 def taken(ledger: Ledger, marks: dict[str, int]) -> Checkpoint:

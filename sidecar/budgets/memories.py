@@ -4,6 +4,7 @@ Small files in the data directory, each written anew as a whole. None of them is
 cannot be read is said, and begun anew.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class Memories:
     def _write(self, name: str, items: list[Any]) -> None:
         if self._folder is None:
             return
-        part = self._folder / f"{name}.part"
+        # Workers of one sidecar share the folder.
+        part = self._folder / f"{name}.{os.getpid()}.part"
         try:
             part.write_bytes(msgspec.json.encode(items, enc_hook=int))
             part.replace(self._folder / name)

@@ -17,11 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own but those between our processes."""
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", type=int, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--keeper", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
     config = checked_config(arguments.config)
+    if arguments.keeper:
+        from sidecar.commands import keeper
+
+        started("sidecar", config, supervised=True)
+        return keeper.run(config)
     if config.workers > 1 and arguments.worker is None:
         from sidecar.commands.workers import run_workers
 

@@ -28,6 +28,9 @@ async def serve(config: BursarConfig, path: Path | None) -> int:
         )
         for number in range(config.workers)
     ]
+    if config.redis is None:
+        # Started last, so that it is stopped last: the workers have something to tell it until they end.
+        parts.append(Part("budget keeper", bursar("sidecar", *shared, "--keeper"), stop_within_s=10))
     supervisor = Supervisor(parts)
     stop_on_signals(supervisor)
     control = SharedControl(config)

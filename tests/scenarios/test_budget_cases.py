@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -293,13 +292,6 @@ def told(stack: Stack) -> list[tuple[object, object]]:
 
 
 # ---- misuse -------------------------------------------------------------------------------------
-
-
-def test_workers_that_could_not_share_a_budget_are_not_started(tmp_path: Path) -> None:
-    stack = Stack(tmp_path / "stack", {}, with_budgets(day(), workers=2), with_collector=False)
-    with pytest.raises(AssertionError, match="ended with 2"), stack:
-        pass
-    assert "set redis, or workers: 1" in stack.log("sidecar")
 
 
 def test_operators_reach_a_single_worker_and_agents_their_budgets(

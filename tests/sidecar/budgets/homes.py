@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import hiredis
 
 from collector.domain.credit import Claim, Counter, Granted, Refused, Unit
+from sidecar.budgets.keeper.serving import Client, Store
+from sidecar.budgets.keeper.values import Values
 from sidecar.budgets.ledger import Ledger
 from sidecar.budgets.redis_keys import TagKeys, tag_of
 from sidecar.budgets.redis_scripts import NAMES, Script, load_scripts
@@ -193,6 +195,42 @@ class LuaHome:
         self.ask("FLUSHDB")
         for key, dump in snapshot:
             self.ask("RESTORE", key, 0, dump)
+
+
+class KeeperHome(LuaHome):
+    """The same scripts in the process that several workers share; its clock is ours."""
+
+    def __init__(self) -> None:
+        self.now_ms = 0
+        self.values = Values(lambda: self.now_ms)
+        self.store = Store("run", self.values)
+        self.client = Client(self.store)
+        self.keys = TagKeys(tag_of(TENANT))
+        self.scripts = load_scripts()
+        self.message = 0
+        self.clock = "clock"
+        self.ask("HSET", self.keys.epoch, "id", "E", "state", "open", "n", "0")
+
+    def close(self) -> None:
+        pass
+
+    def ask(self, *words: str | int | bytes) -> Any:
+        if words[:2] == ("SET", "clock"):
+            self.now_ms = int(words[2]) * 1000
+            return b"OK"
+        reader = hiredis.Reader()
+        reader.feed(hiredis.pack_command(words))
+        reader.feed(self.store.answer(reader.gets(), self.client))
+        reply = reader.gets()
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+    def snapshot(self) -> Any:
+        return copy.deepcopy(self.values.kept)
+
+    def restore(self, snapshot: Any) -> None:
+        self.values.kept = copy.deepcopy(snapshot)
 
 
 class NonAtomicLua(LuaHome):

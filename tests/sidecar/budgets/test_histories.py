@@ -11,6 +11,7 @@ from sidecar.budgets.ledger import Lease, Ledger
 from sidecar.budgets.redis_scripts import load_scripts
 from tests.sidecar.budgets.homes import (
     HOUR,
+    KeeperHome,
     LuaHome,
     MemoryHome,
     Model,
@@ -221,6 +222,12 @@ def test_random_histories_end_the_same_in_memory_in_redis_and_in_a_plain_model(
 ) -> None:
     for seed in range(start, start + 20):
         run_both(seed, redis, rollback=False)
+
+
+@pytest.mark.parametrize("rollback", [False, True])
+def test_random_histories_end_the_same_in_the_store_of_several_workers(*, rollback: bool) -> None:
+    for seed in range(2000, 2020):
+        History(seed, KeeperHome(), rollback=rollback).run()
 
 
 def test_a_store_that_was_rolled_back_is_exact_after_replay(redis: RedisServer) -> None:
