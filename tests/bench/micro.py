@@ -23,6 +23,10 @@ from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter, decode_record, encoded, parse_frames
 from collector.pricing.book import PriceBook
+from inference.pool.affinity import affinity_key
+from inference.pool.choice import by_prefix, least
+from inference.pool.ring import Ring
+from sidecar.providers.rendered import beginning_of
 from sidecar.wire import meter_for, read_request
 
 API = "openai.chat"
@@ -38,6 +42,17 @@ REPLY = (
     b'"total_tokens":136,"prompt_tokens_details":{"cached_tokens":32}},"system_fingerprint":"fp"}'
 )
 NOW_US = 1_790_000_000_000_000
+
+
+class Server(typing.NamedTuple):
+    """A replica, as far as the choice looks at it."""
+
+    index: int
+    inflight: int
+    load: int
+    prefixes: frozenset[int]
+    latency_s: float = 0.1
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +155,14 @@ def measures(folder: Path) -> list[Measure]:
     def synced() -> bool:
         return journal.unsynced_since is None and not journal.backlog
 
+    def key_of(body: bytes) -> int | None:
+        return affinity_key(b"tenant", beginning_of(body, 1024), blocks=16, block_tokens=16)
+
+    key = key_of(large)
+    assert key is not None
+    ring = Ring([f"10.0.0.{number}:8000" for number in range(8)])
+    known = frozenset([*range(2000), key])
+    servers = [Server(number, number, number * 100, known) for number in range(8)]
     frame = encoded([record])
     payload = parse_frames(frame)[0][0].payload
     return [
@@ -148,6 +171,14 @@ def measures(folder: Path) -> list[Measure]:
         Measure("Meter.feed, a streamed chunk", lambda: streaming.feed(CHUNK), 1),
         Measure("Meter, a whole reply of 0.8 kB", a_whole_reply),
         Measure("PriceBook.quote, warm", lambda: book.quote("openai", MODEL, NOW_US), 1),
+        Measure("pool: the least loaded of 8", lambda: least(servers, 3), 5),
+        Measure(
+            "pool: by prefix, of 8",
+            lambda: by_prefix(servers, ring, key, 500, load_factor=1.25, floor=4000),
+            5,
+        ),
+        Measure("pool: the prefix of 0.3 kB", lambda: key_of(small)),
+        Measure("pool: the prefix of 36 kB", lambda: key_of(large)),
         Measure("list_cost", lambda: list_cost(usage, quote.price)),
         Measure("CallMetrics.observe", lambda: metrics.observe(record), 4),
         Measure("CallMetrics.render, 200 label sets", wide.render, 2000),

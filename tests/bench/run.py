@@ -61,7 +61,7 @@ def chosen(gateways: Sequence[Gateway], arguments: argparse.Namespace) -> list[G
     names = arguments.targets.split(",") if arguments.targets else QUICK_TARGETS if arguments.quick else ()
     if missing := set(arguments.targets.split(",")) - {gateway.name for gateway in gateways} - {""}:
         sys.exit(f"not here: {', '.join(sorted(missing))} (make bench-peers installs peers)")
-    return [gateway for gateway in gateways if not names or gateway.name in names]
+    return [gateway for gateway in gateways if (gateway.name in names if names else not gateway.on_request)]
 
 
 def compiled(name: str, folder: Path) -> Path:

@@ -37,6 +37,22 @@ def installed(folder: Path, version: str = "0.32.0", known: str = KNOWN) -> Inst
     return find(str(command))
 
 
+def test_a_vllm_that_was_installed_into_a_folder_is_found_behind_its_command(tmp_path: Path) -> None:
+    """``pip install --target``: packages and ``bin`` beside each other, some Python elsewhere."""
+    (tmp_path / "there/vllm/engine").mkdir(parents=True)
+    (tmp_path / "there/vllm/engine/arg_utils.py").write_text(KNOWN)
+    (tmp_path / "there/vllm-0.26.0.dist-info").mkdir()
+    (tmp_path / "there/vllm-0.26.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nVersion: 0.26.0\n")
+    command = tmp_path / "there/bin/vllm"
+    command.parent.mkdir()
+    command.write_text("#!/usr/bin/env python3\n")
+    command.chmod(0o755)
+
+    found = find(str(command))
+
+    assert (found.release, found.has("max-num-seqs")) == ((0, 26, 0), True)
+
+
 @pytest.fixture
 def vllm(tmp_path: Path) -> Installed:
     return installed(tmp_path)

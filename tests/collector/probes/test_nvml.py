@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.gpu import gpu_is_here
 
 from collector.probes.gpu_sample import GpuProcess, GpuSample, throttle_reasons
 from collector.probes.nvml import NoDriver, Nvml
@@ -276,7 +277,9 @@ def test_unknown_throttle_bits_are_named_by_their_number() -> None:
 
 @pytest.mark.gpu
 def test_a_real_gpu_tells_its_figures() -> None:
-    """Needs an NVIDIA GPU; in a process of its own, where no stand-in is loaded."""
+    """In a process of its own, where no stand-in is loaded."""
+    if not gpu_is_here():
+        pytest.skip("there is no NVIDIA GPU here. NOT RUN: what the driver of a real one tells")
     program = (
         "import time; from collector.probes.nvml import Nvml\n"
         "nvml = Nvml(); a = nvml.sample(); time.sleep(2); b = nvml.sample()\n"
