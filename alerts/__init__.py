@@ -6,7 +6,7 @@ scraping, samples         metrics of the sidecar, the collector and model server
 rules, definitions/       what the thresholds are; rules/ is the same for Prometheus
 expressions, evaluation   the small language that rules are written in, and its arithmetic
 ledger, learning          the ledger's minutes, shown to detectors/; what they may page (backtest)
-explaining, why           which factor moved, whose it is (attribution)
+explaining, why           which factor moved, whose it is (collector.domain.attribution)
 signals, grouping         what may become an alert, how loud, and what belongs together
 engine, transitions       from inactive over pending to firing and resolved
 alertmanager              telling it; alertmanager.yml is the shipped configuration (routing follows it)

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from alerts.attribution import Use
 from alerts.conversation import MOST_CALLS, state_of
 from alerts.detectors.finding import Finding
 from alerts.ledger import LABELS, Collector
 from alerts.why import Why, explain
+from collector.domain.attribution import Use
 from collector.domain.money import PICO_PER_USD, usd
 
 BY = ("request_model", "agent", "team", "upstream", "conversation_id")

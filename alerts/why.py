@@ -1,15 +1,15 @@
 """Why spend is not what it was: the first cause, whose it is, how much an hour, since when.
 
 A detector says *that* something moved and when; here the use before and after is split into
-factors (:mod:`alerts.attribution`) and put into words. Pure: the rows come from whoever asks.
+factors (:mod:`collector.domain.attribution`) and put into words. Pure: the rows come from whoever asks.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from alerts.attribution import Contributor, Factor, Part, Rates, Use, contributors, hourly, split
 from alerts.detectors.finding import Finding, Kind
+from collector.domain.attribution import Contributor, Factor, Part, Rates, Use, contributors, hourly, split
 from collector.domain.money import usd
 
 

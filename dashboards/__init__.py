@@ -8,7 +8,7 @@
     display    numbers and names as people read them; a name is never markup
     tables     rows as tables
     exports    figures as files: CSV that a spreadsheet does not execute, Parquet, FOCUS
-    charts     ECharts options; pure
+    charts     ECharts options; pure; spend_charts those of the spend page
     notices    what a reader must know before trusting the figures
     views/     one question each
     launch     how the process is started

@@ -22,6 +22,10 @@ REMAINDER = "All others"
 REMAINDER_COLOR = "#8b929c"
 """A grey that stands out against neither page and is no one's."""
 
+MORE, LESS = "#c8651b", "#2f7fc1"
+"""Of what rose and what fell: orange and blue, which every kind of colour vision tells apart; the sign is
+written, too."""
+
 MAX_SERIES = 6
 """As many as the theme has colours that nobody mixes up."""
 
@@ -47,20 +51,29 @@ class Bar:
     """It is nobody's in particular: what the other bars leave of the total."""
 
 
-def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A level that something is held against, such as a budget's limit; USD."""
+
+    name: str
+    amount: Decimal
+
+
+def stacked(steps: Sequence[str], series: Sequence[Series], levels: Sequence[Level] = ()) -> Option:
     """Bars over time, one colour per series.
 
     Args:
         steps: the name of every step of time, in order.
         series: parts, the largest first; each as long as ``steps``.
+        levels: limits of a step.
     """
-    names = _distinct([part.name for part in series])
+    names = distinct([part.name for part in series])
     columns: dict[str, pa.Array] = {"time": pa.array(list(steps), pa.string())}
     columns |= {
         name: pa.array([float(figure) for figure in part.figures])
         for name, part in zip(names, series, strict=True)
     }
-    heights = [sum(part.figures[i] for part in series) for i in range(len(steps))]
+    heights = [sum((part.figures[i] for part in series), Decimal(0)) for i in range(len(steps))]
     return {
         "animationDuration": 300,
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 36, "containLabel": True},
@@ -73,7 +86,7 @@ def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
         },
         "dataset": {"source": pa.table(columns)},
         "xAxis": {"type": "category", "axisTick": {"show": False}, "axisLabel": {"hideOverlap": True}},
-        "yAxis": {"type": "value", "splitNumber": 4, "axisLabel": {"formatter": "${value}"}},
+        "yAxis": dollar_axis(heights, levels),
         "series": [
             {
                 "type": "bar",
@@ -84,6 +97,7 @@ def stacked(steps: Sequence[str], series: Sequence[Series]) -> Option:
                 "barCategoryGap": "25%",
                 "emphasis": {"focus": "series"},
                 **({"itemStyle": {"color": REMAINDER_COLOR}} if part.is_remainder else {}),
+                **(marked(levels) if position == 1 and levels else {}),
             }
             for position, (name, part) in enumerate(zip(names, series, strict=True), start=1)
         ],
@@ -107,7 +121,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
         unit: written behind every figure, such as ``" W"``.
         most: where the axis ends; by the figures when not given.
     """
-    names = _distinct([line.name for line in drawn])
+    names = distinct([line.name for line in drawn])
     return {
         "animation": False,
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 36, "containLabel": True},
@@ -143,7 +157,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
 
 def ranking(bars: Sequence[Bar]) -> Option:
     """Horizontal bars, the first on top; a bar can be clicked."""
-    names = _distinct([bar.name for bar in bars])
+    names = distinct([bar.name for bar in bars])
     largest = max((bar.amount for bar in bars), default=Decimal(0))
     return {
         "animationDuration": 300,
@@ -193,7 +207,37 @@ def dollar_format(largest: Decimal | int) -> str:
     return "$%,.4f" if size >= Decimal("0.1") else "$%.8f"
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def dollar_axis(heights: Sequence[Decimal], levels: Sequence[Level]) -> Option:
+    """An axis of USD that reaches above the highest; a line alone would not make it do so."""
+    axis: Option = {"type": "value", "splitNumber": 4, "axisLabel": {"formatter": "${value}"}}
+    reach = max([*heights, *(level.amount for level in levels)], default=Decimal(0))
+    return axis | {"max": float(_round(reach))} if levels and reach else axis
+
+
+def _round(reach: Decimal) -> Decimal:
+    """The next of 1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8 or 10 times a power of ten."""
+    size = Decimal(10) ** reach.adjusted()
+    steps = ("1", "1.2", "1.5", "2", "2.5", "3", "4", "5", "6", "8")
+    return next((size * Decimal(step) for step in steps if size * Decimal(step) >= reach), size * 10)
+
+
+def marked(levels: Sequence[Level]) -> Option:
+    """Lines across a chart, each with its name and amount."""
+    return {
+        "markLine": {
+            "silent": True,
+            "symbol": "none",
+            "lineStyle": {"type": "solid", "width": 2, "color": LESS},
+            "label": {"position": "insideStartTop", "formatter": "{b}", "color": "inherit"},
+            "data": [
+                {"yAxis": float(level.amount), "name": f"{plain(level.name, 40)}: {usd(level.amount)}"}
+                for level in levels
+            ],
+        }
+    }
+
+
+def distinct(names: Sequence[str]) -> list[str]:
     """Names as shown, made distinct where two of them look alike: ECharts keys by name."""
     met: dict[str, int] = {}
     shown = []

@@ -114,7 +114,7 @@ def about(name: str, scope: Scope, window: Window | None = None, **params: str |
     window = window or scope.window
     steady = (*scope.params(), ("tz", scope.zone_name), *((key, str(value)) for key, value in params.items()))
     times = (("since", window.since.isoformat()), ("until", window.until.isoformat()))
-    moving = "" if window is scope.window else "before"
+    moving = scope.comparison if window is not scope.window and window.name == scope.window.name else ""
     return Question(name, times + steady, family=f"{window.name}{moving}?{urlencode(steady)}")
 
 

@@ -8,14 +8,16 @@ most of the time, and a bound widget that is not on the page loses its place in 
 
 from datetime import UTC, date, datetime, timedelta
 from typing import NoReturn
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 import streamlit as st
 
 from dashboards import data, viewer
 from dashboards.display import plain
 from dashboards.scope import (
+    COMPARISONS,
     CUSTOM,
+    DEFAULT_COMPARISON,
     DEFAULT_RANGE,
     DIMENSIONS,
     NONE,
@@ -31,7 +33,7 @@ REFRESH_S = 10
 REFRESH_LONG_S = 60
 """For ranges of more than a day, in which ten seconds change little."""
 
-_RANGE, _DAYS, _LIVE, _PANEL = "range", "days", "live", "filters"
+_RANGE, _DAYS, _LIVE, _PANEL, _COMPARE, _ZONE = "range", "days", "live", "filters", "compare", "tz"
 _KEPT, _PAGE = "filters_kept", "filters_page"
 
 _TYPED = ("user_id", "key_id", "conversation_id", "task_id")
@@ -39,12 +41,14 @@ _TYPED = ("user_id", "key_id", "conversation_id", "task_id")
 
 
 def zone() -> ZoneInfo:
-    """The reader's time zone as the browser says it, else UTC."""
-    name = st.context.timezone
-    try:
-        return ZoneInfo(name) if name else ZoneInfo("UTC")
-    except (KeyError, ValueError, OSError):
-        return ZoneInfo("UTC")
+    """The reader's time zone: as the address says it, else the browser, else UTC."""
+    for name in (st.query_params.get(_ZONE), st.context.timezone):
+        try:
+            if name:
+                return ZoneInfo(name)
+        except (KeyError, ValueError, OSError):
+            continue
+    return ZoneInfo("UTC")
 
 
 def bar(page: str) -> None:
@@ -70,6 +74,15 @@ def bar(page: str) -> None:
                 width=230,
                 bind="query-params",
             )
+        st.selectbox(
+            "Compare with",
+            list(COMPARISONS),
+            index=list(COMPARISONS).index(DEFAULT_COMPARISON),
+            key=_COMPARE,
+            label_visibility="collapsed",
+            width=190,
+            bind="query-params",
+        )
         _panel()
         st.toggle(
             "Live",
@@ -84,7 +97,12 @@ def bar(page: str) -> None:
 
 def scope() -> Scope:
     """What is chosen at this moment; the window ends now unless days were chosen."""
-    return Scope(window=_window(), filters=filters_from(_chosen()), zone_name=zone().key)
+    return Scope(
+        window=_window(),
+        filters=filters_from(_chosen()),
+        zone_name=zone().key,
+        comparison=st.session_state.get(_COMPARE) or DEFAULT_COMPARISON,
+    )
 
 
 def pulse() -> timedelta | None:
@@ -92,6 +110,11 @@ def pulse() -> timedelta | None:
     if not st.session_state.get(_LIVE):
         return None
     return timedelta(seconds=REFRESH_S if _window().span <= timedelta(days=1) else REFRESH_LONG_S)
+
+
+def beat() -> timedelta | None:
+    """How often figures of this very moment are drawn anew, whatever the range; ``None`` on request only."""
+    return timedelta(seconds=REFRESH_S) if st.session_state.get(_LIVE) else None
 
 
 def only(dimension: str, value: str) -> None:
@@ -120,13 +143,17 @@ def _chosen() -> dict[str, list[str]]:
 
 
 def _carry_over(page: str) -> None:
-    """Streamlit empties the address when another page is opened; the filters stay."""
+    """Streamlit empties the address when another page is opened; the filters and the time zone stay."""
     kept = st.session_state.get(_KEPT, {})
-    if st.session_state.get(_PAGE, page) != page and not _chosen():
-        for dimension, values in kept.items():
-            st.query_params[dimension] = values
+    if st.session_state.get(_PAGE, page) != page:
+        if _ZONE in kept and _ZONE not in st.query_params:
+            st.query_params[_ZONE] = kept[_ZONE]
+        if not _chosen():
+            for dimension in kept.keys() & DIMENSIONS.keys():
+                st.query_params[dimension] = kept[dimension]
     st.session_state[_PAGE] = page
-    st.session_state[_KEPT] = _chosen()
+    zones = st.query_params.get_all(_ZONE)
+    st.session_state[_KEPT] = _chosen() | ({_ZONE: zones} if zones else {})
 
 
 def _window() -> Window:
@@ -162,6 +189,20 @@ def _panel() -> None:
                 on_change=_choose,
                 args=(dimension, key),
             )
+        _zone_choice()
+
+
+def _zone_choice() -> None:
+    """Whose midnight a day begins at, and whose clock times are told by."""
+    if st.session_state.get("zone_choice") != (here := zone().key):
+        st.session_state["zone_choice"] = here
+    st.selectbox(
+        "Time zone", sorted({here, "UTC", *available_timezones()}), key="zone_choice", on_change=_choose_zone
+    )
+
+
+def _choose_zone() -> None:
+    st.query_params[_ZONE] = st.session_state["zone_choice"]
 
 
 def _choose(dimension: str, key: str) -> None:

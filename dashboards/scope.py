@@ -44,6 +44,25 @@ SPANS: Mapping[str, timedelta] = {
 }
 """The ranges that end now."""
 
+COMPARISONS: Mapping[str, str] = {
+    "vs period before": "the period before",
+    "vs day before": "a day earlier",
+    "vs week before": "a week earlier",
+    "vs 4 weeks before": "4 weeks earlier",
+    "vs year before": "52 weeks earlier",
+}
+"""What figures can be compared with: as it is chosen, and in a sentence. Whole weeks, so that weekdays meet
+weekdays."""
+
+_EARLIER: Mapping[str, timedelta] = {
+    "vs day before": timedelta(days=1),
+    "vs week before": timedelta(days=7),
+    "vs 4 weeks before": timedelta(days=28),
+    "vs year before": timedelta(days=364),
+}
+
+DEFAULT_COMPARISON = "vs period before"
+
 CUSTOM = "custom"
 DEFAULT_RANGE = "24h"
 
@@ -70,10 +89,10 @@ class Window:
         """How long it is."""
         return self.until - self.since
 
-    @property
-    def before(self) -> "Window":
-        """The stretch of the same length that ends where this one starts."""
-        return Window(since=self.since - self.span, until=self.since, name=self.name)
+    def earlier(self, comparison: str) -> "Window":
+        """The stretch of the same length that this one is compared with: a key of ``COMPARISONS``."""
+        shift = _EARLIER.get(comparison, self.span)
+        return Window(since=self.since - shift, until=self.until - shift, name=self.name)
 
     @property
     def roughly(self) -> "Window":
@@ -105,6 +124,8 @@ class Scope:
     """Read API dimension and its allowed values; ``""`` is the value of a call that has none."""
     zone_name: str = "UTC"
     """IANA name of the reader's time zone: days begin at its midnight."""
+    comparison: str = DEFAULT_COMPARISON
+    """What the window is compared with: a key of ``COMPARISONS``."""
 
     def params(self) -> tuple[tuple[str, str], ...]:
         """The filters as query parameters; repeated where several values are allowed."""
@@ -116,6 +137,11 @@ class Scope:
             return self
         others = tuple((name, wanted) for name, wanted in self.filters if name != dimension)
         return replace(self, filters=(*others, (dimension, tuple(sorted(values)))))
+
+    @property
+    def compared(self) -> Window:
+        """The window that this one's figures are compared with."""
+        return self.window.earlier(self.comparison)
 
     @property
     def is_filtered(self) -> bool:

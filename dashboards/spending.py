@@ -17,10 +17,13 @@ from dashboards import charts, data
 from dashboards.charts import MAX_BARS, MAX_SERIES, REMAINDER, Bar, Series
 from dashboards.display import step
 from dashboards.filters import zone
-from dashboards.scope import Scope, steps
+from dashboards.scope import DIMENSIONS, Scope, steps
 
-BREAKDOWNS = ("request_model", "agent", "team")
+BREAKDOWNS = ("request_model", "agent", "team", "upstream")
 """Always shown side by side."""
+
+TAG = "tag:"
+"""Begins a split by a tag: ``tag:env``."""
 
 MAX_ROWS = 100
 """Rows of one breakdown; what lies beyond is one row, ``All others``."""
@@ -57,6 +60,11 @@ class Spending:
         """Effective cost of every call in scope, USD, exact."""
         return data.money(self.total.get("effective_cost_usd"))
 
+    @property
+    def spend_before(self) -> Decimal:
+        """The same of the window that it is compared with."""
+        return data.money(self.earlier.row.get("effective_cost_usd"))
+
     @cached_property
     def disagreement(self) -> int:
         """By how many calls the parts differ from the total; 0 when the page adds up."""
@@ -67,8 +75,9 @@ class Spending:
 
     def amounts(self, dimension: str) -> list[Bar]:
         """Spend by value of ``dimension``, the largest first, completed to the total."""
-        by_value = _by_value(self.breakdowns[dimension], dimension)
-        bars = [Bar(value, by_value[value]) for value in charts.top(by_value, MAX_BARS)]
+        by_value = by_values(self.breakdowns[dimension], dimension)
+        costing = {value: amount for value, amount in by_value.items() if amount} or by_value
+        bars = [Bar(value, costing[value]) for value in charts.top(costing, MAX_BARS)]
         rest = self.spend - sum((bar.amount for bar in bars), Decimal(0))
         return [*bars, Bar(REMAINDER, rest, is_remainder=True)] if rest > 0 else bars
 
@@ -81,12 +90,12 @@ class Spending:
             rest[_position(starts, row["bucket"])] += data.money(row["effective_cost_usd"])
         figures: dict[str, list[Decimal]] = {}
         for row in self.parts.rows:
-            line = figures.setdefault(str(row[self.split] or ""), [Decimal(0)] * len(starts))
-            position, amount = _position(starts, row["bucket"]), data.money(row["effective_cost_usd"])
-            line[position] += amount
-            rest[position] -= amount
+            line = figures.setdefault(str(row[column_of(self.split)] or ""), [Decimal(0)] * len(starts))
+            line[_position(starts, row["bucket"])] += data.money(row["effective_cost_usd"])
         sums = {value: sum(line, Decimal(0)) for value, line in figures.items()}
         series = [Series(value, figures[value]) for value in charts.top(sums, MAX_SERIES)]
+        for part in series:
+            rest = [left - amount for left, amount in zip(rest, part.figures, strict=True)]
         if any(amount > 0 for amount in rest):
             series.append(Series(REMAINDER, [max(amount, Decimal(0)) for amount in rest], is_remainder=True))
         return [step(start, window.bucket, reader) for start in starts], series
@@ -112,12 +121,28 @@ def spending(scope: Scope, split: str, alongside: Sequence[data.Question] = ()) 
     return found
 
 
+def column_of(split: str) -> str:
+    """The column of an answer that tells the values of ``split``."""
+    return "tag" if split.startswith(TAG) else split
+
+
+def title_of(split: str) -> str:
+    """What people call it."""
+    return f"Tag {split.removeprefix(TAG)}" if split.startswith(TAG) else DIMENSIONS[split]
+
+
+def by_values(answer: data.Answer, split: str) -> dict[str, Decimal]:
+    """What each value of ``split`` cost, in USD."""
+    column = column_of(split)
+    return {str(row[column] or ""): data.money(row["effective_cost_usd"]) for row in answer.rows}
+
+
 def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Question] = ()) -> Spending:
     dimensions = BREAKDOWNS if split in BREAKDOWNS else (*BREAKDOWNS, split)
     bucket = scope.window.bucket
     questions = [
         data.about("totals", scope),
-        data.about("totals", scope, scope.window.before),
+        data.about("totals", scope, scope.compared),
         data.about("spend_over_time", scope, bucket=bucket),
         *(data.about("spend_by", scope, by=name, limit=MAX_ROWS) for name in dimensions),
     ]
@@ -125,8 +150,8 @@ def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Ques
         [replace(question, attempt=attempt) for question in questions], alongside
     )
     breakdowns = dict(zip(dimensions, rest, strict=True))
-    largest = charts.top(_by_value(breakdowns[split], split), MAX_SERIES)
-    parts = data.about("spend_over_time", scope.only(split, largest), bucket=bucket, by=split)
+    largest = charts.top(by_values(breakdowns[split], split), MAX_SERIES)
+    parts = data.about("spend_over_time", _narrowed(scope, split, largest), bucket=bucket, by=split)
     return Spending(
         scope=scope,
         split=split,
@@ -138,8 +163,9 @@ def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Ques
     )
 
 
-def _by_value(answer: data.Answer, dimension: str) -> dict[str, Decimal]:
-    return {str(row[dimension] or ""): data.money(row["effective_cost_usd"]) for row in answer.rows}
+def _narrowed(scope: Scope, split: str, values: Sequence[str]) -> Scope:
+    """The calls of ``values`` alone. Of a tag it is all: filters on tags are alternatives."""
+    return scope if split.startswith(TAG) else scope.only(split, values)
 
 
 def _position(starts: Sequence[datetime], bucket: datetime) -> int:

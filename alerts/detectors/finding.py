@@ -15,13 +15,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Protocol, Self
 
+from collector.domain.attribution import Subject as Subject
 from collector.domain.money import usd
 
 State = dict[str, Any]
 """What a detector remembers, as JSON would hold it."""
-
-Subject = tuple[tuple[str, str], ...]
-"""What a series is about: sorted (dimension, value) pairs such as ``(("agent", "crawler"),)``."""
 
 LATENCY_BUCKETS = 42
 """Calls by how long they took, as the ledger counts them: bucket n begins at 2^(n/2) ms."""

@@ -1,24 +1,44 @@
-"""Where did the money go? Totals, their course, and who spent them."""
+"""Where did the money go, and why? How it goes now, totals, their course, who spent them, what changed."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, exports, filters, notices, tables
-from dashboards.scope import DIMENSIONS
-from dashboards.spending import BREAKDOWNS, MAX_ROWS, Spending, spending
+from dashboards import charts, data, display, exports, filters, notices, spend_charts, tables
+from dashboards.causes import WORDS, causes, in_words
+from dashboards.scope import COMPARISONS, DIMENSIONS, Scope
+from dashboards.spending import (
+    BREAKDOWNS,
+    MAX_ROWS,
+    TAG,
+    Spending,
+    column_of,
+    spending,
+    title_of,
+)
+from dashboards.views import outlook
 
 SPLITS = {
     "model": "request_model",
     "agent": "agent",
     "team": "team",
+    "upstream": "upstream",
     "provider": "provider_name",
     "tenant": "tenant",
     "API": "api",
     "outcome": "outcome",
 }
-"""What the course of spend can be split by: the word in the address, and the dimension."""
+"""What the course of spend can be split by: the word in the address, and the dimension. Tags come beside."""
+
+MOST_TAGS = 30
+
+LOOKS = ("Where", "Why it changed", "Map", "This month")
+"""What is shown below the course. Only the chosen one is asked for."""
+
+MAP = ("team", "agent", "request_model")
+MAP_LEAVES = 300
 
 TABLE = {
     "calls": "Calls",
@@ -38,7 +58,8 @@ def page() -> None:
     """Everything below the bar of filters."""
     scope = filters.scope()
     try:
-        found = spending(scope, chosen_split(), notices.questions(scope))
+        tags = tag_names(scope)
+        found = spending(scope, chosen_split(tags), notices.questions(scope))
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
@@ -49,25 +70,32 @@ def page() -> None:
         return
     tiles(found)
     ledger_line(found)
-    over_time(found)
-    with st.grid(3, min_column_width=300):
-        for dimension in BREAKDOWNS:
-            breakdown(found, dimension)
+    over_time(found, tags)
+    look(found)
     details(found)
     with above:  # Drawn last: what it asks may take longer than all the figures.
         notices.simulated(scope)
         notices.ledger_age()
 
 
-def chosen_split() -> str:
+def tag_names(scope: Scope) -> list[str]:
+    """The tags that calls of this time range have, as splits; the commonest first."""
+    whole = Scope(window=scope.window.roughly, zone_name=scope.zone_name)
+    found = data.ask(replace(data.about("values", whole, dimension="tag"), lasting=True))
+    names = dict.fromkeys(str(row["value"]).partition("=")[0] for row in found.rows if row["value"])
+    return [f"{TAG}{name}" for name in list(names)[:MOST_TAGS]]
+
+
+def chosen_split(tags: list[str]) -> str:
     """What the course is split by. The widget comes later, so a first visit reads the address itself."""
     split = st.session_state.get("split") or st.query_params.get("split") or ""
-    return SPLITS.get(split, "request_model")
+    return split if split in tags else SPLITS.get(split, "request_model")
 
 
 def tiles(found: Spending) -> None:
     """The figures of the period, each against the period of the same length before."""
     now, before = found.total, found.earlier.row
+    against = COMPARISONS[found.scope.comparison]
     period = display.span(found.scope.window.span)
 
     def tile(title: str, value: str, delta: str | None, meaning: str, **more: Any) -> None:
@@ -75,7 +103,7 @@ def tiles(found: Spending) -> None:
             title,
             display.escaped(value),
             0 if delta and delta.startswith(("+0.0 ", "-0.0 ")) else delta,
-            help=f"{meaning}. Compared with the {period} before.",
+            help=f"{meaning}. {period.capitalize()}, compared with {against}.",
             delta_description="vs prior" if delta else "no prior",
             border=True,
             height="stretch",
@@ -152,14 +180,17 @@ def ledger_line(found: Spending) -> None:
         notices.moving(found.disagreement)
 
 
-def over_time(found: Spending) -> None:
-    """Spend per step of time, coloured by what the reader chooses."""
+def over_time(found: Spending, tags: list[str]) -> None:
+    """Spend per step of time, coloured by what the reader chooses, under the budgets of a step."""
+    bucket = found.scope.window.bucket
+    limits, _ = outlook.known_limits(found.scope)
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Spend per {found.scope.window.bucket}**, USD, by")
+            st.markdown(f"**Spend per {bucket}**, USD, by")
             st.selectbox(
                 "Split by",
-                list(SPLITS),
+                [*SPLITS, *tags],
+                format_func=display.plain,
                 key="split",
                 label_visibility="collapsed",
                 width=180,
@@ -167,11 +198,106 @@ def over_time(found: Spending) -> None:
             )
         steps, series = found.series()
         st.echarts_chart(
-            charts.stacked(steps, series),
+            charts.stacked(
+                steps,
+                series,
+                [charts.Level(one.name, one.usd) for one in limits if one.window == bucket],
+            ),
             height=300,
             key="over_time",
-            alt=f"Spend per {found.scope.window.bucket} by {DIMENSIONS[found.split].lower()}",
+            alt=f"Spend per {bucket} by {title_of(found.split).lower()}",
         )
+
+
+def look(found: Spending) -> None:
+    """One further way to look at the same spend, as the reader chooses."""
+    st.segmented_control(
+        "Look at",
+        LOOKS,
+        default=LOOKS[0],
+        required=True,
+        key="look",
+        label_visibility="collapsed",
+        bind="query-params",
+    )
+    chosen = st.session_state["look"]
+    if chosen == "Where":
+        with st.grid(2, min_column_width=300):
+            for dimension in BREAKDOWNS:
+                breakdown(found, dimension)
+        return
+    with st.container(border=True):
+        if chosen == "Why it changed":
+            why(found)
+        elif chosen == "Map":
+            treemap(found)
+        else:
+            outlook.month()
+
+
+def why(found: Spending) -> None:
+    """What moved spend away from the window it is compared with, and whose it was."""
+    try:
+        told = causes(found.scope, found.split)
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    against = COMPARISONS[found.scope.comparison]
+    st.markdown(f"**{display.escaped(in_words(told))}**")
+    st.caption(
+        display.escaped(
+            f"{display.usd_exact(told.before)} USD in {against}, {display.usd_exact(told.now)} USD now: "
+            f"{display.usd_exact(told.change)} USD, of which each step is the part that moved by itself, "
+            "averaged over all orders in which they could have moved (Shapley). The steps sum to the change.",
+            900,
+        )
+    )
+    st.echarts_chart(
+        spend_charts.bridge(
+            [charts.Bar(WORDS[factor], amount) for factor, amount in told.parts],
+            charts.Bar("Change", told.change),
+        ),
+        height=280,
+        key="bridge",
+        alt="The change of spend, step by step",
+    )
+    title = title_of(found.split)
+    st.markdown(f"**Largest changes by {display.escaped(title.lower())}**, USD")
+    if told.changes:
+        st.echarts_chart(
+            spend_charts.changes(told.changes),
+            height=26 * max(3, len(told.changes)) + 16,
+            key="changes",
+            alt=f"Change of spend by {title.lower()}, the largest on top",
+        )
+    figures = [{"factor": WORDS[factor], "change_usd": amount} for factor, amount in told.parts]
+    figures += [{"factor": f"{title}: {bar.name}", "change_usd": bar.amount} for bar in told.changes]
+    exports.menu("spend-causes", ("factor", "change_usd"), lambda: exports.of_rows(figures))
+
+
+def treemap(found: Spending) -> None:
+    """Teams, their agents, and the models these used, as areas."""
+    asked = data.about("spend_by", found.scope, by=",".join(MAP), limit=MAP_LEAVES)
+    try:
+        rows = data.ask(asked).rows
+    except data.CollectorError as error:
+        notices.collector_trouble(error)
+        return
+    leaves = [
+        spend_charts.Leaf(tuple(str(row[name] or "") for name in MAP), data.money(row["effective_cost_usd"]))
+        for row in rows
+        if row["effective_cost_usd"]
+    ]
+    rest = found.spend - sum((leaf.amount for leaf in leaves), Decimal(0))
+    if rest > 0:
+        leaves.append(spend_charts.Leaf((charts.REMAINDER,), rest))
+    st.markdown("**Teams, their agents, and the models these used**, USD")
+    if not leaves:
+        st.caption("These calls cost nothing.")
+        return
+    st.echarts_chart(
+        spend_charts.treemap(leaves), height=420, key="treemap", alt="Spend by team, agent and model as areas"
+    )
 
 
 def breakdown(found: Spending, dimension: str) -> None:
@@ -194,12 +320,15 @@ def breakdown(found: Spending, dimension: str) -> None:
 
 def details(found: Spending) -> None:
     """The chosen split as a table and as areas, and as a file."""
-    dimension = found.split
-    title = DIMENSIONS[dimension]
-    answer = found.breakdowns[dimension]
+    dimension = column_of(found.split)
+    title = title_of(found.split)
+    answer = found.breakdowns[found.split]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Every {title.lower()}**" + (f", first {MAX_ROWS}" if _cut(answer) else ""))
+            st.markdown(
+                f"**Every {display.escaped(title.lower())}**"
+                + (f", first {MAX_ROWS}" if _cut(answer) else "")
+            )
             exports.menu(f"spend-by-{dimension}", [dimension, *TABLE], lambda: answer.table, found.scope)
         st.dataframe(
             tables.shown(answer.table, {dimension: title} | TABLE),
@@ -229,4 +358,5 @@ def _cut(answer: data.Answer) -> bool:
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.
+    st.fragment(outlook.tiles, run_every=filters.beat())()
     st.fragment(page, run_every=filters.pulse())()

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="COMMAND",
         help="serve the local model by a real vLLM (made-up weights) instead; see make vllm-env",
     )
+    parser.add_argument(
+        "--history",
+        type=Duration.parse,
+        metavar="30d",
+        help="begin with a made-up past of so long in the ledger, so that there is something to compare with",
+    )
     parser.add_argument("--no-dashboard", action="store_true", help="do not start the dashboard")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     parser.add_argument(
@@ -88,6 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         scene = set_scene(folder, arguments)
         started("demo", scene.config, supervised=False)
+        if arguments.history:
+            from sidecar.commands.past import write_past
+
+            count = write_past(scene.config, days=arguments.history / 86_400, seed=arguments.seed)
+            sys.stdout.write(f"{count:,} calls of a made-up past are in the ledger; no proxy saw them.\n")
         return asyncio.run(perform(scene, arguments, trace))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -174,8 +186,9 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
             sys.stderr.write(f"vLLM did not become ready; what it wrote is in {logs} and beside it\n")
             return 1
         announce(scene, [part.name for part in parts])
+        began = datetime.now(UTC)
         summary = await play(scene, arguments, trace, supervisor)
-        whole = await sum_up(scene.config, summary)
+        whole = await sum_up(scene.config, summary, began)
         if arguments.for_s is None:
             sys.stdout.write("Everything goes on running; Ctrl-C ends it.\n")
             sys.stdout.flush()
@@ -276,21 +289,22 @@ def progress_bar(total: int | None, for_s: float | None) -> Iterator[Any]:
         yield tell
 
 
-async def sum_up(config: BursarConfig, summary: ReplaySummary) -> bool:
-    """Wait for the ledger to have every call, and print its totals; False when some are missing."""
+async def sum_up(config: BursarConfig, summary: ReplaySummary, began: datetime) -> bool:
+    """Wait for the ledger to have every call since ``began``, and print totals; False when some lack."""
+    since = began.isoformat()
     loop = asyncio.get_running_loop()
     until = loop.time() + DRAINED_WITHIN_S
     total: dict[str, Any] = {"calls": 0}
     while loop.time() < until:
         try:
-            total = (await asyncio.to_thread(ask, config, "totals", since="1970-01-01"))[0]
+            total = (await asyncio.to_thread(ask, config, "totals", since=since))[0]
         except NoAnswer as error:
             sys.stderr.write(f"{error}\n")
             return False
         if total["calls"] >= summary.sent:
             break
         await asyncio.sleep(0.2)
-    rows = await asyncio.to_thread(ask, config, "calls", since="1970-01-01", limit=10_000)
+    rows = await asyncio.to_thread(ask, config, "calls", since=since, limit=10_000)
     added = sorted(int(row["overhead_us"]) for row in rows)
     sys.stdout.writelines(f"  {line}\n" for line in ("", *summary_lines(total, summary, added), ""))
     sys.stdout.flush()

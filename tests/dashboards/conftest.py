@@ -150,37 +150,39 @@ class FakeCollector:
 
     def spend_by(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Sums by the values of one dimension, the dearest first."""
-        by = query["by"]
-        groups: dict[str, list[Row]] = {}
+        by = [name.partition(":")[0] for name in query["by"].split(",")]
+        groups: dict[tuple[str, ...], list[Row]] = {}
         for row in rows:
-            groups.setdefault(row[by], []).append(row)
+            groups.setdefault(_values(row, query["by"]), []).append(row)
         found = [
             {
-                by: value,
+                **dict(zip(by, values, strict=True)),
                 "calls": len(group),
+                "attempts": len(group),
                 "failed_calls": sum(row["outcome"] == "failed" for row in group),
                 "conversations": len({row["conversation_id"] for row in group}),
                 "p50_ms": sorted(row["duration_ms"] for row in group)[len(group) // 2],
                 "p95_ms": max(row["duration_ms"] for row in group),
             }
             | _sums(group)
-            for value, group in groups.items()
+            for values, group in groups.items()
         ]
-        found.sort(key=lambda row: (-row["effective_cost_usd"], row[by]))
+        found.sort(key=lambda row: (-row["effective_cost_usd"], *(row[name] for name in by)))
         return pa.Table.from_pylist(
             found[: int(query.get("limit", 100))],
-            _schema({by: pa.string(), "calls": pa.int64(), "failed_calls": pa.int64()} | _SUM_TYPES
+            _schema(dict.fromkeys(by, pa.string()) | {"calls": pa.int64(), "attempts": pa.int64()}
+                    | {"failed_calls": pa.int64()} | _SUM_TYPES
                     | {"p50_ms": pa.float64(), "p95_ms": pa.float64(), "conversations": pa.int64()}),
         )  # fmt: skip
 
     def spend_over_time(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Sums by step of time and value of one dimension."""
         bucket, zone = query["bucket"], ZoneInfo(query.get("tz", "UTC"))
-        by = query["by"].split(",") if query.get("by") else []
+        by = [name.partition(":")[0] for name in query["by"].split(",")] if query.get("by") else []
         groups: dict[tuple[datetime, tuple[str, ...]], list[Row]] = {}
         for row in rows:
             start = _floor(row["started_at"], bucket, zone)
-            groups.setdefault((start, tuple(row[name] for name in by)), []).append(row)
+            groups.setdefault((start, _values(row, query["by"]) if by else ()), []).append(row)
         return pa.Table.from_pylist(
             [
                 {"bucket": start, "calls": len(group)} | dict(zip(by, values, strict=True)) | _sums(group)
@@ -288,6 +290,13 @@ def _schema(types: Mapping[str, pa.DataType]) -> pa.Schema:
 def _calls_table(rows: Sequence[Row]) -> pa.Table:
     kept = [{name: row[name] for name in CALL_TYPES} | {"tags": list(row["tags"].items())} for row in rows]
     return pa.Table.from_pylist(kept, pa.schema(dict(CALL_TYPES)))
+
+
+def _values(row: Row, by: str) -> tuple[str, ...]:
+    """The call's values of the dimensions ``by``; a tag is ``tag:KEY``."""
+    return tuple(
+        row["tags"].get(name[4:], "") if name.startswith("tag:") else row[name] for name in by.split(",")
+    )
 
 
 def _floor(instant: datetime, bucket: str, zone: ZoneInfo) -> datetime:

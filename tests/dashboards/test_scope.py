@@ -21,8 +21,8 @@ def test_a_recent_window_holds_every_call_so_far_and_is_the_same_for_a_whole_min
 
 def test_the_window_before_ends_where_this_one_starts() -> None:
     window = recent("7d", NOW)
-    assert window.before.until == window.since
-    assert window.before.span == window.span
+    assert window.earlier("vs period before").until == window.since
+    assert window.earlier("vs period before").span == window.span
 
 
 def test_an_empty_window_is_refused() -> None:

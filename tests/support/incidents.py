@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from random import Random
 
-from alerts.attribution import Rates, Use
+from collector.domain.attribution import Rates, Use
 from alerts.detectors.finding import Point
 from inference.workload.calls import TracedCall
 from inference.workload.generator import generate

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.attribution import Factor, Rates, Use, contributors, hourly, split
+from collector.domain.attribution import Factor, Rates, Use, contributors, hourly, split
 
 RATES = {"small": Rates(input=1, cached=0, output=4), "large": Rates(input=10, cached=1, output=50)}
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 
-from alerts.detectors.finding import Subject
+Subject = tuple[tuple[str, str], ...]
+"""What a series is about: sorted (dimension, value) pairs such as ``(("agent", "crawler"),)``."""
 
 
 class Factor(StrEnum):
