@@ -184,7 +184,7 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
 
     page.goto(f"{dashboard}/?live=false")
     expect(said(page, f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
-    expect(page.locator("[data-testid=stEChartsChart] canvas")).to_have_count(4)
+    expect(page.locator("[data-testid=stEChartsChart] canvas")).to_have_count(5)
 
     agents = {row["agent"] for row in collector.calls}
     dearest = max(agents, key=lambda agent: float(total(of_agent(collector, agent))))

@@ -72,6 +72,7 @@ def test_a_budget_limits_what_is_looked_at_when_it_counts_just_that() -> None:
         ],
         counters=[raised],
         orders=[],
+        may_operate=False,
         at=NOW,
     )
     assert [(one.name, one.usd) for one in limits(scope(), found)] == [("all", 15)]
@@ -90,7 +91,7 @@ def test_the_page_tells_now_today_and_the_month_whatever_the_range(collector: An
 def test_the_month_is_drawn_with_what_is_expected(collector: Any, visit: Visit) -> None:
     for day in range(1, 9):
         collector.book(timedelta(days=day), cost="2")
-    app = visit(look="This month")
+    app = visit(range="30d", look="This month")
     assert any("are expected, between" in caption.value for caption in app.caption)
     forecast = next(metric for metric in app.metric if metric.label.startswith("Month's end"))
     assert forecast.value != "–"
