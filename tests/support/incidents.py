@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from random import Random
 
-from collector.domain.attribution import Rates, Use
 from alerts.detectors.finding import Point
+from collector.domain.attribution import Rates, Use
 from inference.workload.calls import TracedCall
 from inference.workload.generator import generate
 
