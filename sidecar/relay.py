@@ -44,6 +44,7 @@ class Relay:
         "_closing",
         "_complete",
         "_finished",
+        "_flowing",
         "_held",
         "_limit",
         "_meter",
@@ -73,6 +74,7 @@ class Relay:
         self._complete = False
         self._closing = False
         self._streaming = False
+        self._flowing = False  # a stream under way of which nothing but its chunks is wanted
         self._opening = self._piped = False
         self._on_end: Callable[[], None] | None = None
         self._watch: Callable[[], bool] | None = None
@@ -191,24 +193,32 @@ class Relay:
             self._finished.set_result(None)
 
     def _arrived(self, data: bytes, done: bool, error: UpstreamError | None) -> None:
+        meter = self._meter
+        if self._flowing and not done:
+            out = meter.feed(data)
+            if out:
+                self._pass(out)
+            if meter.ended:
+                self._expect_end()
+            return
         if not self.first_ns and data:
             self.first_ns = time.monotonic_ns()
-        out = self._meter.feed(data) if data else data
+        out = meter.feed(data) if data else data
         if self._captured is not None and len(self._captured) < CAPTURED_REPLY_LIMIT:
             self._captured += data
         if self._streaming:
             if done:
-                self._end(out, error, self._meter.finish())
-            else:
-                if out:
-                    self._pass(out)
-                if self._meter.ended and not self._closing:
-                    self._closing = True
-                    self._upstream.expect_end(HELD_OPEN_S)
+                self._end(out, error, meter.finish())
+                return
+            self._flowing = self.first_ns > 0 and self._captured is None
+            if out:
+                self._pass(out)
+            if meter.ended:
+                self._expect_end()
             return
         self._held.append(out)
         if done:
-            self._held.append(self._meter.finish())
+            self._held.append(meter.finish())
             self.error = error
             self._complete = True
             self._wake()
@@ -220,17 +230,24 @@ class Relay:
 
     def _pass(self, out: bytes) -> None:
         """Forward ``out``, if whoever watches has nothing against it."""
-        if self._watch is None:
+        watch, back = self._watch, self._back
+        if watch is None:
             self._responder.write(out)
             return
-        self._back.append(out)
-        if len(self._back) > 1:
+        back.append(out)
+        if len(back) > 1:
             return  # Already held back.
-        if self._watch():
-            self._back.clear()
+        if watch():
+            back.clear()
             self._responder.write(out)
         elif not self._complete:
             self._upstream.pause()
+
+    def _expect_end(self) -> None:
+        """The final event has passed: an upstream that does not end the reply now is not waited for long."""
+        if not self._closing:
+            self._closing = True
+            self._upstream.expect_end(HELD_OPEN_S)
 
     def _end(self, last: bytes, error: UpstreamError | None, held: bytes = b"") -> None:
         """``held`` is what the meter still had: the beginning of an event where the upstream broke off."""

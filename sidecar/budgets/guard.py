@@ -1,12 +1,9 @@
 """Streams that go off track, noted or ended by policy (:mod:`sidecar.budgets.offtrack` finds them)."""
 
-from collections.abc import Callable
-from functools import partial
-
 from collector.domain.policy import Match
 from sidecar.budgets.configured import OffTrackConfig
 from sidecar.budgets.credit import CreditControl
-from sidecar.budgets.offtrack import FEWEST_CALLS, Kind, Watch, longest_ordinary
+from sidecar.budgets.offtrack import FEWEST_CALLS, Kind, OffTrack, Watch, longest_ordinary
 from sidecar.budgets.telling import ask_by
 from sidecar.call import Call
 from sidecar.wire import Meter
@@ -37,11 +34,18 @@ class StreamGuard:
             longest = longest_ordinary(expected.output_high or 0, FEWEST_CALLS)
         watch = Watch(longest)
         meter.watch(watch.feed)
-        call.watch = partial(self._look, call, watch, call.watch)
+        inner = call.watch
 
-    def _look(self, call: Call, watch: Watch, inner: Callable[[], bool] | None) -> bool:
-        found = watch.found
-        if found is not None and not call.outcome_reason:
+        def look() -> bool:
+            if watch.found is not None and not self._goes_on(call, watch.found):
+                return False
+            return inner is None or inner()
+
+        call.watch = look
+
+    def _goes_on(self, call: Call, found: OffTrack) -> bool:
+        """Do what is to be done about ``found``, once; whether the stream goes on."""
+        if not call.outcome_reason:
             runaway = found.kind is Kind.RUNAWAY
             action = self._config.runaway if runaway else self._config.action
             if action == "cut":
@@ -50,4 +54,4 @@ class StreamGuard:
             if action == "flag":
                 call.outcome_reason = found.reason
                 self._control.note(call, RULE, "flag", found.reason)
-        return inner is None or inner()
+        return True

@@ -36,7 +36,7 @@ class ChunkedDecoder:
     The result does not depend on where the pieces were cut.
     """
 
-    __slots__ = ("_data_left", "_data_seen", "_end_left", "_held", "_raw_seen", "_trailer", "done", "rest")
+    __slots__ = ("_between", "_data_left", "_end_left", "_excess", "_held", "_trailer", "done", "rest")
 
     def __init__(self) -> None:
         self.done = False
@@ -46,8 +46,8 @@ class ChunkedDecoder:
         self._data_left = 0  # of the current chunk
         self._end_left = 0  # of the CRLF behind it
         self._trailer = -1  # bytes of trailer so far; -1 before the last chunk
-        self._raw_seen = 0
-        self._data_seen = 0
+        self._between = True  # whether the next byte begins a chunk
+        self._excess = -_FREE_OVERHEAD  # bytes of framing beyond what the data so far allow
 
     def feed(self, data: bytes) -> bytes:
         """The body bytes in ``data``; may be empty.
@@ -55,15 +55,14 @@ class ChunkedDecoder:
         Raises:
             ChunkError: the framing is broken; nothing more can be read.
         """
-        if not (self._data_left or self._end_left or self._held) and self._trailer < 0:
+        if self._between:
             # What an event stream sends: one whole chunk in one read.
             line_end = data.find(b"\r\n")
             size = _COMMON_SIZES.get(data[:line_end])
-            if size is not None and len(data) == line_end + size + 4 and data.endswith(b"\r\n"):
-                self._raw_seen += len(data)
-                self._data_seen += size
+            if size is not None and data[line_end + 2 + size :] == b"\r\n":
+                self._excess += line_end + 4 - _OVERHEAD_RATIO * size
                 return data[line_end + 2 : -2]
-        self._raw_seen += len(data)
+        self._excess += len(data)
         if self._held:
             data = self._held + data
             self._held = b""
@@ -74,7 +73,7 @@ class ChunkedDecoder:
                 piece = data[position : position + self._data_left]
                 pieces.append(piece)
                 position += len(piece)
-                self._data_seen += len(piece)
+                self._excess -= (1 + _OVERHEAD_RATIO) * len(piece)
                 self._data_left -= len(piece)
             elif self._end_left:
                 position = self._read_end(data, position)
@@ -83,6 +82,7 @@ class ChunkedDecoder:
             else:
                 position = self._read_trailer(data, position)
         self._check_overhead()
+        self._between = not (self._data_left or self._end_left or self._held) and self._trailer < 0
         if self.done:
             self.rest = data[position:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -129,5 +129,5 @@ class ChunkedDecoder:
         return len(data)
 
     def _check_overhead(self) -> None:
-        if self._raw_seen > _FREE_OVERHEAD + (1 + _OVERHEAD_RATIO) * self._data_seen:
+        if self._excess > 0:
             raise ChunkError("the chunked framing outweighs its data")

@@ -83,8 +83,8 @@ class Responder:
 
     __slots__ = (
         "_buffer_limit", "_chunked", "_disconnect", "_head", "_head_only", "_http_10", "_length", "_loop",
-        "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive", "own_lines",
-        "started",
+        "_pause", "_paused", "_resume", "_steady", "_transport", "bytes_written", "finished", "keep_alive",
+        "own_lines", "started",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +111,7 @@ class Responder:
         self._http_10 = request.http_version == "1.0"
         self._length: int | None = None
         self._chunked = self._paused = False
+        self._steady = False  # a chunked reply whose head is out, and whose client keeps up
         self._disconnect: Callable[[], object] | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
@@ -197,9 +198,17 @@ class Responder:
             RuntimeError: the reply has not been started, or is finished.
             ValueError: more bytes than ``start`` announced; the reply is aborted.
         """
+        transport = self._transport
+        if self._steady and transport is not None and data:
+            size = len(data)
+            self.bytes_written += size
+            line = _SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size
+            transport.write(b"".join((line, data, b"\r\n")))
+            if self._paused:
+                self._check_unsent(transport)
+            return
         if self.finished or not self.started:
             raise RuntimeError("the reply is not open for writing")
-        transport = self._transport
         if transport is None or not data or self._head_only:
             return
         size = len(data)
@@ -219,10 +228,15 @@ class Responder:
                 data = self._head + data
                 self._head = b""
         transport.write(data)
-        if self._paused and self._transport is not None:
-            buffered = transport.get_write_buffer_size()
-            if buffered > self._buffer_limit:
-                self.abort()
+        if self._paused:
+            self._check_unsent(transport)
+        else:
+            self._steady = self._chunked
+
+    def _check_unsent(self, transport: asyncio.WriteTransport) -> None:
+        """Break off towards a client that has fallen too far behind."""
+        if self._transport is not None and transport.get_write_buffer_size() > self._buffer_limit:
+            self.abort()
 
     def finish(self, last: bytes = b"") -> None:
         """End the reply, after the body bytes ``last``. A body short of its length aborts it."""
@@ -230,6 +244,7 @@ class Responder:
             return
         if not self.started:
             raise RuntimeError("the reply has not been started")
+        self._steady = False
         if self._chunked and not self._head_only:
             transport = self._transport
             self.finished = True
@@ -293,6 +308,7 @@ class Responder:
     def flow(self, *, paused: bool) -> None:
         """The client's socket is full, or has emptied."""
         self._paused = paused
+        self._steady = False
         callback = self._pause if paused else self._resume
         if callback is not None and not self.finished:
             callback()

@@ -75,8 +75,8 @@ class UpstreamReply:
     """Status, fields and body of one reply. Either :meth:`pipe` or :meth:`read` it, or :meth:`close` it."""
 
     __slots__ = (
-        "_done", "_early", "_error", "_held_back", "_sink", "_source", "address", "head_ns", "headers",
-        "length", "reused", "sent_ns", "status",
+        "_done", "_early", "_error", "_held_back", "_source", "address", "head_ns", "headers",
+        "length", "reused", "sent_ns", "sink", "status",
     )  # fmt: skip
 
     def __init__(
@@ -102,7 +102,8 @@ class UpstreamReply:
         self.address = source.address
         """``host:port`` of the upstream."""
         self._source: Source | None = source
-        self._sink: Sink | None = None
+        self.sink: Sink | None = None
+        """Where the body is pushed to, once somebody asked for it (:meth:`pipe`)."""
         self._early = b""  # came before anyone read it
         self._held_back = self._done = False
         self._error: UpstreamError | None = None
@@ -118,7 +119,7 @@ class UpstreamReply:
         if self._done:
             sink(data, True, self._error)
             return
-        self._sink = sink
+        self.sink = sink
         if data:
             sink(data, False, None)
         if self._held_back:
@@ -184,7 +185,7 @@ class UpstreamReply:
         """Abandon what is left of the reply: the socket is closed, the sink not called again."""
         source = self._source
         self._source = None
-        self._sink = None
+        self.sink = None
         self._early = b""
         if source is not None:
             source.abandon()
@@ -200,7 +201,7 @@ class UpstreamReply:
 
     def take(self, data: bytes) -> None:
         """Pass on what the connection has read; it calls this."""
-        sink = self._sink
+        sink = self.sink
         if sink is not None:
             sink(data, False, None)
             return
@@ -213,9 +214,9 @@ class UpstreamReply:
     def end(self, data: bytes, error: UpstreamError | None = None) -> None:
         """Pass on the last bytes, or the error in their place; the connection calls this."""
         self._source = None
-        sink = self._sink
+        sink = self.sink
         if sink is not None:
-            self._sink = None
+            self.sink = None
             sink(data, True, error)
             return
         self._done = True

@@ -102,29 +102,36 @@ class UpstreamConnection(asyncio.Protocol):
         """Bytes of the reply."""
         self._stirred = True
         state = self._state
-        if state == AWAITING_HEAD:
+        if state == CHUNKED:
+            self._read_chunks(data)
+        elif state == AWAITING_HEAD:
             self._read_head(data)
         elif state in (IDLE, CLOSED):
             self._close()  # Nobody asked.
         else:
             self._read_body(data)
 
+    def _read_chunks(self, data: bytes) -> None:
+        reply, decoder = self._reply, self._decoder
+        assert reply is not None and decoder is not None
+        try:
+            body = decoder.feed(data)
+        except ChunkError as error:
+            self._fail("protocol", f"the reply's chunked framing is broken: {error}")
+            return
+        if decoder.done:
+            self._finish(body, clean=not decoder.rest)
+        elif body:
+            sink = reply.sink
+            if sink is not None:
+                sink(body, False, None)
+            else:
+                reply.take(body)
+
     def _read_body(self, data: bytes) -> None:
         reply = self._reply
         assert reply is not None
-        if self._state == CHUNKED:
-            decoder = self._decoder
-            assert decoder is not None
-            try:
-                body = decoder.feed(data)
-            except ChunkError as error:
-                self._fail("protocol", f"the reply's chunked framing is broken: {error}")
-                return
-            if decoder.done:
-                self._finish(body, clean=not decoder.rest)
-            elif body:
-                reply.take(body)
-        elif self._state == LENGTH:
+        if self._state == LENGTH:
             left = self._body_left - len(data)
             if left > 0:
                 self._body_left = left
@@ -187,7 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._state = CHUNKED
             self._decoder = ChunkedDecoder()
             if data:
-                self._read_body(data)
+                self._read_chunks(data)
         elif length is not None:
             self._state = LENGTH
             if len(data) == length:

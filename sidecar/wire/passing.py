@@ -37,7 +37,7 @@ class PassingMeter:
     __slots__ = (
         "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead",
         "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix",
-        "_type", "_withhold", "reading",
+        "_text_from", "_text_to", "_type", "_withhold", "reading",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,9 @@ class PassingMeter:
         """Between two events: the next bytes may be one whole event."""
         self._prefix = self._suffix = b""
         """What stood around the text of the last ordinary event, quotation marks included."""
+        self._text_from = self._text_to = (
+            0  # where the text with its quotation marks is then; 0: nothing known
+        )
         self._misses = 0
 
     @property
@@ -102,18 +105,18 @@ class PassingMeter:
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
         if self._ready:
-            prefix = self._prefix
-            if prefix and data.startswith(prefix) and data.endswith(self._suffix):
+            if self._text_from and data.startswith(self._prefix) and data.endswith(self._suffix):
                 # The last event with another text: when what is between is one JSON string, all is read.
                 try:
-                    text = _decode_text(data[len(prefix) - 1 : 1 - len(self._suffix)])
+                    text = _decode_text(data[self._text_from : self._text_to])
                 except (msgspec.DecodeError, UnicodeDecodeError):
                     pass
                 else:
                     self._misses = 0
                     reading = self.reading
                     reading.chunks += 1
-                    reading.say(text)
+                    if text:
+                        reading.hear(text.encode("utf-8", "replace"))
                     return data
             if data.endswith(b"\n\n") and _CR not in data:
                 return self._relay_whole(data)
@@ -165,6 +168,7 @@ class PassingMeter:
         end = data.find(b'"', start)
         if start > len(mark) and end > start and self.reading.text.endswith(data[start:end]):
             self._prefix, self._suffix = data[:start], data[end:] + b"\n\n"
+            self._text_from, self._text_to = start - 1, 1 - len(self._suffix)
 
     def finish(self) -> bytes:
         """The reply has ended as it should; bytes still held back."""

@@ -78,14 +78,20 @@ class Reading:
         """Count text that the model wrote for the reader; the first choice's is kept for the hash."""
         if isinstance(text, str) and text:
             encoded = text.encode("utf-8", "replace")
-            self.text_bytes += len(encoded)
             if choice == 0:
-                if self.watch is not None:
-                    self.watch(encoded)
-                if self.text_bytes <= MOST_TEXT:
-                    self.text += encoded
-                else:
-                    self.give_up_hash()
+                self.hear(encoded)
+            else:
+                self.text_bytes += len(encoded)
+
+    def hear(self, text: bytes) -> None:
+        """Count ``text``, in UTF-8, of the first choice, and keep it for the hash."""
+        self.text_bytes += len(text)
+        if self.watch is not None:
+            self.watch(text)
+        if self.text_bytes <= MOST_TEXT:
+            self.text += text
+        else:
+            self.give_up_hash()
 
     def think(self, text: object) -> None:
         """Count reasoning that the model showed; it is no part of the message."""
