@@ -1,6 +1,7 @@
 """A watched stream: what may not be forwarded yet is held back, then goes whole, or the stream ends."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ class Scene:
         self.to_send: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.got = bytearray()
         self.agent_done = asyncio.Event()
+        self._serving: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
         self._upstream = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -41,14 +43,19 @@ class Scene:
 
     async def close(self) -> None:
         self._reading.cancel()
-        self._writer.close()
+        await closed(self._writer)
         self.to_send.put_nowait(None)
         await self._server.drain(0.1)
         await self._pool.close()
         self._upstream.close()
+        # Before Python 3.12 a server does not wait for its connections.
+        await asyncio.gather(*self._serving, self._reading, return_exceptions=True)
         await self._upstream.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -57,7 +64,8 @@ class Scene:
         await reader.read(1)
         self.upstream_left.set()
         sending.cancel()
-        writer.close()
+        await asyncio.gather(sending, return_exceptions=True)
+        await closed(writer)
 
     async def _send(self, writer: asyncio.StreamWriter) -> None:
         while (data := await self.to_send.get()) is not None:
@@ -96,6 +104,13 @@ class Scene:
         async with asyncio.timeout(5):
             while not condition():
                 await asyncio.sleep(0.002)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until the socket is."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def no_body(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
