@@ -172,7 +172,9 @@ class Sidecar:
             secret=cache(partial(read_pepper, config.data_dir)),
             listen=str(config.listen),
         )
-        self.answers = Answers(config.cache, config.data_dir, self.metrics, worker=worker)
+        self.answers = Answers(
+            config.cache, config.data_dir, self.metrics, worker=worker, journal=self.journal
+        )
         self.plane = Plane(
             config, self.books, self.keys, self.credit, self.runaways, self.answers, worker_of(config)
         )

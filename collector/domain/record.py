@@ -236,6 +236,8 @@ class EventKind(StrEnum):
     """How a task ended, as somebody said."""
     BUDGET = "budget"
     """Something that was done to, or by, a budget: a threshold crossed, a raise, a directive, a cut."""
+    SIMILAR = "similar"
+    """A kept answer to a similar question, compared with what the model said."""
 
 
 class Event(NamedTuple):
@@ -250,4 +252,5 @@ class Event(NamedTuple):
     fields: dict[str, object]
     """By kind. Outcome: ``task_id``, ``conversation_id``, ``trace_id``, ``success``, ``score``,
     ``value_pico``, ``note``. Budget: ``budget``, ``counter``, ``action``, ``limit_nano``, ``spent_nano``,
-    ``held_nano``, ``detail``."""
+    ``held_nano``, ``detail``. Similar: ``request_model``, ``likeness``, ``distance``, ``serving``,
+    ``right``."""

@@ -259,6 +259,10 @@ class Books:
                 told = [row._replace(happened_at_us=self._sensible(row[0])) for row in batch.budget_events]
                 with self._staging.budget_events.holding([columns_of(told, schema.BUDGET_EVENT_LAYOUT)]):
                     self._staging.budget_events.run("insert")
+            if batch.similar_checks:
+                seen = [row._replace(happened_at_us=self._sensible(row[0])) for row in batch.similar_checks]
+                with self._staging.similar_checks.holding([columns_of(seen, schema.SIMILAR_LAYOUT)]):
+                    self._staging.similar_checks.run("insert")
             for opened in batch.presumed:
                 connection.execute(
                     "INSERT INTO presumed VALUES ($1, $2, make_timestamp($3))",
@@ -313,7 +317,7 @@ class Books:
         self.marks.update(batch.marks)
         counts.calls += sum(part.num_rows for part in batch.calls) - len(batch.corrected)
         counts.attempts += sum(part.num_rows for part in batch.attempts)
-        counts.events += len(batch.outcomes) + len(batch.budget_events)
+        counts.events += len(batch.outcomes) + len(batch.budget_events) + len(batch.similar_checks)
         counts.frames += batch.frames
         counts.presumed += len(batch.presumed)
         counts.corrected += len(batch.corrected)

@@ -1,4 +1,4 @@
-"""Events of the journal as rows: how tasks ended, and what befell budgets.
+"""Events of the journal as rows: how tasks ended, what befell budgets, how right similar answers were.
 
 An event is taken as it is told, cut to what its columns hold; a kind that we do not know comes
 from a newer writer and is noted, not booked.
@@ -52,6 +52,28 @@ class BudgetRow(NamedTuple):
     event_id: str
 
 
+class SimilarRow(NamedTuple):
+    """One row of ``similar_checks``, by its columns."""
+
+    happened_at_us: int
+    tenant: str
+    call_id: str
+    request_model: str
+    likeness: str
+    distance: float
+    serving: bool
+    is_right: bool
+    event_id: str
+
+
+class _Similar(msgspec.Struct):
+    right: bool
+    serving: bool = False
+    request_model: str = ""
+    likeness: str = ""
+    distance: float = 0.0
+
+
 class _Outcome(msgspec.Struct):
     success: bool
     task_id: str = ""
@@ -72,7 +94,7 @@ class _Budget(msgspec.Struct):
     detail: str = ""
 
 
-def row_of(payload: bytes, event_id: str) -> OutcomeRow | BudgetRow:
+def row_of(payload: bytes, event_id: str) -> OutcomeRow | BudgetRow | SimilarRow:
     """The row that an event's frame becomes.
 
     Args:
@@ -89,6 +111,8 @@ def row_of(payload: bytes, event_id: str) -> OutcomeRow | BudgetRow:
                 return _outcome_row(event, msgspec.convert(event.fields, _Outcome))
             case EventKind.BUDGET:
                 return _budget_row(event, msgspec.convert(event.fields, _Budget), event_id)
+            case EventKind.SIMILAR:
+                return _similar_row(event, msgspec.convert(event.fields, _Similar), event_id)
     except (msgspec.MsgspecError, TypeError, AttributeError, IndexError, KeyError) as error:
         raise ValueError(f"not an event: {error}") from error
     raise ValueError(f"an event of kind {event.kind[:64]!r}")
@@ -123,6 +147,20 @@ def _budget_row(event: Event, said: _Budget, event_id: str) -> BudgetRow:
         held_usd=_usd_of_nano(said.held_nano),
         detail=said.detail[:MOST_TEXT_CHARS],
         tenant=event.tenant[:MOST_ID_CHARS],
+        event_id=event_id[:MOST_ID_CHARS],
+    )
+
+
+def _similar_row(event: Event, said: _Similar, event_id: str) -> SimilarRow:
+    return SimilarRow(
+        happened_at_us=event.happened_at_us,
+        tenant=event.tenant[:MOST_ID_CHARS],
+        call_id=event.call_id[:MOST_ID_CHARS],
+        request_model=said.request_model[:MOST_ID_CHARS],
+        likeness=said.likeness[:MOST_ID_CHARS],
+        distance=said.distance,
+        serving=said.serving,
+        is_right=said.right,
         event_id=event_id[:MOST_ID_CHARS],
     )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from collector.domain.record import CallRecord
-from collector.ingest.events import BudgetRow, OutcomeRow, row_of
+from collector.ingest.events import BudgetRow, OutcomeRow, SimilarRow, row_of
 from collector.journal import Frame, FrameKind, decode_record
 
 LARGE_PAYLOAD = 32 << 10
@@ -70,6 +70,7 @@ class Batch:
     """Calls that this batch books from their intent."""
     outcomes: list[OutcomeRow] = field(default_factory=list)
     budget_events: list[BudgetRow] = field(default_factory=list)
+    similar_checks: list[SimilarRow] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     marks: dict[str, Mark] = field(default_factory=dict)
     frames: int = 0
@@ -160,6 +161,8 @@ def take(
                 row = row_of(payload, f"{source}:{sequence}")
                 if isinstance(row, OutcomeRow):
                     batch.outcomes.append(row)
+                elif isinstance(row, SimilarRow):
+                    batch.similar_checks.append(row)
                 else:
                     batch.budget_events.append(row)
             else:

@@ -19,6 +19,7 @@ bringing its own SQL under the same names.
 """
 
 from collector.store.agent_questions import AGENT_QUESTIONS, JUDGED
+from collector.store.cache_questions import CACHE_QUESTIONS
 from collector.store.gpu_questions import GPU_QUESTIONS
 from collector.store.question import Question
 from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
@@ -363,5 +364,6 @@ CATALOGUE = {
         *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, PRICES, PRICE_CHANGES, HEALTH, LOSSES),
         *GPU_QUESTIONS,
         *AGENT_QUESTIONS,
+        *CACHE_QUESTIONS,
     )
 }

@@ -33,6 +33,7 @@ SUMMED = {
     "conversations_by_hour": "bucket",
     "gpu_windows": "window_start",
     "outcomes": "reported_at",
+    "similar_checks": "happened_at",
     "anomalies": "detected_at",
     "quarantined": "noted_at",
 }

@@ -212,6 +212,16 @@ OUTCOME_LAYOUT = pa.schema(
         *(pa.field(name, pa.string()) for name in ("note", "source")),
     ]
 )
+SIMILAR_LAYOUT = pa.schema(
+    [
+        pa.field("happened_at", pa.timestamp("us")),
+        *(pa.field(name, pa.string()) for name in ("tenant", "call_id", "request_model", "likeness")),
+        pa.field("distance", pa.float64()),
+        pa.field("serving", pa.bool_()),
+        pa.field("is_right", pa.bool_()),
+        pa.field("event_id", pa.string()),
+    ]
+)
 BUDGET_EVENT_LAYOUT = pa.schema(
     [
         pa.field("happened_at", pa.timestamp("us")),

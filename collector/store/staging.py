@@ -82,6 +82,12 @@ class Staging:
         self.outcomes = staged(
             "outcomes", schema.OUTCOME_LAYOUT, "insert", "INSERT INTO outcomes SELECT * FROM staged_outcomes"
         )
+        self.similar_checks = staged(
+            "similar_checks",
+            schema.SIMILAR_LAYOUT,
+            "insert",
+            "INSERT INTO similar_checks SELECT * FROM staged_similar_checks",
+        )
         # Whoever had no answer sends an event again.
         events = (
             "INSERT INTO budget_events SELECT * FROM staged_budget_events staged WHERE NOT EXISTS"

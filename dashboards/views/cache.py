@@ -24,6 +24,15 @@ SHARES = {
     "share": "Share",
     "avoided": "Saved",
 }
+COMPARED = {
+    "serving": "Given",
+    "likeness": "Asked",
+    "compared": "Compared",
+    "wrong": "Wrong",
+    "error": "Share wrong",
+    "between": "At 95 % between",
+}
+LIKENESS = {"same": "in almost the same words", "rephrased": "in other words"}
 BREAKS = {
     "cause": "Cause",
     "block": "Block",
@@ -51,6 +60,7 @@ def page() -> None:
         data.about("spend_by", scope, by="cache", limit=MOST),
         data.about("spend_by", scope, by="request_model", limit=MOST),
         data.Question("cache_breaks", times, family=window.name),
+        data.Question("similar_error", times[:2], family=window.name),
     ]
     try:
         answers = data.ask_all(questions, notices.questions(scope))
@@ -59,13 +69,14 @@ def page() -> None:
         return
     above = st.container()
     notices.stale(answers)
-    totals, results, models, breaks = answers
+    totals, results, models, breaks, compared = answers
     if not totals.row.get("calls"):
         notices.empty(scope)
     else:
         tiles(totals.row, results.rows)
         st.caption(display.escaped(f"As of {notices.drawn_at(answers)}."))
         shares(totals.row, results.rows, models.rows)
+        similar(compared.rows)
         broken(breaks.rows, scope.is_filtered)
     with above:  # Drawn last: what it asks may take longer than all the figures.
         notices.simulated(scope)
@@ -126,6 +137,29 @@ def shares(total: data.Row, results: Sequence[data.Row], models: Sequence[data.R
                 SHARES,
                 "cache_models",
             )  # fmt: skip
+
+
+def similar(rows: Sequence[data.Row]) -> None:
+    """How wrong similar answers were, where somebody lets them be given."""
+    if not rows:
+        return
+    with st.container(border=True):
+        st.markdown("**Similar answers, compared with what the model said**")
+        _table(
+            [
+                {
+                    "serving": "yes" if row["serving"] else "not yet",
+                    "likeness": LIKENESS.get(str(row["likeness"]), display.plain(row["likeness"])),
+                    "compared": row["compared"],
+                    "wrong": row["wrong"],
+                    "error": f"{float(row['error']):.2%}",
+                    "between": f"{float(row['error_low']):.2%} and {float(row['error_high']):.2%}",
+                }
+                for row in rows
+            ],
+            COMPARED,
+            "cache_similar",
+        )
 
 
 def broken(rows: Sequence[data.Row], is_filtered: bool) -> None:

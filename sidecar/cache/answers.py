@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from collector.export.prometheus import CallMetrics
+from collector.journal import JournalWriter
 from sidecar.cache.entry import Entry
 from sidecar.cache.flights import Flights
 from sidecar.cache.key import Key
@@ -17,7 +18,7 @@ from sidecar.keys import read_pepper
 
 if TYPE_CHECKING:
     from sidecar.cache.redis_store import RedisStore
-    from sidecar.cache.resemblance import Check, Resemblance
+    from sidecar.cache.resemblance import Resemblance
 
 _MOST_ASKED = 4096
 
@@ -44,6 +45,8 @@ class Answers:
     Args:
         data_dir: where the server's pepper is.
         clock: seconds since the epoch.
+        worker: which of this machine's processes this is.
+        journal: told how similar answers compared with the model's.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Answers:
         metrics: CallMetrics,
         clock: Callable[[], float] = time.time,
         worker: int = 0,
+        journal: JournalWriter | None = None,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
@@ -63,8 +67,7 @@ class Answers:
         self.redis: RedisStore | None = None
         self.similar: Resemblance | None = None
         """None where no route asks for similar answers."""
-        self.on_compared: Callable[[Check, bool], None] | None = None
-        """Told how a similar answer compared with the model's."""
+        self._journal = journal
         self._worker = worker
         self.purges = 0
         """How often answers were taken away; answers asked for before the last time are not kept."""
@@ -100,9 +103,10 @@ class Answers:
         self.redis.start()
 
     def _resemble(self) -> None:
+        from sidecar.cache.noting import note_comparison
         from sidecar.cache.resemblance import Resemblance
 
-        config = self._config
+        config, journal = self._config, self._journal
         more = {"redis": config.redis, "secret": self.secret, "encrypt": config.encrypt}
         self.similar = Resemblance(
             config.similar,
@@ -111,7 +115,7 @@ class Answers:
             self._metrics,
             more=more if config.redis is not None else None,
             redis=self.redis,
-            on_compared=self.on_compared,
+            on_compared=partial(note_comparison, journal) if journal is not None else None,
         )
         self.similar.start()
 

@@ -95,6 +95,10 @@ class Bound:
         known.max_error = max_error
         return known.serves and self._random.random() >= share
 
+    def is_open(self, place: Place) -> bool:
+        """Whether a bin serves, as far as is known."""
+        return self._known(place).serves
+
     def learn(self, place: Place, max_error: float, *, right: bool) -> None:
         """Note how a comparison came out."""
         found = self.bins.pop(place, None) or Bin()

@@ -71,6 +71,8 @@ class Check(NamedTuple):
     tenant: str
     call_id: str
     distance: float
+    serving: bool
+    """Whether it could have been given, and was left to be compared."""
 
 
 def rule_for(config: SimilarConfig, route: CacheRouteConfig | None) -> Rule:
@@ -171,7 +173,8 @@ class Resemblance:
     def check_of(self, question: Question, near: Near, rule: Rule, entry: Entry, call_id: str) -> Check:
         """What is to be compared once the model has answered."""
         place = place_of(question.scope, near.likeness, near.distance)
-        return Check(entry, place, rule.max_error, entry.tenant, call_id, near.distance)
+        serving = self.bound.is_open(place)
+        return Check(entry, place, rule.max_error, entry.tenant, call_id, near.distance, serving)
 
     def add(self, question: Question, key: bytes, entry: Entry) -> None:
         """Find ``entry`` for similar questions from now on, if it is an answer in words."""

@@ -75,6 +75,10 @@ INCIDENT = pa.schema(
     + [("scope", pa.map_(pa.string(), pa.string())), ("usd_per_hour", SUM)]
 )
 
+COMPARED = pa.schema(
+    [("serving", pa.bool_()), ("likeness", pa.string()), ("compared", pa.int64()), ("wrong", pa.int64())]
+    + [(name, pa.float64()) for name in ("error", "error_low", "error_high")]
+)
 BREAK = pa.schema(
     [(name, pa.string()) for name in ("agent", "request_model", "cause", "block", "advice")]
     + [("breaks", pa.int64()), ("lost_tokens", pa.int64()), ("effective_cost_usd", SUM)]
@@ -97,6 +101,7 @@ class FakeCollector:
     told: list[Row] = field(default_factory=list)
     """What alerting told of incidents, oldest first."""
     breaks: list[Row] = field(default_factory=list)
+    compared: list[Row] = field(default_factory=list)
     """What broke prompt caches, the dearest first."""
     tables: dict[str, pa.Table] = field(default_factory=dict)
     """Answers to other questions, by name."""
@@ -234,6 +239,8 @@ class FakeCollector:
         if name == "incidents":
             latest = {row["anomaly_id"]: row for row in self.told}
             return pa.Table.from_pylist(list(latest.values()), INCIDENT)
+        if name == "similar_error":
+            return pa.Table.from_pylist(self.compared, COMPARED)
         if name == "cache_breaks":
             return pa.Table.from_pylist(self.breaks, BREAK)
         if name == "incident":
@@ -345,6 +352,7 @@ def _served() -> Iterator[FakeCollector]:
 def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCollector]:
     """A running collector without calls, which pages find; nothing is cached yet."""
     _served.calls, _served.told, _served.breaks, _served.asked = [], [], [], Counter()
+    _served.compared = []
     _served.trouble, _served.key, _served.arriving = "", "", None
     _served.tables.clear()
     _served.viewers = []

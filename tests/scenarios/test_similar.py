@@ -141,6 +141,9 @@ def test_a_similar_answer_is_given_once_many_have_shown_to_be_right(
     assert stack.ask("attempts", call_id=booked["call_id"]) == []
     told = similar(stack)
     assert told["error"] == 0 and told["error_high"] < 0.1 and told["bins_serving"] >= 1
+    checked = wait_for("the comparisons", lambda: stack.ask("similar_error"))
+    assert [(row["likeness"], row["wrong"], row["error"]) for row in checked] == [("same", 0, 0.0)]
+    assert checked[0]["compared"] >= RIGHT_ONES and not checked[0]["serving"]
     said = trust(told)
     assert "found by tfidf" in said and "0.00% wrong where they serve" in said[-1]
 

@@ -51,7 +51,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
     expected |= {"runs_by", "losses", "prices", "price_changes"}
-    expected |= {"quality", "inferred_outcomes"}
+    expected |= {"quality", "inferred_outcomes", "similar_error"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())
@@ -103,6 +103,11 @@ async def test_every_question_that_is_listed_is_answered(client, calls, state, d
     fill_gpu_tables(state, calls[0].call_id)
     fill_findings(state, calls[0].call_id)
     fill_price_books(database)
+    state.ledger.books.write(
+        "INSERT INTO similar_checks BY NAME SELECT now() - INTERVAL 1 MINUTE AS happened_at, $1 AS likeness,"
+        " true AS serving, true AS is_right",
+        [["same"]],
+    )
     state.ledger.books.write("INSERT INTO quarantined VALUES (now(), 'a', 'torn', 'why', $1)", [[1]])
     await client.post("/v1/events", json={"events": [told("e1")]})
     await client.post("/v1/outcomes", json={"task_id": "t1", "success": True})

@@ -73,6 +73,17 @@ def test_outcomes_and_budget_events_are_rows_with_exact_amounts(
     assert rows("SELECT count(*) FROM quarantined") == [(0,)]
 
 
+def test_comparisons_of_similar_answers_are_rows(database, journal, event, noon_us, rows):
+    fields = {"request_model": "m", "likeness": "same", "distance": 0.03, "serving": True, "right": False}
+    journal.writer().event(event(EventKind.SIMILAR, fields=fields))
+    follower_of(database, journal, noon_us).catch_up()
+
+    assert rows(
+        "SELECT tenant, call_id, request_model, likeness, distance, serving, is_right, epoch_us(happened_at)"
+        " FROM similar_checks"
+    ) == [("acme", "c1", "m", "same", 0.03, True, False, noon_us)]
+
+
 def test_an_event_may_leave_amounts_out(database, journal, event, noon_us, rows):
     journal.writer().event(event(fields={"budget": "b", "action": "cut", "detail": "too long"}))
     follower_of(database, journal, noon_us).catch_up()

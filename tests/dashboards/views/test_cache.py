@@ -64,6 +64,16 @@ def test_what_broke_prompt_caches_is_told_with_its_cost_and_advice(collector: An
     assert any("0.300 for tokens" in caption.value.replace("\\", "") for caption in app.caption)
 
 
+def test_the_error_of_similar_answers_is_shown_with_its_interval(collector: Any, visit: Visit) -> None:
+    collector.book()
+    # 2 wrong of 400: 0.5 %; by Wilson at 1.645, (0.005 + 0.00338 -+ 0.00672) / 1.00676.
+    row = {"compared": 400, "wrong": 2, "error": 0.005, "error_low": 0.00165, "error_high": 0.015}
+    collector.compared.append({"serving": True, "likeness": "same", **row})
+    told = visit("cache").dataframe[2].value.iloc[0]
+    assert (told["serving"], told["likeness"]) == ("yes", "in almost the same words")
+    assert (told["error"], told["between"]) == ("0.50%", "0.17% and 1.50%")
+
+
 def test_a_filtered_page_says_that_the_broken_caches_are_not_filtered(collector: Any, visit: Visit) -> None:
     collector.book(team="ads")
     assert any("filters do not narrow" in caption.value for caption in visit("cache", team=["ads"]).caption)
