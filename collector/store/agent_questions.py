@@ -87,28 +87,43 @@ CACHE_BREAK_CALLS = Question(
         SELECT * FROM cache_breaks WHERE {_WITHIN} ORDER BY started_at DESC, call_id DESC LIMIT $limit""",
 )
 
+_NOTHING: Final = "hash(NULL)"
+"""Of what names no task, no conversation, no trace; eight bytes tell the others apart well enough."""
 _LATEST_OUTCOMES = """
-    SELECT task_id, conversation_id, trace_id, arg_max(success, reported_at) AS success,
-        arg_max(score, reported_at) AS score, arg_max(value_usd, reported_at) AS value_usd,
+    SELECT hash(task_id, conversation_id, trace_id) AS said,
+        any_value(hash(nullif(task_id, ''))) AS said_task,
+        any_value(hash(nullif(conversation_id, ''))) AS said_talk,
+        any_value(hash(nullif(trace_id, ''))) AS said_trace,
+        arg_max(success, reported_at) AS success, arg_max(score, reported_at) AS score,
+        arg_max(value_usd, reported_at) AS value_usd,
         arg_max(coalesce(source, 'reported'), reported_at) AS source
-    FROM outcomes WHERE reported_at >= {from} GROUP BY ALL"""
+    FROM outcomes WHERE reported_at >= {from}"""
+"""To be followed by conditions, and by ``GROUP BY said``: what was said last of each task."""
 
 RUNS = Question(
     name="runs",
     help="Conversations as pieces of work: steps, turns, retries, loops, tools, cost, outcome; dearest.",
     parameters=(*_PERIOD, "limit"),
     sql=f"""
-        WITH picked AS (
-            SELECT * FROM runs WHERE {_WITHIN} ORDER BY effective_cost_usd DESC, call_id LIMIT $limit
+        WITH dearest AS (
+            SELECT effective_cost_usd AS usd FROM runs WHERE {_WITHIN} ORDER BY usd DESC LIMIT $limit
         ),
-        said AS ({_LATEST_OUTCOMES}),
+        picked AS MATERIALIZED (
+            SELECT * FROM runs WHERE {_WITHIN} AND effective_cost_usd >= (SELECT min(usd) FROM dearest)
+            ORDER BY effective_cost_usd DESC, call_id LIMIT $limit
+        ),
+        said AS ({_LATEST_OUTCOMES} AND (
+                (conversation_id <> '' AND conversation_id IN (SELECT conversation_id FROM picked))
+                OR (task_id <> '' AND task_id IN (SELECT task_id FROM picked))
+                OR (trace_id <> '' AND trace_id IN (SELECT trace_id FROM picked)))
+            GROUP BY said
+        ),
         known AS (
             SELECT picked.call_id, any_value(said.success) AS success, any_value(said.score) AS score,
                 any_value(said.value_usd) AS value_usd, any_value(said.source) AS outcome_source
             FROM picked JOIN said
-                ON (said.conversation_id <> '' AND said.conversation_id = picked.conversation_id)
-                OR (said.task_id <> '' AND said.task_id = picked.task_id)
-                OR (said.trace_id <> '' AND said.trace_id = picked.trace_id)
+                ON said_talk = hash(picked.conversation_id) OR said_task = hash(picked.task_id)
+                OR said_trace = hash(picked.trace_id)
             GROUP BY picked.call_id
         ),
         guessed AS (
@@ -134,15 +149,22 @@ RUNS_BY = Question(
         GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by}} runs LIMIT $limit""",
 )
 
+_CALLS_A_TURN: Final = 64
+"""The first turns of a period are those of the conversations that its first calls belong to."""
+
 TURNS = Question(
     name="turns",
     help="The turns of conversations: from what a person said to the next; steps, tools and cost of each.",
     parameters=("since", "until", "tz", "tenant", "conversation_id", "task_id", "limit"),
     sql=f"""
-        WITH told AS (
+        WITH begun AS (
+            SELECT tenant, conversation_id FROM calls WHERE conversation_id <> '' AND {_WITHIN}
+            ORDER BY started_at LIMIT $limit * {_CALLS_A_TURN}
+        ),
+        told AS (
             SELECT *, greatest(1, sum(CASE WHEN input_role = 'user' THEN 1 ELSE 0 END) OVER (
                 PARTITION BY tenant, conversation_id ORDER BY started_at, call_id)) AS turn
-            FROM calls WHERE conversation_id <> '' AND {_WITHIN}
+            FROM calls SEMI JOIN begun USING (tenant, conversation_id) WHERE {_WITHIN}
         )
         SELECT tenant, conversation_id, CAST(turn AS BIGINT) AS turn, min(started_at) AS started_at,
             max(started_at + to_microseconds(CAST(duration_ms * 1000 AS BIGINT))) AS ended_at,
@@ -159,8 +181,7 @@ TOOLS = Question(
     parameters=(*_PERIOD, "by", "limit"),
     sql=f"""
         SELECT {{by_calls}} tool, {_count("uses")}, {_count("repeats")}, {_count("errors")},
-            count(DISTINCT conversation_id) AS conversations,
-            {_usd("effective_cost_usd")}, {_usd("declared_cost_usd")}
+            count(*) AS conversations, {_usd("effective_cost_usd")}, {_usd("declared_cost_usd")}
         FROM tool_uses WHERE {_WITHIN}
         GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by}} tool LIMIT $limit""",
 )
@@ -170,25 +191,32 @@ _Z: Final = 1.959963984540054
 _middle = f"(p + {_Z * _Z / 2} / n) / (1 + {_Z * _Z} / n)"
 _half = f"{_Z} * sqrt(p * (1 - p) / n + {_Z * _Z / 4} / (n * n)) / (1 + {_Z * _Z} / n)"
 
+_MATCHED: Final = """SELECT {{by_calls}} said, success, score, value_usd, effective_cost_usd AS usd
+            FROM said JOIN mine ON {0} = {1} WHERE {2}"""
+_WAYS: Final = (
+    ("said_task", "hash(task_id)", f"said_task <> {_NOTHING}"),
+    ("said_talk", "hash(conversation_id)", f"said_task = {_NOTHING} AND said_talk <> {_NOTHING}"),
+    (
+        *("said_trace", "hash(trace_id)"),
+        f"said_task = {_NOTHING} AND said_talk = {_NOTHING} AND said_trace <> {_NOTHING}",
+    ),
+)
+"""By what an outcome names its runs, one way each: an OR of them would compare all with all."""
+
 QUALITY = Question(
     name="quality",
     help="How often tasks succeed, with 95 % Wilson intervals, and what one that does costs and is worth.",
     parameters=(*_PERIOD, "by", "limit"),
     sql=f"""
-        WITH said AS ({_LATEST_OUTCOMES}),
+        WITH said AS ({_LATEST_OUTCOMES} GROUP BY said),
         mine AS (SELECT * FROM runs WHERE {_WITHIN}),
-        ended AS (
-            SELECT said.task_id, said.conversation_id, said.trace_id, success, score, value_usd,
-                arg_max(mine, mine.effective_cost_usd) AS mine, sum(mine.effective_cost_usd) AS usd
-            FROM said JOIN mine ON (said.task_id <> '' AND said.task_id = mine.task_id)
-                OR (said.task_id = '' AND said.conversation_id <> ''
-                    AND said.conversation_id = mine.conversation_id)
-                OR (said.task_id = '' AND said.conversation_id = '' AND said.trace_id = mine.trace_id)
-            GROUP BY ALL
+        matched AS (
+            {" UNION ALL ".join(_MATCHED.format(*way) for way in _WAYS)}
         ),
         told AS (
-            SELECT {{by_calls}} success, score, value_usd, usd
-            FROM (SELECT unnest(mine), success, score, value_usd, usd FROM ended)
+            SELECT {{by_dearest}} any_value(success) AS success, any_value(score) AS score,
+                any_value(value_usd) AS value_usd, sum(matched.usd) AS usd
+            FROM matched GROUP BY said
         ),
         counted AS (
             SELECT {{by}} count(*) AS tasks, count(*) FILTER (WHERE success) AS successes,

@@ -7,6 +7,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
     {latency}   for the same calls counted by how long they took
+    {dearest}, {shown}  for finding the dearest groups before all else, where there are very many
     {ended}     for the calls that ended in the period, whenever they started
     {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
@@ -156,8 +157,8 @@ SPEND_BY = Question(
     help="Who or what the money went on, dearest first, with how long calls took.",
     parameters=(*PERIOD, "by", "limit", "with"),
     sql=f"""
-        WITH spent AS MATERIALIZED (
-            SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
+        WITH {{dearest}} spent AS MATERIALIZED (
+            SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}} {{shown}}
             GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by_key}} LIMIT $limit
         ),
         counted AS (

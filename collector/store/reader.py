@@ -15,7 +15,13 @@ from collector.store import rollups
 from collector.store.asking import Asked, BadParameter
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
 from collector.store.questions import BUCKETS, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
-from collector.store.statements import cursor_statement, floor_statement, statement
+from collector.store.statements import (
+    cursor_statement,
+    floor_statement,
+    narrowed,
+    narrowing_statement,
+    statement,
+)
 
 
 class QuestionFailed(Exception):
@@ -78,8 +84,10 @@ class LedgerReader:
         try:
             with Interrupt(connection, self._seconds) as timer:
                 connection.execute("BEGIN TRANSACTION READ ONLY")
+                marks = rollups.load_marks(connection)
+                asked = _of_its_time(connection, asked, marks)
                 self._find_cursor(connection, asked)
-                made = statement(asked, rollups.load_marks(connection))
+                made = statement(asked, marks)
                 table = arrow_table(connection, made.sql, made.values)
         except (OutOfMemory, MemoryError) as error:
             raise TooExpensive("the question needs more memory than it may take; ask for less") from error
@@ -116,6 +124,15 @@ class LedgerReader:
             ((floor,),) = connection.execute(sought.sql, sought.values).fetchall()
             if floor is not None:
                 asked.values["floor"] = floor
+
+
+def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> Asked:
+    """``asked`` of the time only in which its conversations or tasks were."""
+    sought = narrowing_statement(asked, marks)
+    if sought is None:
+        return asked
+    ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
+    return narrowed(asked, first, last)
 
 
 def one_row(table: pa.Table) -> dict[str, Any]:

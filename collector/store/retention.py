@@ -30,7 +30,6 @@ SINGLE = {
 """Kept for the retention."""
 SUMMED = {
     **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
-    "conversations_by_hour": "bucket",
     "gpu_windows": "window_start",
     "outcomes": "reported_at",
     "similar_checks": "happened_at",

@@ -16,6 +16,7 @@ questions, the coarsest first:
     plain    day, hour, minute               the thirteen dimensions
     user     users_day, user_day, user_hour  of users alone, and beside the thirteen
     tags     tags_day, tags_hour             a call's whole set of tags beside the thirteen
+    talks    talks_hour                      conversation and task beside the thirteen
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ DIMENSIONS = (
     "usage_grade",
     "price_grade",
 )
-"""What every level tells apart, but for one. Conversations and tasks are read from the calls themselves."""
+"""What every level tells apart, but for one."""
 
 SUMS = (
     "input_tokens",
@@ -60,10 +61,6 @@ LATENCY_BUCKET = (
 )
 """The bucket of a call."""
 
-CONVERSATIONS = "conversations_by_hour"
-CONVERSATION = "hash(conversation_id)"
-"""Eight bytes are enough to count conversations by: of a million, two share theirs once in 37 million."""
-
 MINUTE_US = 60_000_000
 HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
@@ -79,6 +76,9 @@ class Level(NamedTuple):
     finer: str
     """The table that it is summed from."""
     dimensions: tuple[str, ...] = DIMENSIONS
+    listed: bool = False
+    """Its rows stand for few calls each: they list the latency bucket of every call rather than count the
+    calls of every bucket. Of a call that was taken out, the list has the bucket's complement, ``-1 - n``."""
 
     @property
     def unit(self) -> str:
@@ -87,6 +87,7 @@ class Level(NamedTuple):
 
 
 _BY_USER, _BY_TAGS = (*DIMENSIONS, "user_id"), (*DIMENSIONS, "tags")
+_BY_TALK = (*DIMENSIONS, "conversation_id", "task_id")
 _USERS = ("user_id", "outcome", "usage_grade", "price_grade")
 
 DAY = Level("day", DAY_US, "calls_by_day", "calls_by_hour")
@@ -97,10 +98,11 @@ USER_DAY = Level("user_day", DAY_US, "calls_by_user_day", "calls_by_user_hour", 
 USER_HOUR = Level("user_hour", HOUR_US, "calls_by_user_hour", "calls", _BY_USER)
 TAGS_DAY = Level("tags_day", DAY_US, "calls_by_tags_day", "calls_by_tags_hour", _BY_TAGS)
 TAGS_HOUR = Level("tags_hour", HOUR_US, "calls_by_tags_hour", "calls", _BY_TAGS)
+TALKS_HOUR = Level("talks_hour", HOUR_US, "calls_by_talk_hour", "calls", _BY_TALK, listed=True)
 
 LEVELS = (DAY, HOUR, MINUTE)
 """Coarse to fine; what most questions are answered from."""
-ALL_LEVELS = (USERS_DAY, USER_DAY, USER_HOUR, TAGS_DAY, TAGS_HOUR, *LEVELS)
+ALL_LEVELS = (USERS_DAY, USER_DAY, USER_HOUR, TAGS_DAY, TAGS_HOUR, TALKS_HOUR, *LEVELS)
 """Each before the one that it is summed from."""
 
 _IN_CALLS = {"tags": "CAST(coalesce(to_json(tags), '{}') AS VARCHAR)"}
@@ -121,6 +123,8 @@ def chain(wanted: AbstractSet[str]) -> tuple[Level, ...] | None:
         return USER_DAY, USER_HOUR
     if wanted <= {*DIMENSIONS, "tag"}:
         return TAGS_DAY, TAGS_HOUR
+    if wanted <= set(_BY_TALK):
+        return (TALKS_HOUR,)
     return None
 
 
@@ -138,6 +142,8 @@ class Piece(NamedTuple):
     table: str
     since_us: int
     until_us: int
+    hours: tuple[int, ...] = ()
+    """Of the calls, these hours alone; of sums, all others."""
 
 
 def pieces(
@@ -180,6 +186,8 @@ def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = Fal
     told = ", ".join(
         f"{_IN_CALLS[name]} AS {name}" if name in _IN_CALLS else name for name in level.dimensions
     )
+    if level.listed:
+        return _add_listed_sql(level, source, where, take_out=take_out)
     # A sign, not a factor: DECIMAL(38,12) times an integer would no longer fit a DECIMAL.
     sign = "-" if take_out else ""
     inner = ", ".join(f"sum({column}) AS {column}" for column in SUMS)
@@ -202,6 +210,17 @@ def add_calls_sql(level: Level, source: str, where: str, *, take_out: bool = Fal
         GROUP BY bucket, {names}"""  # noqa: S608
 
 
+def _add_listed_sql(level: Level, source: str, where: str, *, take_out: bool) -> str:
+    sign, bucket = ("-", f"-1 - {LATENCY_BUCKET}") if take_out else ("", LATENCY_BUCKET)
+    sums = ", ".join(f"{sign}sum({column})" for column in ("attempt_count", *SUMS))
+    span = "NULL, NULL" if take_out else "min(started_at), max(started_at)"
+    return f"""
+        INSERT INTO {level.table}
+        SELECT date_trunc('{level.unit}', started_at) AS bucket, {", ".join(level.dimensions)},
+            {sign}count(*), {sums}, {span}, list({bucket})
+        FROM {source} WHERE {where} GROUP BY ALL"""  # noqa: S608
+
+
 def add_finer_sql(level: Level) -> str:
     """The statement that sums the finer level's buckets in ``[$1, $2)``."""
     names = ", ".join(level.dimensions)
@@ -217,18 +236,6 @@ def add_finer_sql(level: Level) -> str:
         GROUP BY start, {names}"""  # noqa: S608
 
 
-def add_conversations_sql(source: str, where: str) -> str:
-    """The statement that notes which conversations the calls of ``source`` belong to.
-
-    A row says no more than that there was a call, so one row too many does no harm.
-    """
-    names = ", ".join(DIMENSIONS)
-    return f"""
-        INSERT INTO {CONVERSATIONS}
-        SELECT DISTINCT date_trunc('hour', started_at), {names}, {CONVERSATION}
-        FROM {source} WHERE {where} AND conversation_id <> ''"""  # noqa: S608
-
-
 def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mark]) -> None:
     """Add the calls of ``source`` that started inside a level's mark to that level.
 
@@ -239,8 +246,6 @@ def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mar
         mark = marks.get(level.name)
         if mark is not None and oldest_us < mark.upto_us:
             connection.execute(add_calls_sql(level, source, _INSIDE), [mark.since_us, mark.upto_us])
-            if level is HOUR:
-                connection.execute(add_conversations_sql(source, _INSIDE), [mark.since_us, mark.upto_us])
 
 
 def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -> None:
@@ -268,9 +273,10 @@ def adjust(connection: Any, table: str, marks: dict[str, Mark]) -> None:
         names = ", ".join(level.dimensions)
         told = ", ".join(f"{_IN_CALLS.get(name, name)} AS {name}" for name in level.dimensions)
         sums = ", ".join("sum(more_usd)" if name == "effective_cost_usd" else "0" for name in SUMS)
+        latency = "[]" if level.listed else ", ".join("0" for _ in LATENCY)
         connection.execute(
             f"INSERT INTO {level.table} SELECT bucket, {names}, 0, 0, {sums}, NULL, NULL,"  # noqa: S608
-            f" {', '.join('0' for _ in LATENCY)} FROM (SELECT"
+            f" {latency} FROM (SELECT"
             f" date_trunc('{level.unit}', started_at) AS bucket, {told}, more_usd"
             f" FROM calls JOIN {table} USING (call_id) WHERE {_INSIDE})"
             f" GROUP BY bucket, {names}",
@@ -337,8 +343,6 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
             connection.execute(add_finer_sql(level), period)
         elif calls:
             connection.execute(add_calls_sql(level, "calls", _INSIDE), period)
-        if level is HOUR:
-            connection.execute(add_conversations_sql("calls", _INSIDE), period)
         connection.execute(
             "UPDATE rollup_marks SET upto_at = make_timestamp($2) WHERE level = $1", [level.name, target_us]
         )

@@ -3,15 +3,16 @@
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, timedelta, tzinfo
+from dataclasses import replace
+from datetime import UTC
 from typing import Any, NamedTuple
 
 from collector.store import rollups
-from collector.store.asking import EPOCH, Asked, summed_tag, tag
+from collector.store.asking import Asked, summed_tag, tag
+from collector.store.days import bucketed, day_start, step_us
 from collector.store.questions import CALLS_LISTED, VALUES
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
 
-_QUARTER_US = HOUR_US // 4
 _LONGEST_CALL_US = 4 * HOUR_US
 """A call that took longer is not found by when it ended; calls are cut off long before, by default."""
 _ORDERS = {
@@ -22,6 +23,19 @@ _ORDERS = {
 }
 """Order, the column it begins with, and how what comes after a row compares to it."""
 _FLOORED = ("dearest", "slowest")
+_TALKS = frozenset({"conversation_id", "task_id"})
+_MANY = frozenset({"user_id", "conversation_id", "task_id"})
+"""Dimensions with so many values that the dearest are found first, by their cost alone."""
+_DEAREST = """
+        summed AS MATERIALIZED (
+            SELECT hash({by_key}) AS place, coalesce(sum(effective_cost_usd), 0) AS usd FROM {books}
+            GROUP BY place
+        ),
+        dearest AS MATERIALIZED (
+            SELECT place FROM summed
+            WHERE usd >= (SELECT min(usd) FROM (SELECT usd FROM summed ORDER BY usd DESC LIMIT $limit))
+        ),"""
+_SHOWN = "WHERE hash({by_key}) IN (SELECT place FROM dearest)"
 
 
 class Statement(NamedTuple):
@@ -43,6 +57,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     fields = {
         "by": "".join(f'"{by.name}", ' for by in asked.by),
         "by_calls": _by(asked, "calls"),
+        "by_dearest": "".join(f'arg_max("{by.name}", matched.usd) AS "{by.name}", ' for by in asked.by),
         "by_key": ", ".join(f'"{by.name}"' for by in asked.by),
         "value": '"value"',
         "near": _near(asked.values.get("call_id", "")),
@@ -50,10 +65,14 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     sql = asked.question.sql
     if "{books}" in sql:
         fields["books"] = _books(asked, marks, where, values)
-        fields["bucket"] = _bucketed(asked)
+        fields["bucket"] = bucketed(asked)
     if "{latency}" in sql:
         fields["latency"] = _latency(asked, marks, where, values)
         fields["quantile_50"], fields["quantile_95"] = _quantile(0.5), _quantile(0.95)
+        fields["dearest"] = fields["shown"] = ""
+        if any(by.dimension in _MANY for by in asked.by):
+            fields["dearest"] = _DEAREST.format(**fields)
+            fields["shown"] = _SHOWN.format(**fields)
     if "{talked}" in sql:
         fields["talked"] = fields["talked_column"] = ""
         if "conversations" in asked.extras:
@@ -109,23 +128,48 @@ class _Conditions:
         return "".join(conditions)
 
 
-def _pieces(asked: Asked, marks: dict[str, Mark], only: Level | None = None) -> list[Piece]:
+def _pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
     levels = rollups.chain(asked.dimensions) or ()
     widest = DAY_US
     if asked.bucket == "minute":
         widest = MINUTE_US
-    elif asked.bucket == "hour":
+    elif asked.bucket == "hour" or (asked.bucket == "day" and asked.zone is not UTC):
         widest = HOUR_US
-    elif asked.bucket == "day" and asked.zone is not UTC:
-        widest = HOUR_US if _step_us(asked) == HOUR_US else MINUTE_US
-    levels = tuple(level for level in levels if level.width_us <= widest and only in (None, level))
+    levels = tuple(level for level in levels if level.width_us <= widest)
+    if widest == HOUR_US and asked.bucket == "day" and step_us(asked) != HOUR_US:
+        return _pieces_of_days(asked, marks, levels)
     found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
+    return found or [Piece("calls", asked.since_us, asked.since_us)]
+
+
+def _pieces_of_days(asked: Asked, marks: dict[str, Mark], levels: tuple[Level, ...]) -> list[Piece]:
+    """Days that begin inside of hours: of those hours, one for each day, the calls are looked at."""
+    hours, start = [], day_start(asked.since_us, asked.zone)
+    while start < asked.until_us:
+        hours.append(start // HOUR_US * HOUR_US)
+        start = day_start(start + DAY_US + DAY_US // 2, asked.zone)
+    found: list[Piece] = []
+    for piece in rollups.pieces(asked.since_us, asked.until_us, marks, levels):
+        inside = tuple(hour for hour in hours if piece.since_us <= hour < piece.until_us)
+        if not inside or piece.table in (rollups.MINUTE.table, "calls"):
+            found.append(piece)
+        else:
+            found.append(piece._replace(hours=inside))
+            found.append(Piece("calls", inside[0], inside[-1] + HOUR_US, inside))
     return found or [Piece("calls", asked.since_us, asked.since_us)]
 
 
 def _span(piece: Piece, column: str, name: str, values: dict[str, Any]) -> str:
     values[f"from_{name}"], values[f"to_{name}"] = piece.since_us, piece.until_us
-    return f"{column} >= make_timestamp($from_{name}) AND {column} < make_timestamp($to_{name})"
+    span = f"{column} >= make_timestamp($from_{name}) AND {column} < make_timestamp($to_{name})"
+    if not piece.hours:
+        return span
+    hours = ", ".join(f"make_timestamp({hour}::BIGINT)" for hour in piece.hours)
+    if piece.table == "calls":
+        # The hours of the day first: to tell them is a quarter of the work.
+        of_day = ", ".join(sorted({str(hour // HOUR_US % 24) for hour in piece.hours}))
+        return f"{span} AND hour({column}) IN ({of_day}) AND date_trunc('hour', {column}) IN ({hours})"
+    return f"{span} AND {column} NOT IN ({hours})"
 
 
 def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
@@ -180,6 +224,14 @@ def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: d
                 f" FROM (SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket FROM calls"
                 f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}) {shown} GROUP BY ALL"
             )
+        elif piece.table == rollups.TALKS_HOUR.table:
+            parts.append(
+                f"SELECT {names}CASE WHEN place < 0 THEN -1 - place ELSE place END AS latency_bucket,"
+                f" CASE WHEN place < 0 THEN -1 ELSE 1 END AS n"
+                f" FROM (SELECT {names}unnest(latency_buckets) AS place FROM"
+                f" (SELECT {by}latency_buckets FROM {piece.table}"
+                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept}) {shown})"
+            )
         else:
             parts.append(
                 f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
@@ -194,24 +246,33 @@ def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: di
     """A join with the number of conversations of each group."""
     key = ", ".join(f'"{by.name}"' for by in asked.by)
     parts = []
-    for position, piece in enumerate(_pieces(asked, marks, only=rollups.HOUR)):
+    conversation = "hash(conversation_id) AS conversation"
+    for position, piece in enumerate(_talk_pieces(asked, marks)):
         prefix, by = f"talk_{position}", _by(asked, piece.table)
         if piece.table == "calls":
             span = _span(piece, "started_at", prefix, values)
             parts.append(
-                f"SELECT DISTINCT {by}{rollups.CONVERSATION} AS conversation FROM calls"
+                f"SELECT {by}{conversation} FROM calls"
                 f" WHERE {span}{where.of('calls')} AND conversation_id <> ''"
             )
         else:
             span = _span(piece, "bucket", prefix, values)
             parts.append(
-                f"SELECT DISTINCT {by}conversation FROM {rollups.CONVERSATIONS}"
-                f" WHERE {span}{where.of(piece.table)}"
+                f"SELECT {by}{conversation} FROM {piece.table}"
+                f" WHERE {span}{where.of(piece.table)} AND conversation_id <> ''"
             )
     return (
-        f"LEFT JOIN (SELECT {key}, count(*) AS conversations FROM ({' UNION '.join(parts)}) GROUP BY ALL)"
-        f" USING ({key})"
+        f"LEFT JOIN (SELECT {key}, count(DISTINCT conversation) AS conversations"
+        f" FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL) USING ({key})"
     )
+
+
+def _talk_pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
+    """As `_pieces`, by the level that knows conversations."""
+    known = asked.dimensions <= set(rollups.TALKS_HOUR.dimensions)
+    levels = (rollups.TALKS_HOUR,) if known else ()
+    found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
+    return found or [Piece("calls", asked.since_us, asked.since_us)]
 
 
 def _quantile(share: float) -> str:
@@ -225,10 +286,13 @@ def _quantile(share: float) -> str:
 def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
-    return (
-        f"(SELECT *{extra} FROM calls WHERE started_at >= make_timestamp($from_calls)"
-        f" AND started_at < make_timestamp($to_calls){where.of('calls')})"
+    kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)" + where.of(
+        "calls"
     )
+    if "floor" in asked.values:
+        # Of eighty columns only those are read that tell which rows it can be, until that is known.
+        kept = f"rowid IN (SELECT rowid FROM calls WHERE {kept} AND {_ORDERS[asked.order][1]} >= $floor)"
+    return f"(SELECT *{extra} FROM calls WHERE {kept})"
 
 
 def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
@@ -242,6 +306,37 @@ def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
         f" AND started_at < make_timestamp($to_ended) AND ended_at >= make_timestamp($from_ended)"
         f" AND ended_at < make_timestamp($to_ended){where.of('calls')})"
     )
+
+
+def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds when the conversations or tasks asked for were: first and last (us).
+
+    None where none are asked for, or the question is not of calls. By their ids alone all calls of the period
+    would have to be looked at.
+    """
+    filters = {name: wanted for name, wanted in asked.filters.items() if name in _TALKS}
+    mark = marks.get(rollups.TALKS_HOUR.name)
+    sql = asked.question.sql
+    if not filters or mark is None or not any(part in sql for part in ("{books}", "{calls}", "started_at")):
+        return None
+    values: dict[str, Any] = {"level_since": mark.since_us, "level_upto": mark.upto_us}
+    kept = _Conditions(filters, values).of("calls")
+    return Statement(
+        "SELECT epoch_us(min(first_at)), epoch_us(max(last_at)) FROM ("
+        f"SELECT first_at, last_at FROM {rollups.TALKS_HOUR.table} WHERE true{kept} UNION ALL "
+        f"SELECT started_at, started_at FROM calls WHERE started_at >= make_timestamp($level_upto){kept}"
+        f" UNION ALL "
+        f"SELECT started_at, started_at FROM calls WHERE started_at < make_timestamp($level_since){kept})",
+        values,
+    )
+
+
+def narrowed(asked: Asked, first_us: int | None, last_us: int | None) -> Asked:
+    """``asked`` of no more time than what it asks for took, and a day around that."""
+    if first_us is None or last_us is None:
+        return replace(asked, until_us=asked.since_us)
+    since_us = max(asked.since_us, first_us - DAY_US)
+    return replace(asked, since_us=since_us, until_us=max(since_us, min(asked.until_us, last_us + DAY_US)))
 
 
 def cursor_statement(asked: Asked) -> Statement | None:
@@ -280,8 +375,6 @@ def _page(asked: Asked) -> tuple[str, str]:
         conditions.append(
             f"{column} {after}= $before_at AND ({column} {after} $before_at OR call_id {after} $before)"
         )
-    if "floor" in asked.values:
-        conditions.append(f"{column} >= $floor")
     return order, f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
@@ -301,72 +394,3 @@ def _near(call_id: str) -> str:
         f"AND started_at >= make_timestamp({made_us - DAY_US}::BIGINT)"
         f" AND started_at < make_timestamp({made_us + DAY_US}::BIGINT)"
     )
-
-
-# ---- days of a time zone ------------------------------------------------------------------
-
-
-def _bucketed(asked: Asked) -> str:
-    """The start of the bucket that an instant belongs to.
-
-    A day of another zone is a day of ours, moved by the zone's offset; only the two days a year
-    on which the offset changes are told one by one.
-    """
-    if asked.bucket == "auto":
-        return "instant"
-    if asked.bucket != "day" or asked.zone is UTC:
-        return f"CAST(date_trunc('{asked.bucket}', instant) AS TIMESTAMP)"
-    cases = []
-    for stretch in _stretches(asked.since_us, asked.until_us, asked.zone):
-        if stretch.offset_us is None:
-            start = f"make_timestamp({stretch.since_us}::BIGINT)"
-        else:
-            moved = f"to_microseconds({stretch.offset_us}::BIGINT)"
-            start = f"CAST(date_trunc('day', instant + {moved}) AS TIMESTAMP) - {moved}"
-        cases.append(f"WHEN instant < make_timestamp({stretch.until_us}::BIGINT) THEN {start}")
-    return f"CASE {' '.join(cases)} END"
-
-
-class _Stretch(NamedTuple):
-    """Days in a row with one offset, or the one day on which it changes."""
-
-    since_us: int
-    until_us: int
-    offset_us: int | None
-
-
-def _stretches(since_us: int, until_us: int, zone: tzinfo) -> list[_Stretch]:
-    found: list[_Stretch] = []
-    start = _day_start(since_us, zone)
-    while start < until_us or not found:
-        # Noon of the next day, whatever the length of this one, and back to its beginning.
-        end = _day_start(start + DAY_US + DAY_US // 2, zone)
-        offset: int | None = _offset_us(start, zone)
-        if offset != _offset_us(end, zone):
-            offset = None
-        if found and offset is not None and found[-1].offset_us == offset:
-            found[-1] = found[-1]._replace(until_us=end)
-        else:
-            found.append(_Stretch(start, end, offset))
-        start = end
-    return found
-
-
-def _step_us(asked: Asked) -> int:
-    """The widest step on which every day of the period begins: an hour, or a quarter of one."""
-    for instant in range(asked.since_us, asked.until_us + DAY_US, 30 * DAY_US):
-        if _offset_us(instant, asked.zone) % HOUR_US:
-            return _QUARTER_US
-    return HOUR_US
-
-
-def _offset_us(instant_us: int, zone: tzinfo) -> int:
-    offset = (EPOCH + timedelta(microseconds=instant_us)).astimezone(zone).utcoffset()
-    assert offset is not None
-    return offset // timedelta(microseconds=1)
-
-
-def _day_start(instant_us: int, zone: tzinfo) -> int:
-    local = (EPOCH + timedelta(microseconds=instant_us)).astimezone(zone)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return (midnight - EPOCH) // timedelta(microseconds=1)

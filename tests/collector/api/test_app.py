@@ -81,7 +81,7 @@ def fill_findings(state, call_id):
     own = {
         "waste": "'looped' AS waste",
         "cache_breaks": "'tools changed' AS cause, 'tools' AS block, 7 AS lost_tokens",
-        "runs": "'t1' AS task_id, 3 AS steps",
+        "runs": "'t1' AS task_id, 3 AS steps, 0.5 AS effective_cost_usd",
         "tool_uses": "'search' AS tool, 2 AS uses",
         "inferred_outcomes": "'user retry' AS signal",
     }

@@ -49,7 +49,7 @@ def calls(state, journal, call):
     own = {
         "waste": "'looped' AS waste",
         "cache_breaks": "'tools changed' AS cause, 'tools' AS block, 7 AS lost_tokens",
-        "runs": "3 AS steps",
+        "runs": "3 AS steps, 0.5 AS effective_cost_usd",
         "tool_uses": "'search' AS tool, 2 AS uses",
         "inferred_outcomes": "'user retry' AS signal",
     }

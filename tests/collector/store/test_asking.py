@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from collector.store import statements
 from collector.store.asking import BadParameter, parse
+from collector.store.days import stretches as stretches_of
 from collector.store.questions import CALLS_LISTED, CATALOGUE, SPEND_BY, SPEND_OVER_TIME, TOTALS, VALUES
 from collector.store.rollups import DAY_US, HOUR_US
 
@@ -105,7 +106,7 @@ def test_no_text_of_a_caller_becomes_part_of_a_statement(agent, tag, key):
 def test_every_instant_belongs_to_the_day_that_a_calendar_of_its_zone_shows(since, name, days):
     zone = ZoneInfo(name)
     until = since + days * DAY_US
-    stretches = statements._stretches(since, until, zone)
+    stretches = stretches_of(since, until, zone)
 
     assert stretches[0].since_us <= since < stretches[0].until_us
     assert stretches[-1].until_us >= until

@@ -45,6 +45,7 @@ def ledger(make_call):
                 request_model=f"model{n % 4}",
                 user_id=f"user{n % 11}",
                 conversation_id="" if n % 13 == 0 else f"talk{n // 6}",
+                task_id=f"task{n // 15}" if n % 2 else "",
                 outcome="failed" if n % 17 == 0 else "served",
                 price_grade="prior" if n % 19 == 0 else "listed",
                 usage_grade="estimated" if n % 23 == 0 else "reported",
@@ -142,6 +143,21 @@ def test_an_empty_period_costs_exactly_nothing(ask):
             lambda r: r.user_id in ("user5", "user6") and r.team == "team1",
         ),
         ({"agent": "' OR 1=1 --"}, lambda r: False),
+        ({"conversation_id": "talk17"}, lambda r: r.conversation_id == "talk17"),
+        (
+            {"conversation_id": ["talk3", "talk95"], "team": "team1"},
+            lambda r: r.conversation_id in ("talk3", "talk95") and r.team == "team1",
+        ),
+        ({"task_id": "task4"}, lambda r: r.task_id == "task4"),
+        (
+            {"task_id": "task4", "user_id": "user5"},
+            lambda r: r.task_id == "task4" and r.user_id == "user5",
+        ),
+        (
+            {"conversation_id": "talk17", "tag": "env=dev"},
+            lambda r: r.conversation_id == "talk17" and r.tags["env"] == "dev",
+        ),
+        ({"conversation_id": "nobody's"}, lambda r: False),
         (
             {"outcome": "failed", "request_model": "model2"},
             lambda r: r.outcome == "failed" and r.request_model == "model2",
@@ -216,7 +232,7 @@ def test_days_are_those_of_the_zone_asked_for(ask, ledger, zone):
             "tag:env",
             'tag:a/b~c."d',
         ),
-        *("team,tag:env", "tag:env,user_id"),
+        *("team,tag:env", "tag:env,user_id", "conversation_id", "task_id", "conversation_id,request_model"),
     ],
 )
 def test_spend_by_sums_each_value_and_counts_its_conversations(ask, ledger, by):
@@ -252,6 +268,21 @@ def test_the_median_and_the_slowest_are_right_within_a_bucket(ask, ledger):
     for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95)):
         true = durations[int(share * len(durations))]
         assert true / 1.42 <= row[name] <= true * 1.42
+
+
+@pytest.mark.parametrize("by", ["user_id", "conversation_id", "task_id"])
+def test_of_many_values_the_dearest_are_found(ask, by):
+    everything = ask("spend_by", since="30d", by=by, limit="1000")
+    assert ask("spend_by", since="30d", by=by, limit="3") == everything[:3]
+
+
+def test_the_calls_of_one_conversation_are_found_whatever_else_there_is(ask, ledger):
+    mine = [r.call_id for r in ledger if r.conversation_id == "talk95"]
+    listed = ask("calls", since="30d", conversation_id="talk95", order="dearest")
+    assert {row["call_id"] for row in listed} == set(mine)
+    turns = ask("turns", since="30d", conversation_id="talk95")
+    assert sum(row["steps"] for row in turns) == len(mine)
+    assert len(ask("turns", since="30d", limit="20")) == 20
 
 
 def test_spend_by_gives_no_more_than_the_limit_and_the_dearest_first(ask):
