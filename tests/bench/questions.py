@@ -78,7 +78,8 @@ def sampled(database: Database) -> Sample:
         list(middle[0]),
     ).fetchall()[0]
     anomaly = query("SELECT coalesce(max(anomaly_id), '-') FROM anomalies").fetchall()[0][0]
-    return Sample(*row[:5], row[5].isoformat(), anomaly)
+    call_id, conversation, user, trace, tenant, hour = row
+    return Sample(call_id, conversation, user, trace, tenant, hour.isoformat(), anomaly)
 
 
 def ways(sample: Sample) -> Iterator[Way]:
