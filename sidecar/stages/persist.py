@@ -269,7 +269,9 @@ class Persist:
         pause_s = pool.pause_s(retry, failure.asked_s, elsewhere=elsewhere)
         if pause_s > upstream.replicas[0].pool.deadlines.queue_s:
             return False
-        if not pool.may_retry():
+        # A server that is gone does no work: what it had, moved once, is no more load than there was.
+        moved = elsewhere and failure.reason == "unreachable" and len(tried) == 1
+        if not moved and not pool.may_retry():
             self._count("bursar_upstream_retries_refused_total", upstream)
             return False
         if pause_s and not await pause(call, pause_s):

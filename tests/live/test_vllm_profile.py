@@ -36,7 +36,7 @@ def test_a_profile_of_a_real_server_is_written_and_names_the_models_work(
     body = {"model": "tiny", "messages": [{"role": "user", "content": "profile"}], "max_tokens": 16}
 
     def ask() -> bool:
-        reply = httpx.post(f"{allowed.url}/v1/chat/completions", json=body, timeout=120)
+        reply = httpx.post(f"{allowed.url}/v1/chat/completions", json=body, timeout=300)
         return reply.status_code == 200
 
     over = threading.Event()
@@ -46,10 +46,11 @@ def test_a_profile_of_a_real_server_is_written_and_names_the_models_work(
             ask()
 
     agent = threading.Thread(target=keep_asking, daemon=True)
+    assert ask()
     agent.start()
-    code = main(["profile", "local", "--for", "2s", "--config", str(allowed.config_file)])
+    code = main(["profile", "local", "--for", "4s", "--config", str(allowed.config_file)])
     over.set()
-    agent.join(60)
+    agent.join(300)
 
     assert code == 0
     assert "profiling 127.0.0.1" in capsys.readouterr().out

@@ -229,6 +229,23 @@ def test_where_every_connection_is_in_use_calls_queue_and_the_rest_are_turned_aw
     assert two[0].connections == 1
 
 
+def test_calls_of_a_server_that_is_gone_are_moved_whatever_the_retry_budget(
+    two: list[ScriptedUpstream], stack_for: StackMaker
+) -> None:
+    (nobody,) = free_ports(1)
+    local = pool(
+        f"http://127.0.0.1:{nobody}",
+        two[0].url,
+        balance="round_robin",
+        retry_budget=0,
+        breaker={"failures": 0},
+    )
+    stack = stack_for(two[0], upstreams=local, with_collector=False)
+
+    # Every other call is to be moved: more than the ten retries that a budget begins with.
+    assert [post(stack)[0] for _ in range(30)] == [200] * 30
+
+
 def test_nobody_there_at_all_is_said_at_once(stack_for: StackMaker, upstream: ScriptedUpstream) -> None:
     urls = [f"http://127.0.0.1:{port}" for port in free_ports(2)]
     stack = stack_for(upstream, upstreams=pool(*urls))
