@@ -19,6 +19,8 @@ import yaml
 from support.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
+IMPORTS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+"""Where our processes find what they import: here first, then wherever this one does."""
 
 
 def wait_for(what: str, condition: Any, timeout_s: float = 30.0) -> Any:
@@ -106,12 +108,13 @@ class Stack:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "sidecar.cli", name, "--config", str(self.config_file)],
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment},
+                env={**os.environ, "PYTHONPATH": IMPORTS, **self.environment},
                 stdout=log,
                 stderr=log,
             )
         url = self.url if name == "sidecar" else self.collector_url
-        wait_for(f"{name}:\n{self.log(name)[-3000:]}", lambda: self._is_ready(name, url))
+        # On a machine with ten times the work it can do a collector's imports alone take half a minute.
+        wait_for(f"{name}:\n{self.log(name)[-3000:]}", lambda: self._is_ready(name, url), 90)
 
     def _is_ready(self, name: str, url: str) -> bool:
         code = self.processes[name].poll()
@@ -166,7 +169,7 @@ def simulator(*arguments: str) -> Iterator[str]:
     (port,) = free_ports(1)
     process = subprocess.Popen(
         [sys.executable, "-m", "inference.simulator", "--port", str(port), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": IMPORTS},
         stdout=subprocess.DEVNULL,
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from support.ports import free_ports
-from support.stack import ROOT, wait_for
+from support.stack import IMPORTS, ROOT, wait_for
 
 VLLM = os.environ.get("VLLM_BIN") or str(ROOT / ".venvs/vllm/bin/vllm")
 READY_WITHIN_S = 600.0
@@ -43,7 +43,7 @@ class Servers:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "sidecar.cli", "inference", "--config", str(self._config)],
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": IMPORTS},
                 stdout=log,
                 stderr=log,
             )
