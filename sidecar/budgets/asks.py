@@ -4,7 +4,14 @@ from collector.domain.policy import Ask, Downgrade, State
 from collector.domain.usage import Usage
 from sidecar.accounting import FREE_APIS
 from sidecar.books import Books
-from sidecar.budgets.bounds import dearest_rates, most_input_tokens, most_output_tokens, most_stored_tokens
+from sidecar.budgets.bounds import (
+    SEARCH_TOKENS,
+    dearest_rates,
+    most_input_tokens,
+    most_output_tokens,
+    most_searches,
+    most_stored_tokens,
+)
 from sidecar.budgets.capabilities import Catalogue, Served, loses, saved
 from sidecar.budgets.needs import needs_of
 from sidecar.call import Call
@@ -35,9 +42,13 @@ class Asks:
         quote = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
         estimated, learned = books.input_tokens(target.model, facts.text_bytes)
         body = call.request.body
-        tokens = most_input_tokens(facts, len(body), estimated, learned=learned)
+        tokens = most_input_tokens(facts, body, estimated, learned=learned)
         tokens += most_stored_tokens(facts, body, quote)
         price = quote.owed
+        fees = 0
+        if price.per_search and (searches := most_searches(body)):
+            fees = searches * price.per_search
+            tokens += searches * SEARCH_TOKENS
         rates = dearest_rates(
             price,
             tokens,
@@ -62,7 +73,7 @@ class Asks:
             stream=facts.stream,
             continues=len(facts.message_hashes) > 2,
             input_tokens=0 if is_free else tokens,
-            input_pico=0 if is_free else tokens * rates.input + rates.per_request,
+            input_pico=0 if is_free else tokens * rates.input + rates.per_request + fees,
             output_cap=0 if is_free else most_output_tokens(facts, quote),
             output_pico=rates.output,
             choices=max(1, facts.choice_count),

@@ -4,6 +4,7 @@ A budget that must never be exceeded needs bounds, not estimates. What is really
 afterwards, and what calls of a kind use is learned, so a wide bound costs room for a moment only.
 """
 
+import re
 from typing import NamedTuple
 
 from collector.domain.price import TokenPrice, price_in_force
@@ -14,7 +15,11 @@ UNKNOWN_MAX_OUTPUT = 32_768
 """Output tokens that a model may write of which nobody knows how many."""
 BYTES_PER_TOKEN = 2
 """No tokenizer of today makes more than a token of two bytes of ordinary text; a request of which the
-tokens were counted before is bounded by :data:`MARGIN` instead."""
+tokens were counted before is bounded by :data:`MARGIN` instead. What is not ordinary counts on top."""
+USUAL_PERMILLE = 200
+"""How much of prose is no lower-case letter: spaces, capitals, punctuation."""
+SAMPLED = 512
+"""About so many bytes of a body are looked at; at least so many of a longer one."""
 MARGIN = 1.5
 """How far above the learned ratio the tokens of a text may lie."""
 MESSAGE_TOKENS = 16
@@ -24,7 +29,19 @@ MEDIA_TOKENS = 8_192
 MEDIA_BYTES_PER_TOKEN = 64
 UNKNOWN_CONTEXT = 200_000
 """Tokens that a model may read of which nobody knows how many."""
+USUAL_SEARCHES = 10
+"""Searches on the provider's side for which room is held where the call sets no cap."""
+MOST_SEARCHES = 1_000
+SEARCH_TOKENS = 8_192
+"""Of what one search found, and the model then reads."""
 _STORED_MARK = b'"conversation"'
+_SEARCH_MARK = b'"web_search'
+_SEARCH_CAPS = re.compile(rb'"(?:max_uses|max_tool_calls)"\s*:\s*(\d{1,9})')
+_MEDIA_MARKS = (
+    b'"input_image"', b'"image"', b'"input_file"', b'"file"', b'"document"', b'"input_audio"', b'"video_url"',
+)  # fmt: skip
+_LOWER = bytes(range(ord("a"), ord("z") + 1))
+_LETTERS = _LOWER + bytes(range(0x80, 0x100))
 
 
 class Rates(NamedTuple):
@@ -57,21 +74,60 @@ def dearest_rates(
     return Rates(reads, writes, rates.per_request)
 
 
-def most_input_tokens(facts: RequestFacts, body_bytes: int, estimated: int, *, learned: bool) -> int:
+def most_input_tokens(facts: RequestFacts, body: bytes, estimated: int, *, learned: bool) -> int:
     """Input tokens that a call may have at most.
 
     Args:
         facts: of the request.
-        body_bytes: size of its body.
+        body: of the request.
         estimated: tokens of its text by the learned ratio.
         learned: whether that ratio was learned from calls of this model.
     """
     text = facts.text_bytes
     tokens = min(text, round(estimated * MARGIN) if learned else -(-text // BYTES_PER_TOKEN))
+    if tokens < text:
+        # Tokenizers work on bytes, so there is never more than a token for each of them.
+        tokens = min(text, tokens + -(-text * unusual_permille(body, scripts=not learned) // 1000))
     tokens += MESSAGE_TOKENS * (len(facts.message_hashes) + 1)
     if facts.has_images or facts.has_remote_media:
-        tokens += max(MEDIA_TOKENS, body_bytes // MEDIA_BYTES_PER_TOKEN)
+        tokens += max(MEDIA_TOKENS * media_parts(body), len(body) // MEDIA_BYTES_PER_TOKEN)
     return tokens
+
+
+def unusual_permille(body: bytes, *, scripts: bool) -> int:
+    """How much of ``body``, in thousandths, is digits, capitals or signs beyond what prose and code have.
+
+    Each of these may be a token of its own: ``3 1 4 1 5 9`` is one for each byte. Of a long body, bytes at
+    even distances tell.
+
+    Args:
+        body: JSON, whose own signs count too.
+        scripts: whether letters beyond ASCII count; where a ratio was learned, it knows them.
+    """
+    sample = body[:: len(body) // SAMPLED | 1]
+    if not sample:
+        return 0
+    unusual = len(sample.translate(None, _LOWER if scripts else _LETTERS)) * 1000 // len(sample)
+    return max(0, unusual - USUAL_PERMILLE)
+
+
+def media_parts(body: bytes) -> int:
+    """How many images, files and sounds a body may hold; at least one."""
+    # A chat names an image twice: as the part's type, and as the field that holds it.
+    found = -(-body.count(b'"image_url"') // 2)
+    return max(1, found + sum([body.count(mark) for mark in _MEDIA_MARKS]))
+
+
+def most_searches(body: bytes) -> int:
+    """How many searches the provider may run for a call, and charge.
+
+    A call that asks for searches says how many at most, or else is taken for an ordinary one: no provider
+    states a bound of its own.
+    """
+    if body.find(_SEARCH_MARK) < 0:
+        return 0
+    caps = [int(digits) for digits in _SEARCH_CAPS.findall(body)]
+    return min(max(caps), MOST_SEARCHES) if caps else USUAL_SEARCHES
 
 
 def most_stored_tokens(facts: RequestFacts, body: bytes, quote: Quote) -> int:

@@ -1,10 +1,12 @@
 """The most that a call may cost: never below what the provider can bill, and the rate is the dearest one."""
 
+import base64
 import json
+import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.domain.price import ContextTier, TokenPrice, list_cost
@@ -16,9 +18,11 @@ from sidecar.budgets.bounds import (
     MESSAGE_TOKENS,
     UNKNOWN_CONTEXT,
     UNKNOWN_MAX_OUTPUT,
+    USUAL_SEARCHES,
     dearest_rates,
     most_input_tokens,
     most_output_tokens,
+    most_searches,
     most_stored_tokens,
 )
 from sidecar.wire import RequestFacts, read_request
@@ -39,6 +43,8 @@ PRICE = TokenPrice(
     service_tiers=(("priority", TokenPrice(input=18, output=72)), ("flex", TokenPrice(input=5, output=20))),
 )
 BOOK = PriceBook.load({})
+WORDS = ["the", "sum", "of", "every", "small", "number", "answer", "below", "question", "tokenizer"]
+PROSE = b"of all the words here most are short and quite plain " * 40
 CHAT = RequestFacts("openai.chat", "m", text_bytes=1000, message_hashes=[1, 2, 3])
 
 
@@ -98,21 +104,21 @@ def test_no_way_to_use_so_many_tokens_costs_more(
 
 def test_input_is_bounded_by_two_bytes_a_token_while_nothing_was_learned() -> None:
     # 1,000 bytes, three messages and the reply's beginning
-    assert most_input_tokens(CHAT, 2000, 9, learned=False) == 500 + 4 * MESSAGE_TOKENS
+    assert most_input_tokens(CHAT, PROSE, 9, learned=False) == 500 + 4 * MESSAGE_TOKENS
 
 
 def test_a_learned_ratio_bounds_with_a_margin_and_never_beyond_a_token_a_byte() -> None:
     framing = 4 * MESSAGE_TOKENS
-    assert most_input_tokens(CHAT, 2000, 250, learned=True) == round(250 * MARGIN) + framing
-    assert most_input_tokens(CHAT, 2000, 900, learned=True) == 1000 + framing
+    assert most_input_tokens(CHAT, PROSE, 250, learned=True) == round(250 * MARGIN) + framing
+    assert most_input_tokens(CHAT, PROSE, 900, learned=True) == 1000 + framing
 
 
 @pytest.mark.parametrize("field", ["has_images", "has_remote_media"])
 def test_media_are_never_free(field: str) -> None:
     seen = RequestFacts("openai.chat", "m", text_bytes=10)
     setattr(seen, field, True)
-    assert most_input_tokens(seen, 100, 5, learned=False) >= MEDIA_TOKENS
-    assert most_input_tokens(seen, 64_000_000, 5, learned=False) >= 1_000_000
+    assert most_input_tokens(seen, b"x" * 100, 5, learned=False) >= MEDIA_TOKENS
+    assert most_input_tokens(seen, b"x" * 64_000_000, 5, learned=False) >= 1_000_000
 
 
 @given(st.text(max_size=400))
@@ -120,7 +126,85 @@ def test_input_is_at_least_one_token_for_each_two_bytes_of_text(text: str) -> No
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
     facts = read_request("openai.chat", body)
     assert facts.text_bytes >= len(text.encode("utf-8", "surrogatepass"))
-    assert 2 * most_input_tokens(facts, len(body), 0, learned=False) >= facts.text_bytes
+    assert 2 * most_input_tokens(facts, body, 0, learned=False) >= facts.text_bytes
+
+
+def tokens_at_most(text: str, *, learned_bytes_per_token: float | None = None) -> int:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
+    facts = read_request("openai.chat", body)
+    learned = learned_bytes_per_token is not None
+    estimated = round(facts.text_bytes / learned_bytes_per_token) if learned_bytes_per_token else 0
+    return most_input_tokens(facts, body, estimated, learned=learned)
+
+
+@pytest.mark.parametrize("length", [40, 20_000])
+@pytest.mark.parametrize("ratio", [None, 4.2])
+@given(seed=st.integers(0, 2**32), share=st.integers(0, 100))
+@settings(max_examples=12, deadline=None)
+def test_every_digit_may_be_a_token_of_its_own(
+    length: int, ratio: float | None, seed: int, share: int
+) -> None:
+    """Qwen's tokenizers split numbers into digits, and none joins a digit with the space beside it."""
+    rng = random.Random(seed)
+    words = [
+        rng.choice(WORDS) if rng.randrange(100) >= share else str(rng.randrange(10)) for _ in range(length)
+    ]
+    text = " ".join(words)
+    digits = sum(word.isdigit() for word in words)
+    # A word with the space before it is one token; digits and the spaces before them are one each.
+    assert tokens_at_most(text, learned_bytes_per_token=ratio) >= 2 * digits + (length - digits)
+
+
+@pytest.mark.parametrize("ratio", [None, 4.2])
+def test_encoded_bytes_are_no_prose(ratio: float | None) -> None:
+    noise = random.Random(1).randbytes(30_000)
+    encoded = base64.b64encode(noise).decode()
+    # Three quarters of a token for each letter is what today's tokenizers make of it.
+    assert tokens_at_most(encoded, learned_bytes_per_token=ratio) >= len(encoded) * 3 // 4
+    # And of hexadecimal digits.
+    assert tokens_at_most(noise.hex(), learned_bytes_per_token=ratio) >= len(noise.hex()) * 3 // 4
+
+
+def test_ordinary_prose_is_not_held_at_more_than_before() -> None:
+    rng = random.Random(2)
+    text = " ".join(rng.choice(WORDS) for _ in range(2_000)).capitalize() + "."
+    size = len(text)
+    assert tokens_at_most(text) <= size // 2 + 2 * MESSAGE_TOKENS + size // 50
+    assert (
+        tokens_at_most(text, learned_bytes_per_token=4.2)
+        <= size * MARGIN / 4.2 + 2 * MESSAGE_TOKENS + size // 50
+    )
+
+
+@given(st.integers(1, 40))
+def test_every_remote_image_is_held_for(count: int) -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://images.example/1.png"}}
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": [image] * count}]}).encode()
+    assert most_input_tokens(read_request("openai.chat", body), body, 0, learned=True) >= count * MEDIA_TOKENS
+    image = {"type": "input_image", "image_url": "https://images.example/1.png"}
+    body = json.dumps({"model": "m", "input": [{"role": "user", "content": [image] * count}]}).encode()
+    facts = read_request("openai.responses", body)
+    assert most_input_tokens(facts, body, 0, learned=True) >= count * MEDIA_TOKENS
+    image = {"type": "image", "source": {"type": "url", "url": "https://images.example/1.png"}}
+    said = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [image] * count}]}
+    body = json.dumps(said).encode()
+    facts = read_request("anthropic.messages", body)
+    assert most_input_tokens(facts, body, 0, learned=True) >= count * MEDIA_TOKENS
+
+
+@pytest.mark.parametrize(
+    ("more", "searches"),
+    [
+        ({}, 0),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]}, 3),
+        ({"tools": [{"type": "web_search"}], "max_tool_calls": 7}, 7),
+        ({"web_search_options": {}}, USUAL_SEARCHES),
+        ({"tools": [{"type": "web_search"}]}, USUAL_SEARCHES),
+    ],
+)
+def test_searches_on_the_providers_side_are_held_for(more: dict[str, object], searches: int) -> None:
+    assert most_searches(json.dumps({"model": "m", **more}).encode()) == searches
+    assert most_searches(json.dumps({"model": "m", **more}, separators=(",", ":")).encode()) == searches
 
 
 @pytest.mark.parametrize(
