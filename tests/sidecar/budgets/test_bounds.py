@@ -44,7 +44,7 @@ PRICE = TokenPrice(
 )
 BOOK = PriceBook.load({})
 WORDS = ["the", "sum", "of", "every", "small", "number", "answer", "below", "question", "tokenizer"]
-PROSE = b"of all the words here most are short and quite plain " * 40
+PROSE = b"every ordinary sentence contains letters mostly, separated occasionally " * 40
 CHAT = RequestFacts("openai.chat", "m", text_bytes=1000, message_hashes=[1, 2, 3])
 
 
