@@ -84,6 +84,8 @@ class Joiner:
             [keys.epoch, keys.marks, keys.due, keys.peers, keys.slices(self._source)],
             ["", 0, self._source],
         )
+        if not isinstance(found, list) or len(found) < 5:
+            raise ReplyOff("an answer of another kind")
         epoch, run, n = _text(found[0]), _text(found[1]), found[3]
         lost = epoch == tag.epoch and n < tag.seen
         if not epoch or run != link.run_id or lost:
