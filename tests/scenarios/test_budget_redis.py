@@ -202,6 +202,39 @@ async def test_a_slow_way_to_redis_costs_no_call_more_than_its_patience(
         await proxy.close()
 
 
+async def test_agents_that_leave_while_redis_is_asked_leave_nothing_held(
+    redis: RedisServer, upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[chat_reply()])
+    proxy = SlowProxy(redis.port)
+    await proxy.start()
+    # So small that nothing is held in advance: every call asks.
+    settings = shared(proxy.url, total(limit="15 calls"))
+    stack = await asyncio.to_thread(stack_for, upstream, settings=settings, with_collector=False)
+    try:
+        assert (await asyncio.to_thread(timed, stack))[0] == 200
+        proxy.delay_s = 0.03
+        body = json.dumps(CAPPED).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+        for _ in range(10):
+            _, writer = await asyncio.open_connection("127.0.0.1", stack.ports[0])
+            writer.write(head.encode() + body)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+            writer.close()
+            await writer.wait_closed()
+        proxy.delay_s = 0.0
+
+        def settled() -> bool:
+            """Whatever was asked for is given back, or was spent by a call that had reached the provider."""
+            [shown] = [one for one in standings(stack) if one["name"] == "all"]
+            return bool(shown["held"] == 0 and shown["spent"] == len(upstream.seen) and shown["exact"])
+
+        await asyncio.to_thread(wait_for, "nothing held", settled)
+    finally:
+        await proxy.close()
+
+
 TROUBLES = {
     "scripts forgotten": (["SCRIPT", "FLUSH"], []),
     "read-only": (["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]),

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import pytest
 from support.agent import ASK, post
 from support.stack import ROOT, Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream, Seen
+
+from sidecar.keys import KeyRing
 
 StackMaker = Callable[..., Stack]
 
@@ -111,6 +114,43 @@ def test_a_downgrade_saves_money_and_says_so(upstream: ScriptedUpstream, stack_f
     rows = stack.calls(8)
     assert rows[-1]["downgraded_from"] == "gpt-4o-mini"
     assert rows[-1]["request_model"] == "gpt-4.1-nano"
+
+
+def test_a_downgrade_passes_over_models_that_the_key_may_not_use(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    upstream.script = lambda seen: Answer(pieces=[whole(asked_model(seen))])
+    budgets = [
+        {"name": "all", "limit": "1 USD", "window": "day", "at": {"1%": "downgrade", "100%": "refuse"}}
+    ]
+    downgrades = [{"from": "gpt-4o-mini", "to": ["gpt-4.1-nano", "small"]}]
+    prices = {**PRICES, "gpt-4.1-nano": PRICES["small"]}
+    settings = {"budgets": budgets, "downgrades": downgrades, "prices": prices}
+    stack = stack_for(upstream, settings=settings, with_collector=False)
+    ring = KeyRing(stack.data_dir)
+    may = {
+        "no other": ("gpt-4o-mini",),
+        "the second": ("gpt-4o-mini", "small"),
+        "both": ("gpt-4o-mini", "small", "gpt-4.1-nano"),
+    }
+    tokens = {who: ring.create(time.time(), team=who, models=models)[0] for who, models in may.items()}
+
+    def served(who: str) -> str:
+        status, _, _ = post(stack, {**ASK, "max_tokens": 100}, authorization=f"Bearer {tokens[who]}")
+        return asked_model(upstream.seen[-1]) if status == 200 else str(status)
+
+    # Without a key, calls pass until there is one.
+    wait_for("the keys to be known", lambda: post(stack)[0] == 401)
+    wait_for("the budget's first share", lambda: served("both") == "gpt-4.1-nano")
+    assert served("no other") == "gpt-4o-mini"
+    # Both do for the call; the first of the ladder that the key may use is taken.
+    assert served("the second") in ("small", "gpt-4o-mini")
+    asked = {asked_model(seen) for seen in upstream.seen}
+    upstream.seen.clear()
+    for _ in range(5):
+        assert served("no other") == "gpt-4o-mini"
+        assert served("the second") != "gpt-4.1-nano"
+    assert asked >= {"gpt-4o-mini", "gpt-4.1-nano"}
 
 
 def test_an_agent_sees_its_budgets(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:

@@ -37,7 +37,7 @@ class SteppedLoop(asyncio.SelectorEventLoop):
         return self._skipping.now
 
 
-def run[T](main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` in a loop of this kind."""
     with asyncio.Runner(loop_factory=SteppedLoop) as runner:
-        return runner.run(main)
+        runner.run(main)

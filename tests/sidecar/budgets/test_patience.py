@@ -97,9 +97,9 @@ FAULTS: dict[str, Fault] = {
         (0.049, b"-BUSY Redis is busy running a script.\r\n") if is_script(words) else None
     ),
     "moved": lambda words: (0.01, b"-MOVED 866 127.0.0.1:1\r\n") if is_script(words) else None,
-    "read only": lambda words: (0.01, b"-READONLY You can't write against a read only replica.\r\n")
-    if is_script(words)
-    else None,
+    "read only": lambda words: (
+        (0.01, b"-READONLY You can't write against a read only replica.\r\n") if is_script(words) else None
+    ),
     "out of memory": lambda words: (0.01, b"-OOM command not allowed\r\n") if is_script(words) else None,
     "another epoch": lambda words: (0.01, b"*2\r\n:-1\r\n:0\r\n") if is_script(words) else None,
     "lost writes": lambda words: (0.01, b"*2\r\n:-2\r\n:0\r\n") if is_script(words) else None,
