@@ -2,7 +2,8 @@
 
 A directive is a small table with an id, an action and an expiry; what it means is for others to say.
 It is in force here at once, and in every other sidecar within a second: Redis announces it, and a hash
-keeps it for those who come later or missed it. Without Redis each keeps what it was told itself.
+keeps it for those who come later or missed it. A Redis that lost the hash is told again by all who know.
+Without Redis each keeps what it was told itself.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ log = get("bursar.budgets")
 CHANNEL = "b:directives"
 LOOK_S = 0.9
 """Between two looks at the hash: so long a message that was lost may go unnoticed."""
+MARKER = "~"
+"""In the hash for as long as it has lost nothing."""
 MAX_DIRECTIVES = 1_000
 TIMEOUT_S = 1.0
 RETRY_S = 0.2
@@ -156,6 +159,12 @@ class Directives:
     async def _synchronize(self, connection: RedisConnection) -> None:
         key = self._keys.directives
         changed = False
+        if await connection.ask("HSETNX", key, MARKER, "1", timeout_s=TIMEOUT_S):
+            # It is new, or has lost what it knew: then each says again what is in force.
+            now_us = self._wall_us()
+            for name, item in self._known.items():
+                if item["expires_us"] > now_us:
+                    self._unsent.setdefault(name, item)
         for name, directive in list(self._unsent.items()):
             if directive is None:
                 await connection.ask("HDEL", key, name, timeout_s=TIMEOUT_S)
@@ -170,6 +179,8 @@ class Directives:
         now_us = self._wall_us()
         found: dict[str, dict[str, Any]] = {}
         for name, packed in zip(flat[::2], flat[1::2], strict=True):
+            if name == MARKER.encode():
+                continue
             item = read_directive(packed)
             if item is None or item["expires_us"] <= now_us:
                 await connection.ask("HDEL", key, name, timeout_s=TIMEOUT_S)

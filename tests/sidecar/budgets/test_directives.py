@@ -52,6 +52,24 @@ async def test_a_directive_reaches_every_sidecar_within_a_second_and_so_does_its
         await sidecar.close()
 
 
+async def test_a_redis_that_lost_everything_is_told_again_what_is_in_force(own_redis: RedisServer) -> None:
+    one, two = Directives(own_redis.url), Directives(own_redis.url)
+    await one.start()
+    await two.start()
+    until_us = time.time_ns() // 1000 + 600_000_000
+    one.add({"id": "d1", "expires_us": until_us})
+    one.add({"id": "d2", "expires_us": until_us})
+    await until(lambda: len(two.list()) == 2, timeout_s=30)
+    own_redis.say("FLUSHALL")
+    await until(lambda: b"d1" in own_redis.say("HKEYS", "b:{-}:directives"), timeout_s=30)
+    assert len(one.list()) == len(two.list()) == 2
+    # And what was taken back meanwhile stays away.
+    one.remove("d1")
+    await until(lambda: [item["id"] for item in two.list()] == ["d2"], timeout_s=30)
+    await one.close()
+    await two.close()
+
+
 async def test_what_was_said_while_redis_was_away_is_shared_when_it_is_back(own_redis: RedisServer) -> None:
     one, other = Directives(own_redis.url), Directives(own_redis.url)
     await one.start()
