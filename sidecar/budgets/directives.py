@@ -162,9 +162,9 @@ class Directives:
         if await connection.ask("HSETNX", key, MARKER, "1", timeout_s=TIMEOUT_S):
             # It is new, or has lost what it knew: then each says again what is in force.
             now_us = self._wall_us()
-            for name, item in self._known.items():
-                if item["expires_us"] > now_us:
-                    self._unsent.setdefault(name, item)
+            for name, known in self._known.items():
+                if known["expires_us"] > now_us:
+                    self._unsent.setdefault(name, known)
         for name, directive in list(self._unsent.items()):
             if directive is None:
                 await connection.ask("HDEL", key, name, timeout_s=TIMEOUT_S)
