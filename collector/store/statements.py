@@ -28,13 +28,14 @@ _MANY = frozenset({"user_id", "conversation_id", "task_id"})
 """Dimensions with so many values that the dearest are found first, by their cost alone."""
 _DEAREST = """
         summed AS MATERIALIZED (
-            SELECT hash({by_key}) AS place, coalesce(sum(effective_cost_usd), 0) AS usd FROM {books}
-            GROUP BY place
+            SELECT hash({by_key}) AS place, coalesce(sum(CAST(effective_cost_usd AS DOUBLE)), 0) AS usd
+            FROM {books} GROUP BY place
         ),
         dearest AS MATERIALIZED (
             SELECT place FROM summed
-            WHERE usd >= (SELECT min(usd) FROM (SELECT usd FROM summed ORDER BY usd DESC LIMIT $limit))
+            WHERE usd >= (SELECT min(usd) FROM (SELECT usd FROM summed ORDER BY usd DESC LIMIT $limit)) - 1e-5
         ),"""
+"""Nearly the dearest: doubles are added faster than decimals, and who is shown is told by exact sums."""
 _SHOWN = "WHERE hash({by_key}) IN (SELECT place FROM dearest)"
 
 

@@ -136,6 +136,9 @@ def ways(sample: Sample) -> Iterator[Way]:
         yield way(name, **whole)
         yield way(name, **whole, agent="agent7")
         yield way(name, **whole, **talk)
+    yield way("runs_by", **whole)
+    yield way("runs_by", **whole, by="agent")
+    yield way("losses")
     for by in ("agent", "agent,request_model", "tag:env"):
         yield way("quality", **whole, by=by)
         yield way("tools", **whole, by=by)
