@@ -27,15 +27,12 @@ _TALKS = frozenset({"conversation_id", "task_id"})
 _MANY = frozenset({"user_id", "conversation_id", "task_id"})
 """Dimensions with so many values that the dearest are found first, by their cost alone."""
 _DEAREST = """
-        summed AS MATERIALIZED (
-            SELECT hash({by_key}) AS place, coalesce(sum(CAST(effective_cost_usd AS DOUBLE)), 0) AS usd
-            FROM {books} GROUP BY place
-        ),
         dearest AS MATERIALIZED (
-            SELECT place FROM summed
-            WHERE usd >= (SELECT min(usd) FROM (SELECT usd FROM summed ORDER BY usd DESC LIMIT $limit)) - 1e-5
+            SELECT hash({by_key}) AS place, coalesce(sum(CAST(effective_cost_usd AS DOUBLE)), 0) AS usd
+            FROM {books} GROUP BY place ORDER BY usd DESC, place LIMIT $limit + 1000
         ),"""
-"""Nearly the dearest: doubles are added faster than decimals, and who is shown is told by exact sums."""
+"""Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; the
+thousand more are for those that cost the same."""
 _SHOWN = "WHERE hash({by_key}) IN (SELECT place FROM dearest)"
 
 
@@ -291,8 +288,12 @@ def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
         "calls"
     )
     if "floor" in asked.values:
-        # Of eighty columns only those are read that tell which rows it can be, until that is known.
-        kept = f"rowid IN (SELECT rowid FROM calls WHERE {kept} AND {_ORDERS[asked.order][1]} >= $floor)"
+        # Of eighty columns only those are read that tell which rows it will be, until that is known.
+        order, after = _page(asked)
+        kept = (
+            f"rowid IN (SELECT rowid FROM calls WHERE {kept} AND {_ORDERS[asked.order][1]} >= $floor"
+            f"{after.replace('WHERE', ' AND', 1)} ORDER BY {order} LIMIT $limit)"
+        )
     return f"(SELECT *{extra} FROM calls WHERE {kept})"
 
 

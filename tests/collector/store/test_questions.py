@@ -385,3 +385,21 @@ def test_a_question_waits_for_its_turn_and_then_gives_up(database, ledger, now_u
     reader._places.acquire()
     with pytest.raises(Busy):
         reader.answer(parse(CATALOGUE["totals"], {}, now_us))
+
+
+def test_of_very_many_that_cost_the_same_some_are_shown_and_memory_is_kept(make_call, tmp_path):
+    database = open_ledger(tmp_path, DatabaseConfig()).database
+    books = Books(database, now_us=lambda: NOW_US)
+    entry = books.begin()
+    entry.records.extend(
+        make_call(started_at_us=NOON_US + n, cost=0, conversation_id=f"talk{n}") for n in range(3_000)
+    )
+    entry.records.append(make_call(started_at_us=NOON_US, cost=5, conversation_id="dear"))
+    books.enter(entry)
+
+    given = {"since": ["30d"], "by": ["conversation_id"], "limit": ["10"]}
+    rows = LedgerReader(database).answer(parse(CATALOGUE["spend_by"], given, NOW_US)).to_pylist()
+    database.close()
+
+    assert rows[0]["conversation_id"] == "dear"
+    assert [row["calls"] for row in rows] == [1] * 10
