@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING
@@ -339,16 +340,24 @@ def _span_export(config: CollectorConfig, environ: Mapping[str, str]) -> "SpanEx
 
 
 def _all_of(sinks: "Sequence[RecordSink]") -> "RecordSink":
-    def offer(records: "Sequence[CallRecord]") -> None:
-        for sink in sinks:
-            sink(records)
+    def show(records: "Sequence[CallRecord]") -> Callable[[], object] | None:
+        told = [tell for sink in sinks if (tell := sink(records)) is not None]
+        return partial(_call_each, told) if told else None
 
-    return offer
+    return show
+
+
+def _call_each(told: Sequence[Callable[[], object]]) -> None:
+    for tell in told:
+        tell()
 
 
 def _young(export: "SpanExport") -> "RecordSink":
-    def offer(records: "Sequence[CallRecord]") -> None:
+    def show(records: "Sequence[CallRecord]") -> Callable[[], object]:
         oldest = (time.time() - _STALE_SPAN_S) * 1e6
-        export.offer([record for record in records if record.started_at_us + record.duration_us >= oldest])
+        return partial(
+            export.offer,
+            [record for record in records if record.started_at_us + record.duration_us >= oldest],
+        )
 
-    return offer
+    return show

@@ -29,7 +29,12 @@ _log = logs.get("collector.ingest")
 UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """A value does not fit its Arrow column."""
 
-RecordSink = Callable[[Sequence[CallRecord]], object]
+RecordSink = Callable[[Sequence[CallRecord]], Callable[[], object] | None]
+"""Shown records while they are turned into columns; what it returns is called once they are booked.
+
+Nothing else keeps a record until then: to let go of each few hundred at once spares their memory, and the
+time that it takes to touch it.
+"""
 
 
 @dataclass(slots=True)
@@ -65,8 +70,8 @@ class Entry(Batch):
     contents: list[tuple[str, int, str | None, str | None]] = field(default_factory=list)
     oldest_us: int = 1 << 62
     """The earliest start among its calls."""
-    booked: list[CallRecord] = field(default_factory=list)
-    """Its records, where somebody wants to be told of them."""
+    told: list[Callable[[], object]] = field(default_factory=list)
+    """To be called once it is committed."""
 
 
 class Books:
@@ -77,7 +82,7 @@ class Books:
     Args:
         database: open and at the present schema.
         now_us: the clock, for notes and for instants that cannot be true.
-        on_records: told of every batch of records after it is committed.
+        on_records: shown every batch of records; see `RecordSink`.
     """
 
     def __init__(
@@ -173,8 +178,8 @@ class Books:
             except (DatabaseError, MemoryError) as error:
                 raise told_apart(error, self.database.path) from error
             self._remember(batch)
-            if self._on_records is not None and batch.booked:
-                self._on_records(batch.booked)
+            for tell in batch.told:
+                tell()
 
     def tell(self, *, outcomes: Sequence[OutcomeRow] = (), events: Sequence[BudgetRow] = ()) -> None:
         """Add rows that come past the journal; of events, those whose id is not there yet.
@@ -359,8 +364,9 @@ class Books:
             if record.content
         )
         batch.oldest_us = min(batch.oldest_us, oldest)
-        if self._on_records is not None:
-            batch.booked.extend(records)
+        tell = self._on_records(records) if self._on_records is not None else None
+        if tell is not None:
+            batch.told.append(tell)
         batch.records, batch.suspicious = [], False
 
     def _cut_to_fit(self, batch: Entry, records: list[CallRecord], now_us: int) -> list[CallRecord]:

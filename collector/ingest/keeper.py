@@ -73,7 +73,7 @@ class Keeper:
         config: where and how.
         state: told of everything that others want to know.
         stop: set to end; what was read by then is committed.
-        on_records: told of every batch of records.
+        on_records: shown every batch of records; see `collector.ingest.books.RecordSink`.
     """
 
     def __init__(

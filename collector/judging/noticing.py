@@ -2,10 +2,11 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from collector.domain.record import CallRecord
+from collector.domain.record import CallRecord, Outcome
 from collector.domain.waste import LEFT_ALONE_US, REASONING_FREE
 
 QUIET_US: Final = 10_000_000
@@ -22,6 +23,25 @@ LOOK_BACK_US: Final = 24 * 3_600_000_000
 
 Key = tuple[str, str]
 """Tenant and conversation."""
+
+
+_SERVED: Final = Outcome.SERVED.value
+_QUIET_OUTCOMES: Final = frozenset({Outcome.SERVED.value, Outcome.REFUSED.value, Outcome.REUSED.value})
+
+
+def _places(*names: str) -> Any:
+    return itemgetter(*map(CallRecord._fields.index, names))
+
+
+# Every call of every agent comes by: one look takes all that is needed of it.
+_facts: Final[Callable[[CallRecord], tuple[Any, ...]]] = _places(
+    *("call_id", "started_at_us", "duration_us", "tenant", "conversation_id", "outcome"),
+    *("effective_cost_pico", "reasoning_output_tokens", "message_hashes", "attempts", "tool_call_hashes"),
+)
+_asked: Final[Callable[[CallRecord], tuple[Any, ...]]] = _places(
+    "tenant", "key_id", "user_id", "request_model", "tools_hash", "system_hash"
+)
+"""Of two calls with the same messages, what must be the same as well for one answer to do for both."""
 
 
 class Due(NamedTuple):
@@ -46,34 +66,35 @@ class Notices:
         """Conversations that were not judged because too many were waiting."""
 
     def offer(self, records: Sequence[CallRecord]) -> None:
-        """Take notice of records that have just been booked."""
+        """Take notice of records that are being booked."""
         with self._lock:
             for record in records:
                 self._notice(record)
 
     def _notice(self, record: CallRecord) -> None:
-        conversation, hashes = record.conversation_id, record.message_hashes
-        key = (record.tenant, conversation or record.call_id)
+        (
+            call_id, start, duration, tenant, conversation, outcome, cost, reasoning, hashes, attempts, tool_calls
+        ) = _facts(record)  # fmt: skip
+        key = (tenant, conversation or call_id)
         doubled = False
-        if hashes and record.outcome == "served" and record.effective_cost_pico:
+        if hashes and cost and outcome == _SERVED:
             doubled = self._look_for_double(record, key)
         if (
             not doubled
-            and key not in self._due
             and len(hashes) <= 2
-            and record.outcome in ("served", "refused", "reused")
-            and len(record.attempts) <= 1
-            and not record.tool_call_hashes
-            and record.reasoning_output_tokens <= REASONING_FREE
+            and outcome in _QUIET_OUTCOMES
+            and len(attempts) <= 1
+            and not tool_calls
+            and reasoning <= REASONING_FREE
+            and key not in self._due
         ):
             return
         begins = len(hashes) <= 2 or not conversation
-        start = record.started_at_us
         if begins:
             self._begun[key] = min(start, self._begun.get(key, start))
             if len(self._begun) > MOST_BEGUN:
                 self._begun.popitem(last=False)
-        self._wants(key, start + record.duration_us)
+        self._wants(key, start + duration)
 
     def _wants(self, key: Key, ended_us: int) -> None:
         first, _ = self._due.get(key, (ended_us, 0))
@@ -85,17 +106,7 @@ class Notices:
 
     def _look_for_double(self, record: CallRecord, key: Key) -> bool:
         """Whether another conversation had this very request answered a while ago."""
-        same = hash(
-            (
-                record.tenant,
-                record.key_id,
-                record.user_id,
-                record.request_model,
-                record.message_hashes[-1],
-                record.tools_hash,
-                record.system_hash,
-            )
-        )
+        same = hash((record.message_hashes[-1], _asked(record)))
         known = self._answered.get(same)
         if known is not None and 0 <= record.started_at_us - known[2] <= SAME_WITHIN_US:
             if known[1] == key[1]:

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,15 +84,21 @@ class Watch:
         self.dropped = 0
         """Attempts and samples that could not wait any longer."""
 
-    def take(self, records: "Sequence[CallRecord]") -> None:
-        """Records that have just been booked; called by the ledger's thread, so it only puts them down."""
+    def take(self, records: "Sequence[CallRecord]") -> Callable[[], None] | None:
+        """Records that are being booked; what is returned, called once they are, puts their attempts down.
+
+        Both are called by the ledger's thread.
+        """
         upstreams = self._costs.upstreams
         if not upstreams:
-            return
-        for record in records:
-            for attempt in record.attempts:
-                if attempt.upstream in upstreams:
-                    self._attempts.append((record.call_id, attempt))
+            return None
+        found = [
+            (record.call_id, attempt)
+            for record in records
+            for attempt in record.attempts
+            if attempt.upstream in upstreams
+        ]
+        return partial(self._attempts.extend, found) if found else None
 
     def start(self) -> None:
         """Begin."""

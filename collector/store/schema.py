@@ -142,15 +142,36 @@ def _texts(column: Sequence[dict[str, object]]) -> list[str]:
 _PREPARED: dict[Kind, Callable[[Sequence[Any]], list[Any]]] = {Kind.TAGS: _pairs, Kind.JSON: _texts}
 
 
-def _array(values: Sequence[Any], kind: Kind) -> pa.Array:
+def _array(values: Sequence[Any], column: Column) -> pa.Array:
     first = values[0]
-    # Half of the columns say the same of every call of a moment: to see that is cheaper than to convert them.
+    # Most columns say the same of every call of a moment: to see that is cheaper than to convert them.
     if len(values) > 1 and values[-1] == first and values.count(first) == len(values):
-        return pa.repeat(_array((first,), kind)[0], len(values))
+        return _the_same(first, column, len(values))
+    return _converted(values, column.kind)
+
+
+def _converted(values: Sequence[Any], kind: Kind) -> pa.Array:
     if kind is Kind.PICO:
         _within_money(values)
     prepare = _PREPARED.get(kind)
     return pa.array(prepare(values) if prepare else values, kind.arrow)
+
+
+_LONG = 1024
+_said_before: dict[Column, tuple[object, pa.Array]] = {}
+"""By column: what it said of every call when it last did, so many times."""
+
+
+def _the_same(value: object, column: Column, length: int) -> pa.Array:
+    """``value`` so many times; most often what it was the last time."""
+    before = _said_before.get(column)
+    if before is not None and length <= _LONG and before[0] == value:
+        return before[1].slice(0, length)
+    one = _converted((value,), column.kind)
+    # Arrow repeats what is nested item by item, which takes longer than to convert it.
+    again = one.take(pa.repeat(pa.scalar(0, pa.int32()), max(length, _LONG)))
+    _said_before[column] = (value, again)
+    return again.slice(0, length)
 
 
 def _within_money(values: Sequence[int | None]) -> None:
@@ -168,7 +189,7 @@ def staged_calls(records: Sequence[CallRecord]) -> pa.RecordBatch:
         pa.ArrowException, OverflowError, TypeError, ValueError: a field does not fit its column.
     """
     columns = list(zip(*records, strict=True))
-    arrays = [_array(columns[position], column.kind) for position, column in _CALL_PLACES]
+    arrays = [_array(columns[position], column) for position, column in _CALL_PLACES]
     arrays.append(pa.array(map(len, columns[_ATTEMPTS_PLACE]), pa.int64()))
     return pa.RecordBatch.from_arrays(arrays, schema=CALL_LAYOUT)
 
@@ -180,7 +201,7 @@ def staged_attempts(records: Sequence[CallRecord]) -> pa.RecordBatch | None:
         return None
     columns = zip(*[attempt for record in records for attempt in record.attempts], strict=True)
     arrays = [pa.array(owners, pa.string())]
-    arrays.extend(_array(values, column.kind) for column, values in zip(ATTEMPTS, columns, strict=True))
+    arrays.extend(_array(values, column) for column, values in zip(ATTEMPTS, columns, strict=True))
     return pa.RecordBatch.from_arrays(arrays, schema=ATTEMPT_LAYOUT)
 
 

@@ -177,14 +177,18 @@ def test_captured_content_stands_in_a_table_of_its_own(enter, rows, call):
     assert rows("SELECT call_id, input, output FROM contents") == [(record.call_id, "question", "answer")]
 
 
-def test_records_are_offered_only_after_they_are_committed(database, call):
+def test_whoever_is_shown_records_is_told_after_they_are_committed(database, call):
     seen = []
-    books = Books(
-        database,
-        on_records=lambda records: seen.append(
-            (len(records), database.connection.execute("SELECT count(*) FROM calls").fetchone())
-        ),
-    )
+
+    def show(records):
+        number = len(records)
+
+        def tell():
+            seen.append((number, database.connection.execute("SELECT count(*) FROM calls").fetchone()))
+
+        return tell
+
+    books = Books(database, on_records=show)
     entry = books.begin()
     books.take(entry, "s", frames_of(call(), call()), Mark())
     books.enter(entry)
