@@ -73,7 +73,8 @@ class Notices:
 
     def _notice(self, record: CallRecord) -> None:
         (
-            call_id, start, duration, tenant, conversation, outcome, cost, reasoning, hashes, attempts, tool_calls
+            call_id, start, duration, tenant, conversation, outcome,
+            cost, reasoning, hashes, attempts, tool_calls,
         ) = _facts(record)  # fmt: skip
         key = (tenant, conversation or call_id)
         doubled = False

@@ -9,6 +9,7 @@ taken meanwhile is a consistent database.
 import os
 import re
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -253,6 +254,11 @@ class Interrupt:
         self._thread.join()
 
 
+# DuckDB advises `sql`, which spares a copy of the rows. That plans a statement twice: once for the relation
+# that it returns, once to run it; and answers are so short that planning is what they take.
+warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
+
+
 def arrow_table(connection: Connection, sql: str, arguments: dict[str, Any] | list[Any]) -> Any:
     """The result of one SELECT as a pyarrow table."""
-    return connection.sql(sql, params=arguments).to_arrow_table()
+    return connection.execute(sql, arguments).to_arrow_table()

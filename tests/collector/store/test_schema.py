@@ -84,10 +84,11 @@ def test_a_cost_that_no_column_holds_is_refused_before_it_reaches_the_database(c
 
 
 def test_a_column_that_says_the_same_of_every_call_says_it_as_often_as_there_are_calls(call):
-    """Such columns are kept from batch to batch: one that says something else, or more often, gets its own."""
+    """Such columns are kept from batch to batch; one that says something else or more often is made anew."""
     here, there = {"tags": {"env": "prod"}, "tool_names": ["search"]}, {"tags": {}, "tool_names": []}
     for number, said in ((3, here), (2, there), (1, here), (1500, here), (4, here), (5, there)):
-        calls = [call(team="search", http_status=None if said is there else 200, **said) for _ in range(number)]
+        status = None if said is there else 200
+        calls = [call(team="search", http_status=status, **said) for _ in range(number)]
 
         staged = schema.staged_calls(calls)
 
@@ -95,6 +96,6 @@ def test_a_column_that_says_the_same_of_every_call_says_it_as_often_as_there_are
         assert staged.num_rows == number
         assert staged.column("tags").to_pylist() == [list(said["tags"].items())] * number
         assert staged.column("tool_names").to_pylist() == [said["tool_names"]] * number
-        assert staged.column("http_status").to_pylist() == [calls[0].http_status] * number
+        assert staged.column("http_status").to_pylist() == [status] * number
         assert staged.column("team").to_pylist() == ["search"] * number
         assert staged.column("call_id").to_pylist() == [one.call_id for one in calls]
