@@ -15,7 +15,7 @@ from sidecar.errors import InvalidCall, NotAllowed, Overloaded, UnknownKey, Wron
 from sidecar.http import HeaderList, Request
 from sidecar.keys import KeyRing, VirtualKey
 from sidecar.stitching import Stitching
-from sidecar.wire import InvalidRequest, RequestFacts, read_raw_request, read_request, spends
+from sidecar.wire import Beginnings, InvalidRequest, RequestFacts, read_raw_request, read_request, spends
 
 CREDENTIAL_HEADERS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 MAX_VALUE_CHARS = 256
@@ -93,12 +93,13 @@ class Identify:
         self._stitching = stitching
         self._clock = clock
         self._running: dict[str, int] = {}
+        self._beginnings = Beginnings()
         self._nobody = Caller(capture=capture, tags=dict(tags))
 
     def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
         """Identify, then go on; a key's calls in flight are counted while it runs."""
         key = self.key_of(call.request.headers)
-        read_body(call)
+        read_body(call, self._beginnings, key.id if key is not None else "")
         call.caller = caller_of(attribution_of(call.request), call.facts, key, self._nobody)
         if self._stitching is not None:
             self._stitching.place(call)
@@ -160,7 +161,7 @@ class Identify:
         return key
 
 
-def read_body(call: Call) -> None:
+def read_body(call: Call, beginnings: Beginnings | None = None, scope: str = "") -> None:
     """Read what the request's body says of the call, strictly for our own routes.
 
     Raises:
@@ -181,7 +182,7 @@ def read_body(call: Call) -> None:
             call.api = call.facts.api
     else:
         try:
-            call.facts = read_request(call.api, request.body)
+            call.facts = read_request(call.api, request.body, beginnings=beginnings, scope=scope)
         except InvalidRequest as error:
             raise InvalidCall(str(error), code="invalid_request", param=error.param or None) from error
 

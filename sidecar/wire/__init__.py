@@ -2,6 +2,7 @@
 
 facts            what a request asks, what a reply says, InvalidRequest
 requests         a request on one of our own routes: strict
+  beginnings     what of a long one was read before
 raw              a request on pass-through: best effort
 paths            which paths can spend, in which dialect, on which model
 rewrite          the changes we make to a body
@@ -22,6 +23,7 @@ sse eventstream jsonstream encoding strict hashing reading request_fields
                  the tools of the above
 """
 
+from sidecar.wire.beginnings import Beginnings
 from sidecar.wire.estimate import TokenRatios
 from sidecar.wire.facts import APIS, InvalidRequest, ReplyFacts, RequestFacts, StreamPlace, WireError
 from sidecar.wire.meter import Meter, meter_for
@@ -34,6 +36,7 @@ from sidecar.wire.terminal import terminal_events
 
 __all__ = [
     "APIS",
+    "Beginnings",
     "InvalidRequest",
     "Meter",
     "ReplyFacts",

@@ -99,16 +99,27 @@ def read_chat_request(fields: Fields, body: bytes) -> RequestFacts:
     Raises:
         InvalidRequest: a field that we rely on is not what the API defines.
     """
+    return read_typed_chat(fields, body) or _read_carefully(fields)
+
+
+def read_typed_chat(fields: Fields, body: bytes, before: RequestFacts | None = None) -> RequestFacts | None:
+    """The facts of an ordinary body; None where it has to be read with more care.
+
+    Args:
+        fields: of the body.
+        body: itself.
+        before: what the messages say that stand before those in ``body``, in a request that was read before.
+    """
     try:
         chat = _decode_chat(body)
     except (msgspec.DecodeError, RecursionError):
-        return _read_carefully(fields)
+        return None
     names = fields.keys()
     cap = chat.max_tokens if chat.max_completion_tokens is None else chat.max_completion_tokens
     choices = 1 if chat.n is None else chat.n
     usual = (cap is None or cap >= 0) and 0 < choices <= MAX_CHOICES and usable_model(chat.model)
     if not usual or not _UNTYPED.isdisjoint(names):
-        return _read_carefully(fields)
+        return None
     facts = RequestFacts("openai.chat", chat.model, chat.stream is True, cap, choices)
     attributes = facts.attributes
     if chat.temperature is not None:
@@ -129,6 +140,11 @@ def read_chat_request(fields: Fields, body: bytes) -> RequestFacts:
         attributes["max_tokens"] = cap
     if chat.user:
         facts.user = chat.user[:512]
+    if before is not None:
+        facts.message_hashes = before.message_hashes.copy()
+        facts.text_bytes = facts.message_bytes = before.message_bytes
+        facts.system_hash, facts.tool_errors = before.system_hash, before.tool_errors
+        facts.input_role, facts.input_hash = before.input_role, before.input_hash
     _hash_messages(chat.messages, facts)
     if not _OTHERS.isdisjoint(names):
         _read_others(fields, facts)
@@ -180,10 +196,9 @@ def _read_format(wanted: object, facts: RequestFacts) -> None:
 
 
 def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
-    check_number(messages, "messages")
-    rolling = size = 0
-    hashes = facts.message_hashes
-    text = b""
+    hashes, size, text = facts.message_hashes, 0, b""
+    check_number(len(hashes) + len(messages), "messages")
+    rolling = hashes[-1] if hashes else 0
     for message in messages:
         content = message.content
         if content.__class__ is not str:
@@ -203,10 +218,13 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
             rolling = fold(rolling, message.role, text, marks)
         hashes.append(rolling)
     facts.text_bytes += size
+    facts.message_bytes = facts.text_bytes
     if messages:
+        # Results that were handed in before count on where nothing but results has come since.
+        go_on = facts.input_role in _TOOL_ROLES and all(one.role in _TOOL_ROLES for one in messages)
+        errors_before = facts.tool_errors if go_on else 0
+        facts.tool_errors = errors_before + _errors_at_end(messages)
         facts.input_role, facts.input_hash = message.role[:_LONGEST_ROLE], told_two_ways(text)
-        if message.role in _TOOL_ROLES:
-            facts.tool_errors = _errors_at_end(messages)
 
 
 def _errors_at_end(messages: list[_Message]) -> int:

@@ -126,7 +126,7 @@ def _read_messages(fields: Fields, facts: RequestFacts) -> None:
     raw = fields.get("messages")
     try:
         turns = _decode_turns(raw or b"")
-        check_number(turns, "messages")
+        check_number(len(turns), "messages")
         _hash_turns(turns, facts)
     except (msgspec.DecodeError, RecursionError, _Unusual):
         rolling = 0

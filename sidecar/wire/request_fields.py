@@ -237,15 +237,15 @@ def messages_of(raw: Raw | None, name: str) -> list[Any]:
     members = checked(raw, name)
     if not isinstance(members, list):
         raise InvalidRequest(f"{name} must be a list.", name)
-    check_number(members, name)
+    check_number(len(members), name)
     return [member for member in members if isinstance(member, dict)]
 
 
-def check_number(members: list[Any], name: str) -> None:
+def check_number(members: int, name: str) -> None:
     """Refuse more messages than any conversation has.
 
     Raises:
         InvalidRequest: there are more than 10,000.
     """
-    if len(members) > MAX_MESSAGES:
-        raise InvalidRequest(f"{name} has {len(members)} members; at most {MAX_MESSAGES} are taken.", name)
+    if members > MAX_MESSAGES:
+        raise InvalidRequest(f"{name} has {members} members; at most {MAX_MESSAGES} are taken.", name)

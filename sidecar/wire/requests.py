@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from sidecar.wire.chat_request import read_chat_request
+from sidecar.wire.beginnings import WORTH_BYTES, Beginnings
+from sidecar.wire.chat_request import read_chat_request, read_typed_chat
 from sidecar.wire.facts import InvalidRequest, RequestFacts
 from sidecar.wire.messages_request import read_count_tokens_request, read_messages_request
 from sidecar.wire.prompt_request import read_completions_request, read_embeddings_request
@@ -24,7 +25,39 @@ REQUEST_READERS: Final[Mapping[str, Callable[[Fields, bytes], RequestFacts]]] = 
 )
 
 
-def read_request(api: str, body: bytes, *, path: str = "", content_type: str = "") -> RequestFacts:
+def read_chat_going_on(body: bytes, scope: str, known: Beginnings) -> RequestFacts:
+    """As :func:`read_request` does of a chat; what ``known`` has of its beginning is not read again.
+
+    Raises:
+        InvalidRequest: as there.
+    """
+    found = known.find(scope, body)
+    if found is not None:
+        before, rest = found
+        fields = top_level(rest)
+        check_fields(fields)
+        facts = read_typed_chat(fields, rest, before.facts)
+        if facts is not None:
+            known.extend(before, body, fields, facts)
+            return facts
+    fields = top_level(body)
+    check_fields(fields)
+    facts = read_typed_chat(fields, body)
+    if facts is None:
+        return read_chat_request(fields, body)
+    known.keep(scope, body, fields, facts)
+    return facts
+
+
+def read_request(
+    api: str,
+    body: bytes,
+    *,
+    path: str = "",
+    content_type: str = "",
+    beginnings: Beginnings | None = None,
+    scope: str = "",
+) -> RequestFacts:
     """The facts of a request on one of our own routes.
 
     Args:
@@ -32,6 +65,8 @@ def read_request(api: str, body: bytes, *, path: str = "", content_type: str = "
         body: the whole body.
         path: the request's path; only ``raw`` looks at it.
         content_type: its media type; only ``raw`` looks at it.
+        beginnings: of requests before, so that a long one that goes on from one of them is read quicker.
+        scope: whose beginnings.
 
     Raises:
         InvalidRequest: the body is not what the API defines, or names a host or credentials.
@@ -40,9 +75,11 @@ def read_request(api: str, body: bytes, *, path: str = "", content_type: str = "
         from sidecar.wire.raw import read_raw_request
 
         return read_raw_request(path, body, content_type)
-    fields = top_level(body)
-    check_fields(fields)
     try:
+        if beginnings is not None and api == "openai.chat" and len(body) >= WORTH_BYTES:
+            return read_chat_going_on(body, scope, beginnings)
+        fields = top_level(body)
+        check_fields(fields)
         return REQUEST_READERS[api](fields, body)
     except UnicodeEncodeError:
         raise InvalidRequest("The body holds text that is not valid Unicode.") from None

@@ -107,7 +107,7 @@ def _read_input(fields: Fields, facts: RequestFacts) -> None:
         return
     if isinstance(items, str):
         items = [_Item(role="user", content=items)]
-    check_number(items, "input")
+    check_number(len(items), "input")
     rolling = size = 0
     hashes = facts.message_hashes
     role, text = "", b""
@@ -170,7 +170,7 @@ def _read_any_input(given: Any, facts: RequestFacts) -> None:
         return
     if not isinstance(given, list):
         raise InvalidRequest("input must be a string or a list of items.", "input")
-    check_number(given, "input")
+    check_number(len(given), "input")
     rolling = 0
     for item in given:
         if not isinstance(item, dict):

@@ -141,6 +141,27 @@ _MOST_LABELS: Final = 256
 _labels: Final = _Labels()
 
 
+def place_of(fields: Fields, body: bytes, name: str) -> int:
+    """Where the value of ``name`` begins in ``body``; -1 unless ``body`` is written compactly or with spaces.
+
+    Labels that stand where they have to, and values as long as they are: nothing else has room in it.
+    """
+    for comma, colon in ((b", ", b": "), (b",", b":")):
+        place, found = 1, -1
+        for key, raw in fields.items():
+            label = b'%b"%b"%b' % (comma if place > 1 else b"", key.encode(), colon)
+            if not body.startswith(label, place):
+                break
+            place += len(label)
+            if key == name:
+                found = place
+            place += memoryview(raw).nbytes
+        else:
+            if place == len(body) - 1:
+                return found
+    return -1
+
+
 def _refuse_duplicates(body: bytes) -> None:
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
