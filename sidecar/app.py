@@ -8,39 +8,43 @@ import os
 import resource
 import socket
 import time
-import uuid
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from collector.domain.policy import Policy, State
+from collector.domain.policy import State
 from collector.domain.price import TokenPrice
-from collector.export.labels import LabelLimits
 from collector.export.prometheus import CallMetrics
-from collector.journal import JournalConfig, JournalWriter
+from collector.journal import JournalWriter
 from collector.logs import get
-from collector.pricing.book import PriceBook
 from sidecar.agents import AgentPages
 from sidecar.books import Books
 from sidecar.budgets.again import Readmission
 from sidecar.budgets.charges import charges_by
-from sidecar.budgets.configured import policy_of
 from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.directives import Directives
 from sidecar.budgets.guard import StreamGuard
-from sidecar.budgets.memory import MemoryStore
-from sidecar.budgets.replay import Charges, JournalReader
+from sidecar.budgets.replay import JournalReader
 from sidecar.budgets.runaway import RunawayBreaker
-from sidecar.budgets.store import CreditStore
 from sidecar.cache.answers import Answers
 from sidecar.call import Call, Onward, compose
 from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
 from sidecar.copies import Copies
 from sidecar.errors import NoRoute
-from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server
+from sidecar.http import HeaderList, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
+from sidecar.parts import (
+    deadlines_of,
+    journal_config,
+    label_limits,
+    limits_of,
+    load_prices,
+    policy_in,
+    source_name,
+    store_for,
+)
 from sidecar.providers.opening import upstream_of, worker_of
 from sidecar.providers.pages import show_replicas
 from sidecar.routes import OWN_ROUTES, route_of
@@ -358,86 +362,7 @@ class Sidecar:
             log.error("prices not refreshed, the old ones stay in force", reason=str(error))
 
 
-# ---- from configuration to parts ------------------------------------------------------------
-
-
-def source_name(worker: int) -> str:
-    """A name for this run of this worker: the host, and a boot id that sorts by time."""
-    host = "".join(letter if letter.isalnum() else "_" for letter in socket.gethostname())[:32] or "host"
-    boot = f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:8]}"
-    return f"{host}-{worker}-{boot}"
-
-
-def journal_config(config: BursarConfig) -> JournalConfig:
-    """The journal's part of the configuration."""
-    settings = config.journal
-    return JournalConfig(
-        cap_bytes=settings.cap,
-        reserve_bytes=settings.reserve,
-        sync_interval_s=settings.sync_interval,
-        sync_always=settings.sync == "always",
-    )
-
-
-def policy_in(config: BursarConfig) -> Policy:
-    """The rules about spending that a configuration has."""
-    return policy_of(config.budgets, config.downgrades, config.throttles, config.concurrency)
-
-
-def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStore:
-    """Where budgets are counted: in a store that several share, or here."""
-    if config.shared_store is not None:
-        from sidecar.budgets.redis_store import RedisStore
-
-        return RedisStore(
-            config.shared_store, source, history=JournalReader(config.journal_dir, charges).history
-        )
-    return MemoryStore(source, directory=config.journal_dir, charges=charges)
-
-
-def label_limits(config: BursarConfig) -> LabelLimits:
-    """Which names become Prometheus labels: the configured ones, and the first few others."""
-    return LabelLimits(
-        upstreams=frozenset(config.upstreams),
-        models=frozenset(config.models) | frozenset(config.prices),
-        unconfigured_models=config.labels.model,
-        unconfigured_teams=config.labels.team,
-        unconfigured_agents=config.labels.agent,
-    )
-
-
-def load_prices(config: BursarConfig) -> PriceBook:
-    """The price book with the user's own prices on top."""
-    return PriceBook.load(config.prices)
-
-
-def limits_of(config: BursarConfig) -> Limits:
-    """What the HTTP server allows."""
-    limits = config.limits
-    return Limits(
-        body_bytes=limits.body,
-        head_bytes=limits.header,
-        head_fields=limits.header_fields,
-        connections=limits.connections,
-        # One more than calls: the call too many is refused in its dialect, and recorded.
-        requests=max(4096, 2 * limits.streams),
-    )
-
-
-def deadlines_of(config: BursarConfig) -> Deadlines:
-    """How long either side of the wire may take."""
-    given = config.deadlines
-    return Deadlines(
-        connect_s=given.connect,
-        first_byte_s=given.first_byte,
-        idle_s=given.idle,
-        total_s=given.total,
-        head_s=given.header,
-        body_s=given.body,
-        keep_alive_s=given.keep_alive,
-        stalled_client_s=given.idle,
-        queue_s=given.queue,
-    )
+# ---- words and figures of the whole
 
 
 def dialect_of(path: str) -> str:

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import cast
 
-from sidecar.http.chunked import ChunkedDecoder, ChunkError
+from sidecar.http.body import IncomingBody
 from sidecar.http.exchange import Request, Responder, head_bytes
 from sidecar.http.head import HeadError, LastHead, check_beginning, requested_path
 from sidecar.http.service import Service, extra_fields, start_task
@@ -29,7 +29,7 @@ class ServerConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one client; see the module for its states."""
 
     __slots__ = (
-        "_address", "_body", "_decoder", "_drained", "_held", "_last_head", "_missing", "_reading",
+        "_address", "_body", "_drained", "_held", "_last_head", "_reading",
         "_request", "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state",
         "_task", "_transport",
     )  # fmt: skip
@@ -46,9 +46,7 @@ class ServerConnection(asyncio.Protocol):
         self._last_head = LastHead()
         self._reading = True
         self._request: Request | None = None  # its body is being read
-        self._body = bytearray()
-        self._missing = 0  # bytes of a body of known length still to come
-        self._decoder: ChunkedDecoder | None = None
+        self._body: IncomingBody | None = None
         self._responder: Responder | None = None
         self._task: asyncio.Task[None] | None = None
         self._drained = 0  # how far the client's taking of bytes had come when last looked at
@@ -74,7 +72,7 @@ class ServerConnection(asyncio.Protocol):
         self._leave()
         self._transport = None
         self._held = b""
-        self._body = bytearray()
+        self._body = None
         service = self._service
         service.connections.discard(self)
         service.sweep.discard(self)
@@ -199,46 +197,24 @@ class ServerConnection(asyncio.Protocol):
         self._state = READING_BODY
         self._since_ns = self._service.clock()
         self._request = request
-        self._body = bytearray()
-        if request.length is None:
-            self._decoder = ChunkedDecoder()
-        else:
-            self._missing = request.length
+        self._body = IncomingBody(request.length, self._service.limits.body_bytes)
         if request.expects_continue and not data and self._transport is not None:
             self._transport.write(_CONTINUE)
         if data:
             self._read_body(data)
 
     def _read_body(self, data: bytes) -> None:
-        request = self._request
-        assert request is not None
-        decoder = self._decoder
-        if decoder is not None:
-            limit = self._service.limits.body_bytes
-            try:
-                self._body += decoder.feed(data)
-            except ChunkError as error:
-                self._refuse(400, str(error), request=request)
+        request, body = self._request, self._body
+        assert request is not None and body is not None
+        try:
+            if not body.feed(data):
                 return
-            if len(self._body) > limit:
-                self._refuse(413, f"the body is longer than {limit} bytes", request=request)
-                return
-            if not decoder.done:
-                return
-            self._held = decoder.rest
-            self._decoder = None
-        else:
-            missing = self._missing
-            if len(data) > missing:
-                self._held = data[missing:]
-                data = data[:missing]
-            self._body += data
-            self._missing = missing - len(data)
-            if self._missing:
-                return
-        request.body = bytes(self._body)
-        self._body = bytearray()
-        self._request = None
+        except HeadError as error:
+            self._refuse(error.status, error.message, request=request)
+            return
+        request.body = bytes(body.data)
+        self._held = body.rest
+        self._body = self._request = None
         self._answer(request)
 
     # Answers out.
@@ -337,10 +313,8 @@ class ServerConnection(asyncio.Protocol):
         unread = unread or bool(self._held) or not self._reading
         self._state = CLOSING
         self._since_ns = self._service.clock()
-        self._request = None
-        self._decoder = None
+        self._request = self._body = None
         self._held = b""
-        self._body = bytearray()
         if transport is None or transport.is_closing():
             return
         if not self._reading:
@@ -395,7 +369,8 @@ class ServerConnection(asyncio.Protocol):
             transport.abort()
 
     def _check_body(self, waited_s: float) -> None:
-        if len(self._body) < waited_s * self._service.deadlines.body_bytes_per_s:
+        come = len(self._body.data) if self._body is not None else 0
+        if come < waited_s * self._service.deadlines.body_bytes_per_s:
             self._refuse(408, "the body came too slowly", request=self._request)
 
     def _has_stalled(self, unsent: int, now_ns: int) -> bool:

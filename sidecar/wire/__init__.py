@@ -9,6 +9,7 @@ rewrite          the changes we make to a body
 meter            one reply: the same bytes out, facts beside them
   whole          a JSON reply of an API we know, read once by type when it has ended
   passing        every other reply, read as it passes
+  modes          which of four things it is
 dialects         the map: who reads which reply
   openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama
 usage            providers' usage blocks

@@ -157,6 +157,7 @@ def _read_carefully(fields: Fields) -> RequestFacts:
     rolling = 0
     for message in messages_of(fields.get("messages"), "messages"):
         rolling = _read_message(message, rolling, facts)
+    facts.message_bytes = facts.text_bytes
     facts.stream = read_flag(fields, "stream")
     cap = read_count(fields, "max_completion_tokens")
     if cap is None:

@@ -62,7 +62,7 @@ class RequestFacts(msgspec.Struct):
     text_bytes: int = 0
     """UTF-8 bytes of all text the model will read, tool definitions included; media are not."""
     message_bytes: int = 0
-    """Those of the messages alone, of a chat that was read by type."""
+    """Those of the messages alone, of a chat."""
     message_hashes: list[int] = msgspec.field(default_factory=list)
     """Rolling 63-bit hash after each message, in order."""
     input_role: str = ""

@@ -19,6 +19,7 @@ from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
 from sidecar.wire.jsonstream import Body
+from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.reading import Reading
 from sidecar.wire.sse import Splitter
 
@@ -28,7 +29,6 @@ _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"', "response
 _MOST_MISSES: Final = 8
 _CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
 """After so many events in a row that differ in more than their text, they are no longer compared."""
-_MODE_UNKNOWN, _MODE_SSE, _MODE_FRAMES, _MODE_JSON, _MODE_OPAQUE = range(5)
 
 
 class PassingMeter:
@@ -56,7 +56,7 @@ class PassingMeter:
         self._by_shape = api not in BY_API
         self._ordinary = self._dialect.ordinary
         self._type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self._mode = _MODE_UNKNOWN
+        self._mode = UNKNOWN
         self._decoder: Decoder | None = None
         encoding = headers.get(b"content-encoding", b"")
         if encoding and encoding.strip().lower() != b"identity":
@@ -100,7 +100,7 @@ class PassingMeter:
     @property
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""
-        return self._mode in (_MODE_SSE, _MODE_FRAMES) or (self._body is not None and self._body.is_stream)
+        return self._mode in (SSE, FRAMES) or (self._body is not None and self._body.is_stream)
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
@@ -125,7 +125,7 @@ class PassingMeter:
             if decoded:
                 self._consume(decoded)
             return data
-        if self._mode == _MODE_SSE:
+        if self._mode == SSE:
             return self._relay_events(data)
         return self._consume(data)
 
@@ -176,7 +176,7 @@ class PassingMeter:
             return b""
         self._ended = True
         held, self._held = self._held, b""
-        if self._mode == _MODE_SSE:
+        if self._mode == SSE:
             drop = False
             for event in self._splitter.finish() if self._splitter else ():
                 drop = self._read_event(event.name, event.data) and self._withhold
@@ -184,17 +184,17 @@ class PassingMeter:
             if self.reading.finish and self._by_shape:
                 self.reading.complete = True
             return b"" if drop else held
-        if self._mode == _MODE_JSON:
+        if self._mode == JSON:
             self._read_body(last=True)
-        elif self._mode == _MODE_OPAQUE:
+        elif self._mode == OPAQUE:
             self.reading.complete = True
-        elif self._mode == _MODE_UNKNOWN:
+        elif self._mode == UNKNOWN:
             self._read_body(last=True)
         return held
 
     def facts(self) -> ReplyFacts:
         """The facts as they stand, also of a reply that was cut off."""
-        if self._mode == _MODE_JSON and not self._ended:
+        if self._mode == JSON and not self._ended:
             self._read_body(last=False)
         reading = self.reading
         if reading.usage_block is None and reading.complete and reading.status < 400:
@@ -208,7 +208,7 @@ class PassingMeter:
         return facts
 
     def _place(self) -> StreamPlace:
-        framing = {_MODE_SSE: "sse", _MODE_FRAMES: "frames"}.get(self._mode, "array")
+        framing = {SSE: "sse", FRAMES: "frames"}.get(self._mode, "array")
         splitter = self._splitter
         scratch = self.reading.scratch
         created = scratch.get("created")
@@ -234,23 +234,23 @@ class PassingMeter:
 
     def _consume(self, data: bytes) -> bytes:
         """Read decoded bytes; the bytes to forward when they are not a copy."""
-        if self._mode == _MODE_UNKNOWN:
+        if self._mode == UNKNOWN:
             started = self._lead + data
             self._mode = self._recognise_mode(started)
-            if self._mode == _MODE_UNKNOWN:
+            if self._mode == UNKNOWN:
                 self._lead = started[-4096:]
                 return data
             lead, self._lead = self._lead, b""
-            if self._mode == _MODE_SSE:
+            if self._mode == SSE:
                 self._splitter = Splitter()
                 if self._decoder is None:
                     return self._relay_events(data, lead)
             data = started
-        if self._mode == _MODE_SSE:
+        if self._mode == SSE:
             self._read_events(data)
-        elif self._mode == _MODE_FRAMES:
+        elif self._mode == FRAMES:
             self._read_frames(data)
-        elif self._mode == _MODE_JSON:
+        elif self._mode == JSON:
             body = self._body
             assert body is not None
             body.feed(data)
@@ -259,32 +259,14 @@ class PassingMeter:
         return data
 
     def _recognise_mode(self, started: bytes) -> int:
-        kind = self._type
-        if kind == b"application/vnd.amazon.eventstream":
+        status = self.reading.status
+        mode = mode_of(self._type, started, status)
+        if mode == FRAMES:
             self._frames = Deframer()
-            return _MODE_FRAMES
-        begin = started.lstrip()[:1]
-        if not begin:
-            return _MODE_UNKNOWN
-        if begin in b"{[":
-            lines = kind in (b"application/x-ndjson", b"application/stream+json", b"application/jsonl")
-            streaming = lines or (begin == b"[" and "stream" in self._path.lower())
+        elif mode == JSON:
             self._body = Body()
-            self._body.is_stream = streaming and self.reading.status < 400
-            return _MODE_JSON
-        if kind == b"text/event-stream":
-            return _MODE_SSE
-        if begin in b"deir:\xef" and kind in (
-            b"",
-            b"text/plain",
-            b"application/octet-stream",
-            b"binary/octet-stream",
-        ):
-            return _MODE_SSE
-        if self.reading.status < 400:
-            return _MODE_OPAQUE
-        self._body = Body()
-        return _MODE_JSON
+            self._body.is_stream = status < 400 and comes_in_parts(self._type, started, self._path)
+        return mode
 
     def _relay_events(self, data: bytes, lead: bytes = b"") -> bytes:
         """Read events; the bytes of whole ones, the usage chunk left out where it is withheld."""

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.wire import Beginnings, InvalidRequest, RequestFacts, read_request
@@ -44,6 +44,7 @@ def read(body: bytes, beginnings: Beginnings | None = None, scope: str = "") -> 
     st.booleans(),
     st.sampled_from([{}, {"temperature": 0.5, "stream": True}, {"tools": [CALL]}, {"user": "u"}]),
 )
+@settings(max_examples=50, deadline=None)
 def test_a_conversation_that_grows_is_read_as_if_every_call_were_the_first(
     growth: list[list[Any]], separators: tuple[str, str], ascii_only: bool, more: dict[str, Any]
 ) -> None:

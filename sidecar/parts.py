@@ -1,0 +1,95 @@
+"""From a configuration to the parts that a sidecar is built of."""
+
+import socket
+import time
+import uuid
+
+from collector.domain.policy import Policy
+from collector.export.labels import LabelLimits
+from collector.journal import JournalConfig
+from collector.pricing.book import PriceBook
+from sidecar.budgets.configured import policy_of
+from sidecar.budgets.memory import MemoryStore
+from sidecar.budgets.replay import Charges, JournalReader
+from sidecar.budgets.store import CreditStore
+from sidecar.config import BursarConfig
+from sidecar.http import Deadlines, Limits
+
+
+def source_name(worker: int) -> str:
+    """A name for this run of this worker: the host, and a boot id that sorts by time."""
+    host = "".join(letter if letter.isalnum() else "_" for letter in socket.gethostname())[:32] or "host"
+    boot = f"{time.time_ns() // 1_000_000:012x}{uuid.uuid4().hex[:8]}"
+    return f"{host}-{worker}-{boot}"
+
+
+def journal_config(config: BursarConfig) -> JournalConfig:
+    """The journal's part of the configuration."""
+    settings = config.journal
+    return JournalConfig(
+        cap_bytes=settings.cap,
+        reserve_bytes=settings.reserve,
+        sync_interval_s=settings.sync_interval,
+        sync_always=settings.sync == "always",
+    )
+
+
+def policy_in(config: BursarConfig) -> Policy:
+    """The rules about spending that a configuration has."""
+    return policy_of(config.budgets, config.downgrades, config.throttles, config.concurrency)
+
+
+def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStore:
+    """Where budgets are counted: in a store that several share, or here."""
+    if config.shared_store is not None:
+        from sidecar.budgets.redis_store import RedisStore
+
+        return RedisStore(
+            config.shared_store, source, history=JournalReader(config.journal_dir, charges).history
+        )
+    return MemoryStore(source, directory=config.journal_dir, charges=charges)
+
+
+def label_limits(config: BursarConfig) -> LabelLimits:
+    """Which names become Prometheus labels: the configured ones, and the first few others."""
+    return LabelLimits(
+        upstreams=frozenset(config.upstreams),
+        models=frozenset(config.models) | frozenset(config.prices),
+        unconfigured_models=config.labels.model,
+        unconfigured_teams=config.labels.team,
+        unconfigured_agents=config.labels.agent,
+    )
+
+
+def load_prices(config: BursarConfig) -> PriceBook:
+    """The price book with the user's own prices on top."""
+    return PriceBook.load(config.prices)
+
+
+def limits_of(config: BursarConfig) -> Limits:
+    """What the HTTP server allows."""
+    limits = config.limits
+    return Limits(
+        body_bytes=limits.body,
+        head_bytes=limits.header,
+        head_fields=limits.header_fields,
+        connections=limits.connections,
+        # One more than calls: the call too many is refused in its dialect, and recorded.
+        requests=max(4096, 2 * limits.streams),
+    )
+
+
+def deadlines_of(config: BursarConfig) -> Deadlines:
+    """How long either side of the wire may take."""
+    given = config.deadlines
+    return Deadlines(
+        connect_s=given.connect,
+        first_byte_s=given.first_byte,
+        idle_s=given.idle,
+        total_s=given.total,
+        head_s=given.header,
+        body_s=given.body,
+        keep_alive_s=given.keep_alive,
+        stalled_client_s=given.idle,
+        queue_s=given.queue,
+    )

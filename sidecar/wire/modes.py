@@ -1,0 +1,29 @@
+"""Which of four things a reply is, told by its content type and its first byte."""
+
+from typing import Final
+
+UNKNOWN, SSE, FRAMES, JSON, OPAQUE = range(5)
+"""Not known yet, server-sent events, AWS frames, JSON (whole, array, lines), something we do not read."""
+
+_LINES: Final = frozenset({b"application/x-ndjson", b"application/stream+json", b"application/jsonl"})
+_SAY_NOTHING: Final = frozenset({b"", b"text/plain", b"application/octet-stream", b"binary/octet-stream"})
+
+
+def mode_of(content_type: bytes, started: bytes, status: int) -> int:
+    """What a reply is that begins with ``started``."""
+    if content_type == b"application/vnd.amazon.eventstream":
+        return FRAMES
+    begin = started.lstrip()[:1]
+    if not begin:
+        return UNKNOWN
+    if begin in b"{[":
+        return JSON
+    if content_type == b"text/event-stream" or (begin in b"deir:\xef" and content_type in _SAY_NOTHING):
+        return SSE
+    return OPAQUE if status < 400 else JSON
+
+
+def comes_in_parts(content_type: bytes, started: bytes, path: str) -> bool:
+    """Whether JSON that begins with ``started`` is a stream: lines of it, or an array asked for as one."""
+    begin = started.lstrip()[:1]
+    return begin in b"{[" and (content_type in _LINES or (begin == b"[" and "stream" in path.lower()))
