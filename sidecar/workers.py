@@ -7,7 +7,6 @@ keeps for itself (its cache, its replicas, its conversations) is told to every o
 
 import asyncio
 import contextlib
-import http.client
 import socket
 from pathlib import Path
 from typing import Any
@@ -91,6 +90,8 @@ def ask(port: int, request: Request) -> Answer | None:
         for name, value in request.headers
         if name.lower() not in _KEPT_BACK
     }
+    import http.client  # Several workers have operators; one alone has nobody to ask, and memory to save.
+
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S)
     target = request.path + (f"?{request.query}" if request.query else "")
     try:

@@ -10,7 +10,6 @@ OpenAI: ``x-ratelimit-remaining-requests: 59``, ``x-ratelimit-reset-requests: 1m
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 HeaderList = Sequence[tuple[bytes, bytes]]
@@ -90,6 +89,8 @@ def span_s(text: str, wall_s: float) -> float | None:
         if parts and "".join(number + unit for number, unit in parts) == text:
             found = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
         else:
+            from email.utils import parsedate_to_datetime  # Three megabytes, and few providers write dates.
+
             for read in (datetime.fromisoformat, parsedate_to_datetime):
                 try:
                     when = read(text)

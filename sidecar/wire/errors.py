@@ -7,7 +7,6 @@ code, then the HTTP status.
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 from sidecar.wire.facts import WireError
@@ -240,6 +239,8 @@ def _seconds(text: bytes | None, unit_s: float) -> float | None:
 
 def _until(moment: bytes, now: bytes | None) -> float | None:
     """A date in ``Retry-After``, relative to the reply's own ``Date``: no clock of ours is asked."""
+    from email.utils import parsedate_to_datetime  # Three megabytes, and few providers write dates.
+
     try:
         later = parsedate_to_datetime(moment.decode("latin-1"))
         earlier = parsedate_to_datetime((now or b"").decode("latin-1"))
