@@ -24,6 +24,8 @@ LEARN_ALL = 500
 """So many calls teach how many bytes a token of their model takes; after them one in ``LEARN_EACH``."""
 LEARN_EACH = 8
 
+_tuple = tuple.__new__
+
 
 class Books:
     """Writes the journal, keeps the counters, and learns what a token of each model weighs."""
@@ -78,7 +80,8 @@ class Books:
         """
         facts = call.facts
         assert facts is not None
-        caller, quote, text_bytes = call.caller, attempt.quote, facts.text_bytes
+        quote, text_bytes = attempt.quote, facts.text_bytes
+        tenant, team, user, agent, conversation, source, task, tags, key_id, _, _, _ = call.caller
         reads = self._input_ratios.estimate(attempt.model, text_bytes) if text_bytes else 0
         writes = output_hold(facts.max_output_tokens, facts.choice_count, quote)
         if call.api == "openai.embeddings":
@@ -93,19 +96,20 @@ class Books:
             hold += sum([before.cost_pico for before in call.attempts[:-1]])
         try:
             self.journal.intent(
-                Intent._make(
+                _tuple(
+                    Intent,
                     (
                         call.call_id,
                         call.started_at_us,
-                        caller.tenant,
-                        caller.team,
-                        caller.user,
-                        caller.agent,
-                        caller.conversation,
-                        caller.conversation_source,
-                        caller.task,
-                        caller.tags,
-                        caller.key_id,
+                        tenant,
+                        team,
+                        user,
+                        agent,
+                        conversation,
+                        source,
+                        task,
+                        tags,
+                        key_id,
                         call.trace_id,
                         call.span_id,
                         call.parent_span_id,
@@ -121,7 +125,7 @@ class Books:
                         quote.version,
                         hold,
                         call.route.template,
-                    )
+                    ),
                 )
             )
         except JournalFull as error:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 _random = random.SystemRandom()
 # Ids need to be unique, not secret; a system call for each would cost more than the rest of them.
 _bits = random.Random(_random.getrandbits(256)).getrandbits  # noqa: S311
-_LOW_128 = (1 << 128) - 1
 
 
 _NO_TAGS: dict[str, str] = {}
@@ -72,7 +71,7 @@ class Attempt:
         self.provider = provider
         self.model = model
         self.quote = quote
-        self.span_id = _bits(64).to_bytes(8).hex()
+        self.span_id = f"{_bits(64):016x}"
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.monotonic_ns()
         self.sent_ns = self.first_chunk_ns = self.ended_ns = 0
@@ -157,9 +156,8 @@ class Call:
         self.started_at_us = now_ns // 1000
         self.started_ns = request.received_ns
         # Drawn and written out at once: the call's own bits, two span ids, and a trace id.
-        drawn = _bits(384)
-        digits = (drawn >> 128).to_bytes(32).hex()
-        self.call_id = uuid7(now_ns // 1_000_000, drawn & _LOW_128)
+        digits = f"{_bits(256):064x}"
+        self.call_id = uuid7(now_ns // 1_000_000, _bits(128))
         self.span_id = digits[:16]
         self.gen_ai_span_id = digits[16:32]
         header = request.header(b"traceparent")

@@ -221,11 +221,15 @@ def _hash_messages(messages: list[_Message], facts: RequestFacts) -> None:
     facts.text_bytes += size
     facts.message_bytes = facts.text_bytes
     if messages:
-        # Results that were handed in before count on where nothing but results has come since.
-        go_on = facts.input_role in _TOOL_ROLES and all(one.role in _TOOL_ROLES for one in messages)
-        errors_before = facts.tool_errors if go_on else 0
-        facts.tool_errors = errors_before + _errors_at_end(messages)
-        facts.input_role, facts.input_hash = message.role[:_LONGEST_ROLE], told_two_ways(text)
+        role, role_before = message.role, facts.input_role
+        errors = 0
+        if role in _TOOL_ROLES:
+            errors = _errors_at_end(messages)
+            # Results that were handed in before count on where nothing but results has come since.
+            if role_before in _TOOL_ROLES and all(one.role in _TOOL_ROLES for one in messages):
+                errors += facts.tool_errors
+        facts.tool_errors = errors
+        facts.input_role, facts.input_hash = role[:_LONGEST_ROLE], told_two_ways(text)
 
 
 def _errors_at_end(messages: list[_Message]) -> int:
