@@ -18,6 +18,7 @@ COMMANDS = {
     "inference": "start and watch vLLM servers of your own, by named profiles",
     "check": "validate the configuration; show routes and prices",
     "report": "show what was spent, by any dimension",
+    "top": "watch spend, budgets, GPUs and alerts live in the terminal",
     "prove": "fire bursts at a simulator and measure whether budgets hold",
     "budgets": "list, show and raise budgets; simulate a call",
     "cache": "what reuse of answers saves; why a call was reused or not; forget answers",
