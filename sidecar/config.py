@@ -264,6 +264,8 @@ class DashboardConfig:
 
     listen: Address = Address("127.0.0.1", 8501)
     """Where it answers."""
+    trace_url: str = ""
+    """Where a call's trace is looked at, such as ``https://tempo.example/trace/{trace_id}``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,16 @@
 """What was this one call? Who it was for, what it consumed, what it cost and how long it took."""
 
+import json
+import os
+from collections.abc import Sequence
+from urllib.parse import quote
+
 import streamlit as st
 
-from dashboards import data, display, filters, notices, tables
+from dashboards import bill, data, display, filters, notices, tables
+
+TRACE_VARIABLE = "BURSAR_TRACE_URL"
+"""Where traces are looked at: an address with ``{trace_id}`` in it, as ``dashboard.trace_url`` says it."""
 
 PARAMETER = "call"
 """The query parameter that names the call shown, so that it can be linked to."""
@@ -45,6 +53,8 @@ ATTEMPTS = {
     "energy_j": "Energy, J",
 }
 
+BILL = {"part": "Part", "quantity": "Quantity", "rate": "USD a million", "cost": "USD"}
+
 
 def show_chosen() -> None:
     """Open the call that the address names, if it names one."""
@@ -85,6 +95,7 @@ def _dialog(identity: str) -> None:
         )
     else:
         st.caption("None: no model was asked.")
+    priced(row, attempts.rows)
     particulars(row)
 
 
@@ -113,6 +124,64 @@ def consumed(row: data.Row) -> None:
             "Money",
             amounts | {"Price is": row.get("price_grade"), "Price version": row.get("price_version")},
         )
+
+
+def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
+    """By which rows of the price book each attempt was charged, line by line."""
+    question = bill.rows_question(attempts)
+    if question is None:
+        return
+    try:
+        rows = data.ask(question).rows
+    except data.CollectorError as error:
+        st.caption(display.escaped(f"The prices that were used could not be found out. {error}"))
+        return
+    tier = str(_attributes(row).get("service_tier") or "")
+    for attempt in attempts:
+        if not attempt.get("price_version"):
+            continue
+        found = bill.bill_of(attempt, rows, tier)
+        version = display.escaped(attempt["price_version"])
+        if found is None:
+            st.caption(
+                f"**Price of attempt {attempt['attempt']}:** no row of version {version} has its model."
+            )
+            continue
+        whose = found.row["provider_name"] or "your configuration"
+        st.markdown(f"**Bill of attempt {found.attempt}**, at list price")
+        if found.parts:
+            st.dataframe(
+                found.lines(),
+                hide_index=True,
+                column_order=list(BILL),
+                column_config={name: st.column_config.Column(title) for name, title in BILL.items()},
+                key=f"bill_{found.attempt}",
+                alt="What each class of tokens cost",
+            )
+        sums = (
+            f"The lines sum to the ledger's {display.usd_exact(found.owed)} USD."
+            if found.tallies
+            else f"The ledger says {display.usd_exact(found.owed)} USD: audio, searches or a region's "
+            "uplift are not among these lines, or another row stood in."
+        )
+        about = f"{found.row['model']} of {whose}, by {found.row['source']}, "
+        st.caption(display.escaped(f"{about}price book {attempt['price_version']}. {sums}"))
+
+
+def _attributes(row: data.Row) -> dict[str, object]:
+    """What the reply said of itself."""
+    try:
+        said = json.loads(row.get("response_attributes") or "{}")
+    except (TypeError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def trace_link(trace_id: str, template: str) -> str:
+    """The address at which a trace is looked at; empty without a template that names one."""
+    if not trace_id or "{trace_id}" not in template or not template.startswith(("http://", "https://")):
+        return ""
+    return template.replace("{trace_id}", quote(trace_id, safe=""))
 
 
 def particulars(row: data.Row) -> None:
@@ -163,6 +232,8 @@ def particulars(row: data.Row) -> None:
         for title, pairs in groups.items():
             known = {name: value for name, value in pairs.items() if value not in (None, "", [], {})}
             tables.facts(title, known)
+    if link := trace_link(str(row.get("trace_id") or ""), os.environ.get(TRACE_VARIABLE, "")):
+        st.link_button("Look at its trace", link)
     if row.get("conversation_id"):
         st.button(
             "All calls of this conversation",

@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     sign_in = sign_in_of(config)
     argv = command(listen.host, listen.port, collector_url, sign_in)
     added = environment(collector_url, key, control_url=f"http://{config.control.listen}", sign_in=sign_in)
+    if config.dashboard.trace_url:
+        added["BURSAR_TRACE_URL"] = config.dashboard.trace_url
     return os.execve(argv[0], argv, {**os.environ, **added})  # noqa: S606
 
 

@@ -233,6 +233,8 @@ class FakeCollector:
         params = dict(query)
         if name in self.tables:
             return self.tables[name]
+        if name in ("prices", "price_changes", "quality"):
+            return pa.table({"model": pa.array([], pa.string())})
         if name == "health":
             at = datetime.now(UTC)
             return pa.Table.from_pylist([HEALTHY | {"calls": len(self.calls), "last_commit_at": at}])

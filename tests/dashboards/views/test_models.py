@@ -1,11 +1,16 @@
 """The models page: what each model's calls and tokens came to, and how long they took."""
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 from streamlit.testing.v1 import AppTest
 
+from collector.domain.price import TokenPrice
+from collector.pricing.book import PriceBook
+from dashboards import whatif
 from dashboards.views import models
 
 Visit = Callable[..., AppTest]
@@ -66,3 +71,72 @@ def test_earlier_figures_are_marked_when_the_collector_stops_answering(collector
     app.run()
     assert any("These figures are of" in warning.value for warning in app.warning)
     assert list(app.dataframe[0].value["request_model"]) == ["big"]
+
+
+def test_how_well_a_model_does_stands_beside_what_it_costs(collector: Any, visit: Visit) -> None:
+    collector.book(request_model="big", cost="3")
+    collector.tables["quality"] = pa.table(
+        {
+            "request_model": ["big"], "tasks": [20], "successes": [15], "success_rate": [0.75],
+            "success_rate_low": [0.531], "success_rate_high": [0.888], "usd_per_success": [0.2],
+            "effective_cost_usd": pa.array([Decimal(3)], pa.decimal128(38, 12)),
+        }
+    )  # fmt: skip
+    row = visit("models").dataframe[0].value.iloc[0]
+    assert (row["tasks"], row["success"], row["per_success"]) == (20, "75 % (53–89)", "$0.200")
+    assert row["spend"] == "$3.00"  # of all calls, not of judged tasks alone
+
+
+def test_what_another_model_would_have_cost_is_worked_out_from_its_price(
+    collector: Any, visit: Visit
+) -> None:
+    # 1000 tokens in, 400 of them cached, 100 out, twice; on gpt-4o-mini 600 x $0.15 + 400 x $0.075
+    # + 100 x $0.60 a million make $0.00018 each.
+    for _ in range(2):
+        collector.book(request_model="dear", cost="0.5", reasoning_output_tokens=0)
+    book = PriceBook.load()
+    collector.tables["prices"] = price_rows(book, "gpt-4o-mini")
+    app = visit("models", instead="gpt-4o-mini")
+    app.selectbox(key="instead").set_value("gpt-4o-mini").run()
+    saving = next(frame.value for frame in app.dataframe if "saved" in frame.value.columns).iloc[0]
+    assert (saving["model"], saving["spent"], saving["instead"]) == ("dear", "$1.00", "$0.000360")
+    # 1 - 0.00036
+    assert saving["saved"] == "$1.00"
+
+
+def test_a_fee_for_each_call_is_asked_for_each_of_them() -> None:
+    row = {"calls": 3, "input_tokens": 10, "output_tokens": 0, "cache_read_input_tokens": 0}
+    assert (
+        whatif.instead(row, TokenPrice(input=7, output=0, per_request=100))
+        == Decimal(10 * 7 + 3 * 100) / 10**12
+    )
+
+
+def test_prices_that_changed_are_told_with_what_they_were(collector: Any, visit: Visit) -> None:
+    collector.book(request_model="house")
+    usd = pa.decimal128(18, 12)
+    change = {
+        "changed_at": pa.array([datetime(2026, 11, 28)], pa.timestamp("us")), "kind": ["revised"],
+        "provider_name": [""], "model": ["house"],
+        **{f"{name}_usd{when}": pa.array([Decimal(value)], usd) for name, before, now in (
+            ("input", "0.000001", "0.000002"), ("cache_read", "0.000001", "0.000001"),
+            ("output", "0.000004", "0.000004"),
+        ) for when, value in (("_before", before), ("", now))},
+    }  # fmt: skip
+    collector.tables["price_changes"] = pa.table(change)
+    shown = next(frame.value for frame in visit("models").dataframe if "input" in frame.value.columns).iloc[0]
+    assert (shown["input"], shown["output"]) == ("$1.00 → $2.00", "$4.00")
+    assert shown["provider"] == "your configuration"
+
+
+def price_rows(book: PriceBook, model: str) -> pa.Table:
+    """Rows as the ledger has them."""
+    rates = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning", "per_request")
+    return pa.Table.from_pylist(
+        [
+            {"price_version": row.price_version, "provider_name": row.provider_name, "model": row.model,
+             "price_grade": str(row.price_grade), "source": row.source, "terms": row.terms,
+             **{f"{name}_usd": Decimal(getattr(row, name)) / 10**12 for name in rates}}
+            for row in book.rows() if row.model == model
+        ]
+    )  # fmt: skip
