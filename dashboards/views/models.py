@@ -199,8 +199,8 @@ def savings(rows: Sequence[data.Row]) -> None:
         st.caption(
             display.escaped(
                 f"At most {display.usd(total)} less: the same tokens at list price, cached share and lengths "
-                f"as they were. Tasks succeed on {target}: {success.get(target, '–')}. To have it done when a "
-                "budget runs low, write downgrades: [{from: …, to: […]}] into bursar.yaml.",
+                f"as they were. Tasks succeed on {target}: {success.get(target, '–')}. To have it done when "
+                "a budget runs low, write downgrades: [{from: …, to: […]}] into bursar.yaml.",
                 900,
             )
         )
