@@ -100,8 +100,7 @@ def test_what_another_model_would_have_cost_is_worked_out_from_its_price(
     app = visit("models")
     saving = next(frame.value for frame in app.dataframe if "saved" in frame.value.columns).iloc[0]
     assert (saving["model"], saving["spent"], saving["instead"]) == ("dear", "$1.00", "$0.000360")
-    # 1 - 0.00036
-    assert saving["saved"] == "$1.00"
+    assert saving["saved"] == "$1.000"  # 1 - 0.00036, to four digits
 
 
 def test_a_fee_for_each_call_is_asked_for_each_of_them() -> None:
