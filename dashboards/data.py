@@ -6,8 +6,10 @@ the same question is served once more, marked with its age; without one the erro
 raised, and it says what happened and what to do.
 """
 
+import json
 import os
 import threading
+import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +50,7 @@ __all__ = [
     "ask_all",
     "forget",
     "money",
+    "tell",
 ]
 
 URL_VARIABLE = "BURSAR_COLLECTOR_URL"
@@ -162,6 +165,35 @@ def ask_all(questions: Sequence[Question], alongside: Sequence[Question] = ()) -
         pool.submit(_ask, question, who)
     pool.shutdown(wait=False)  # What was begun goes on; nobody waits for what runs alongside.
     return [future.result() for future in wanted]
+
+
+def tell(action: str, counter: str, detail: Mapping[str, str]) -> None:
+    """Write a line into the ledger's ``budget_events``: what somebody said or did here.
+
+    Args:
+        action: what, such as ``false_alarm``.
+        counter: about what.
+        detail: more of it; who looks is added.
+
+    Raises:
+        CollectorError: it was not taken.
+    """
+    who = viewer.name()
+    event = {
+        "event_id": f"dashboard-{uuid.uuid4()}",
+        "happened_at": datetime.now(UTC).isoformat(),
+        "action": action,
+        "counter": counter,
+        "detail": json.dumps({**detail, "by": who or "dashboard"}),
+    }
+    whom = Neighbour(
+        url=os.environ.get(URL_VARIABLE) or DEFAULT_URL,
+        variable=URL_VARIABLE,
+        key=os.environ.get(KEY_VARIABLE, ""),
+        viewer=who,
+    )
+    exchange(whom, "POST", "/v1/events", body=json.dumps({"events": [event]}).encode())
+    forget()
 
 
 def forget() -> None:

@@ -129,6 +129,11 @@ def wait(length: timedelta) -> str:
     return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
 
 
+def utc(instant: datetime) -> datetime:
+    """A time of the ledger, which keeps UTC with or without saying so."""
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
 def moment(instant: datetime | None, zone: tzinfo) -> str:
     """A point in time in the reader's zone, with the zone's name; the ledger's own times are UTC."""
     if instant is None:

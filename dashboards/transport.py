@@ -124,7 +124,7 @@ def exchange(
     finally:
         connection.close()
     what = path.partition("?")[0].rpartition("/")[2]
-    if reply.status != http.HTTPStatus.OK:
+    if reply.status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
         kind_of_error = _ERRORS.get(reply.status, BadAnswer)
         raise kind_of_error(f"{whom.name} answered {what!r} with {reply.status}{_reason(said)}.")
     if len(said) > MAX_ANSWER_BYTES:

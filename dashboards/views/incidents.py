@@ -1,11 +1,13 @@
 """What went wrong, and why? Incidents that are open, those that ended, and the course of one of them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
 from dashboards import data, display, filters, notices, tables
+from dashboards.scope import Window
 
 PARAMETER = "incident"
 """The query parameter that names the incident shown, so that it can be linked to."""
@@ -21,8 +23,20 @@ TABLE = {
     "usd_per_hour": "USD an hour",
     "since_at": "Since",
     "until_at": "Until",
+    "done": "Done",
+    "verdict": "Verdict",
     "anomaly_id": "Incident",
 }
+
+ACTIONS = {"happened_at": "When", "what": "What", "whose": "Which calls", "why": "Why", "outcome": "Outcome"}
+DIRECTIVE = "directive_"
+"""How the lines of what alerts did to calls begin."""
+
+VERDICTS = {"false_alarm": "false alarm", "real_alarm": "real"}
+"""What people say of an incident; the last word counts."""
+
+CHOICES = {"state": "State", "severity": "Severity", "alertname": "Alert"}
+MOST_EVENTS = 2000
 
 
 def page() -> None:
@@ -35,11 +49,15 @@ def page() -> None:
         notices.collector_trouble(error)
         return
     notices.stale([found])
-    rows = found.rows
-    still_open = sum(row["state"] == "open" for row in rows)
-    if not rows:
+    if not found.rows:
         st.success("**No incident is open**, and none ended in this time range. `bursar alerts` watches.")
         return
+    rows = chosen(found.rows)
+    if not rows:
+        st.info("**No incident matches.** Take a filter away, or choose a longer time range.")
+        return
+    still_open = sum(row["state"] == "open" for row in rows)
+    events, trouble = told_of(window)
     st.caption(
         display.escaped(
             f"{still_open} open, {len(rows) - still_open} ended in this time range · "
@@ -50,7 +68,7 @@ def page() -> None:
     key = f"incidents_{st.session_state.get('incidents_shown', 0)}"
     identities = [str(row["anomaly_id"]) for row in rows]
     st.dataframe(
-        [_line(row) for row in rows],
+        [_line(row, events) for row in rows],
         hide_index=True,
         column_order=list(TABLE),
         column_config=tables.column_config(TABLE, filters.zone().key)
@@ -60,8 +78,93 @@ def page() -> None:
         key=key,
         alt="Incidents, those that are open first",
     )
+    of_verdicts(rows, events, trouble)
     if st.session_state.pop("incident_chosen", False):
         st.rerun()  # One incident is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def chosen(rows: Sequence[data.Row]) -> list[data.Row]:
+    """The incidents that the filters of this page let through; the filters stand in the address."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        picked = {
+            name: st.multiselect(
+                title,
+                sorted({str(row[name]) for row in rows if row[name]}),
+                format_func=display.plain,
+                key=f"alert_{name}",
+                placeholder=f"Any {title.lower()}",
+                label_visibility="collapsed",
+                width=240,
+                accept_new_options=True,
+                bind="query-params",
+            )
+            for name, title in CHOICES.items()
+        }
+    return [row for row in rows if all(not want or str(row[name]) in want for name, want in picked.items())]
+
+
+def told_of(window: Window) -> tuple[list[data.Row], data.CollectorError | None]:
+    """What alerts did to calls, and people said of incidents; and why that is not known."""
+    times = (("since", window.since.isoformat()), ("until", window.until.isoformat()))
+    try:
+        asked = data.Question("budget_events", (*times, ("limit", str(MOST_EVENTS))), family=window.name)
+        return [row for row in data.ask(asked).rows if _concerns_alerts(row)], None
+    except data.CollectorError as error:
+        return [], error
+
+
+def _concerns_alerts(event: data.Row) -> bool:
+    return str(event["action"]).startswith(DIRECTIVE) or event["action"] in VERDICTS
+
+
+def actions_of(row: data.Row, events: Sequence[data.Row]) -> list[data.Row]:
+    """What was done to calls because of an incident, newest first."""
+    alert = explained(row).get("alert")
+    return [
+        event
+        for event in events
+        if str(event["action"]).startswith(DIRECTIVE) and alert and explained(event).get("alert") == alert
+    ]
+
+
+def verdict_of(identity: object, events: Sequence[data.Row]) -> str:
+    """What was said last of an incident; empty when nobody said anything."""
+    said = [event for event in events if event["action"] in VERDICTS and event["counter"] == identity]
+    last = max(said, key=lambda event: event["happened_at"], default=None)
+    return VERDICTS[str(last["action"])] if last else ""
+
+
+def of_verdicts(
+    rows: Sequence[data.Row], events: Sequence[data.Row], trouble: data.CollectorError | None
+) -> None:
+    """How often people found that an alert was right."""
+    if trouble is not None:
+        st.caption(display.escaped(f"What was done and said is not known: {trouble}"))
+        return
+    said = [verdict for row in rows if (verdict := verdict_of(row["anomaly_id"], events))]
+    if said:
+        wrong = said.count(VERDICTS["false_alarm"])
+        st.caption(
+            f"Of {display.counted(len(said), 'incident')} that people judged, {wrong} "
+            f"{'was' if wrong == 1 else 'were'} a false alarm. `bursar alerts tune` sets when they page."
+        )
+
+
+def judge(identity: str) -> None:
+    """Buttons by which a person says whether an incident was one."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        note = st.text_input("Note", key="verdict_note", placeholder="Note (optional)", width=320)
+        for action, title in (("false_alarm", "False alarm"), ("real_alarm", "It was real")):
+            st.button(title, key=f"say_{action}", on_click=_say, args=(action, identity, note))
+    if problem := st.session_state.pop("verdict_problem", ""):
+        st.error(problem)
+
+
+def _say(action: str, identity: str, note: str) -> None:
+    try:
+        data.tell(action, identity, {"note": note[:500]})
+    except data.CollectorError as error:
+        st.session_state["verdict_problem"] = f"**Not taken.** {display.escaped(error)}  \n{error.advice}"
 
 
 def course() -> None:
@@ -79,6 +182,29 @@ def course() -> None:
         st.info("The ledger has no incident of this id. It may be too old.")
         return
     st.markdown("**The course of one incident**")
+    first, last = rows[0], rows[-1]
+    begun = display.utc(first["since_at"] or first["detected_at"])
+    events, _ = told_of(
+        Window(
+            since=begun - timedelta(minutes=1), until=datetime.now(UTC) + timedelta(minutes=1), name=identity
+        )
+    )
+    if verdict := verdict_of(identity, events):
+        st.caption(f"Judged by people: **{verdict}**.")
+    judge(identity)
+    done = actions_of(last, events)
+    if done:
+        st.markdown("**What was done to calls**")
+        st.dataframe(
+            [_action(event) for event in done],
+            hide_index=True,
+            column_order=list(ACTIONS),
+            column_config=tables.column_config(ACTIONS, filters.zone().key),
+            key="incident_actions",
+            alt="What was done to calls because of it, newest first",
+        )
+    else:
+        st.caption("Nothing was done to calls because of it. `alerts.actions` says what may be.")
     for place, row in enumerate(rows, start=1):
         facts = {"Whose": whose(row), "Severity": row["severity"], "USD an hour": row["usd_per_hour"]}
         tables.facts(
@@ -101,13 +227,32 @@ def explained(row: data.Row) -> dict[str, object]:
     return {str(name): value for name, value in said.items()} if isinstance(said, Mapping) else {"why": said}
 
 
-def _line(row: data.Row) -> dict[str, object]:
+def _action(event: data.Row) -> dict[str, object]:
+    said = explained(event)
+    what, _, rest = str(event["action"]).removeprefix(DIRECTIVE).partition(":")
+    on_paper = " (on paper only)" if rest.endswith(":dry_run") else ""
+    texts = {
+        "what": f"{rest.partition(':')[0]} {what}{on_paper}",
+        "whose": event["counter"],
+        "why": said.get("reason"),
+        "outcome": said.get("outcome"),
+    }
+    shown: dict[str, object] = {name: display.plain(text, 300) for name, text in texts.items()}
+    return shown | {"happened_at": event["happened_at"]}
+
+
+def _line(row: data.Row, events: Sequence[data.Row]) -> dict[str, object]:
     said = explained(row)
     why = next((said[name] for name in ("summary", "why", "description") if said.get(name)), row["signal"])
     money = row["usd_per_hour"]
     texts = {"whose": whose(row), "why": why, "usd_per_hour": None if money is None else display.usd(money)}
     texts |= {name: row[name] for name in ("state", "severity", "alertname", "anomaly_id")}
     shown: dict[str, object] = {name: display.plain(text, 300) for name, text in texts.items()}
+    done = [str(_action(event)["what"]) for event in actions_of(row, events)]
+    shown |= {
+        "done": ", ".join(dict.fromkeys(done)) or "–",
+        "verdict": verdict_of(row["anomaly_id"], events) or "–",
+    }
     return shown | {name: row[name] for name in ("since_at", "until_at")}
 
 

@@ -79,6 +79,11 @@ COMPARED = pa.schema(
     [("serving", pa.bool_()), ("likeness", pa.string()), ("compared", pa.int64()), ("wrong", pa.int64())]
     + [(name, pa.float64()) for name in ("error", "error_low", "error_high")]
 )
+EVENT = pa.schema(
+    [("happened_at", pa.timestamp("us"))]
+    + [(name, pa.string()) for name in ("event_id", "budget", "counter", "action", "detail")]
+)
+
 BREAK = pa.schema(
     [(name, pa.string()) for name in ("agent", "request_model", "cause", "block", "advice")]
     + [("breaks", pa.int64()), ("lost_tokens", pa.int64()), ("effective_cost_usd", SUM)]
@@ -103,6 +108,8 @@ class FakeCollector:
     breaks: list[Row] = field(default_factory=list)
     compared: list[Row] = field(default_factory=list)
     """What broke prompt caches, the dearest first."""
+    events: list[Row] = field(default_factory=list)
+    """What was done to budgets and calls, and said of incidents."""
     tables: dict[str, pa.Table] = field(default_factory=dict)
     """Answers to other questions, by name."""
     control: FakeControl = field(default_factory=FakeControl)
@@ -233,6 +240,8 @@ class FakeCollector:
         params = dict(query)
         if name in self.tables:
             return self.tables[name]
+        if name == "budget_events":
+            return pa.Table.from_pylist(self.events, EVENT)
         if name in ("prices", "price_changes", "quality"):
             return pa.table({"model": pa.array([], pa.string())})
         if name == "health":
@@ -256,6 +265,15 @@ class FakeCollector:
         ways = {"calls": self.call_list, "totals": self.totals, "spend_by": self.spend_by,
                 "spend_over_time": self.spend_over_time, "values": self.values}  # fmt: skip
         return ways[name](rows, params)
+
+    async def take_events(self, request: Request) -> Response:
+        """``POST /v1/events``."""
+        if self.trouble == "refusing":
+            return JSONResponse({"error": {"message": "ada may ask questions and nothing else"}}, 403)
+        for event in (await request.json())["events"]:
+            at = datetime.fromisoformat(event["happened_at"]).astimezone(UTC).replace(tzinfo=None)
+            self.events.append(event | {"happened_at": at})
+        return JSONResponse({"recorded": 1}, 201)
 
     async def question(self, request: Request) -> Response:
         """``GET /v1/questions/{name}``."""
@@ -333,7 +351,13 @@ def _matches(row: Row, query: Any) -> bool:
 @pytest.fixture(scope="session")
 def _served() -> Iterator[FakeCollector]:
     fake = FakeCollector()
-    app = Starlette(routes=[Route("/v1/questions/{name}", fake.question), *fake.control.routes()])
+    app = Starlette(
+        routes=[
+            Route("/v1/questions/{name}", fake.question),
+            Route("/v1/events", fake.take_events, methods=["POST"]),
+            *fake.control.routes(),
+        ]
+    )
     server = uvicorn.Server(
         uvicorn.Config(app, port=0, log_level="warning", access_log=False, lifespan="off", ws="none")
     )
@@ -355,6 +379,7 @@ def collector(_served: FakeCollector, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """A running collector without calls, which pages find; nothing is cached yet."""
     _served.calls, _served.told, _served.breaks, _served.asked = [], [], [], Counter()
     _served.compared = []
+    _served.events = []
     _served.trouble, _served.key, _served.arriving = "", "", None
     _served.tables.clear()
     _served.viewers = []

@@ -1,7 +1,8 @@
 """The alerts page: what is open, why, and the course of one incident."""
 
+import json
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -58,3 +59,70 @@ def test_without_an_answer_the_page_does_not_say_that_all_is_well(collector: Any
     app = visit("incidents")
     assert "No figures" in app.error[0].value
     assert not app.success
+
+
+def act(collector: Any, action: str, counter: str = "agent=planner", alert: str = "a-1") -> None:
+    """One line of what was done to calls, or said of an incident."""
+    detail = {"alert": alert, "reason": "runaway", "outcome": "the sidecar took it"}
+    collector.events.append(
+        {"happened_at": datetime.now(UTC).replace(tzinfo=None), "event_id": str(len(collector.events)),
+         "budget": "", "counter": counter, "action": action, "detail": json.dumps(detail)}
+    )  # fmt: skip
+
+
+def shown(app: AppTest, column: str) -> Any:
+    return next(frame.value for frame in app.dataframe if column in frame.value.columns)
+
+
+def test_the_filters_of_the_page_stand_in_the_address(collector: Any, visit: Visit) -> None:
+    tell(collector, "open")
+    tell(collector, "closed", agent="triage", identity="i-2")
+    app = visit("incidents")
+    app.multiselect(key="alert_state").set_value(["closed"]).run()
+    assert list(shown(app, "whose")["whose"]) == ["agent=triage"]
+    app.multiselect(key="alert_severity").set_value(["info"]).run()
+    assert "No incident matches" in app.info[0].value
+
+
+def test_what_was_done_because_of_an_incident_is_told_with_it(collector: Any, visit: Visit) -> None:
+    tell(collector, "open")
+    collector.told[-1]["detail"] = '{"summary": "loops", "alert": "a-1"}'
+    act(collector, "directive_raised:pause:dry_run")
+    act(collector, "directive_raised:cut", alert="another")
+    app = visit("incidents")
+    assert shown(app, "done")["done"].iloc[0] == "pause raised (on paper only)"
+    app.query_params["incident"] = "i-1"
+    app.run()
+    row = shown(app, "outcome").iloc[0]
+    assert (row["what"], row["whose"], row["why"]) == (
+        "pause raised (on paper only)", "agent=planner", "runaway"
+    )  # fmt: skip
+
+
+def test_a_person_says_that_it_was_a_false_alarm_and_the_last_word_counts(
+    collector: Any, visit: Visit
+) -> None:
+    tell(collector, "open")
+    app = visit("incidents")
+    app.query_params["incident"] = "i-1"
+    app.run()
+    app.text_input(key="verdict_note").set_value("nightly batch").run()
+    app.button(key="say_false_alarm").click().run()
+    said = collector.events[-1]
+    assert (said["action"], said["counter"]) == ("false_alarm", "i-1")
+    assert json.loads(said["detail"]) == {"note": "nightly batch", "by": "dashboard"}
+    assert shown(app, "verdict")["verdict"].iloc[0] == "false alarm"
+    assert any("1 was a false alarm" in caption.value for caption in app.caption)
+    app.button(key="say_real_alarm").click().run()
+    assert shown(app, "verdict")["verdict"].iloc[0] == "real"
+
+
+def test_a_word_that_is_not_taken_is_told(collector: Any, visit: Visit) -> None:
+    tell(collector, "open")
+    app = visit("incidents")
+    app.query_params["incident"] = "i-1"
+    app.run()
+    collector.trouble = "refusing"
+    app.button(key="say_false_alarm").click().run()
+    assert "Not taken" in app.error[0].value
+    assert collector.events == []

@@ -22,7 +22,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from support.stack import ROOT
 
-PATIENCE_S = 60
+PATIENCE_S = 200
+pytestmark = pytest.mark.timeout(300)
+
 ESCAPES = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 COLOURS = re.compile(rb"\x1b\[[0-9;]*(3|4|9|10)[0-7]([0-9;]*)m")
 
