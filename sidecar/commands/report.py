@@ -5,7 +5,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, TextIO
 
@@ -13,6 +13,7 @@ from collector.export import focus
 from collector.export.cells import cell
 from sidecar.commands.findings import add_flags, print_findings, rows_of, write_json
 from sidecar.commands.questions import NoAnswer, ask, complain
+from sidecar.commands.statement import BadWeek, add_statement_flags, week_of, write_statements
 from sidecar.config import BursarConfig, load_config
 
 COLUMNS = (
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only calls with this value; repeatable",
     )
     parser.add_argument("--limit", type=int, default=50, help="most rows to show")
+    add_statement_flags(parser)
     parser.add_argument("--format", choices=("table", "json", "csv", "focus"), default="table")
 
 
@@ -62,6 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"--where {text!r}: write DIM=VALUE\n")
             return 2
         filters.setdefault(name, []).append(value)
+    if arguments.statement:
+        return write_pages(config, arguments, filters)
     span = {"since": moment(arguments.since), "until": arguments.until}
     try:
         if arguments.view:
@@ -81,6 +85,21 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print_table(rows, total, dimensions)
     return 0
+
+
+def write_pages(config: BursarConfig, arguments: argparse.Namespace, filters: dict[str, list[str]]) -> int:
+    """Write the statements; 1 where no team had a call."""
+    try:
+        monday = week_of(arguments.week, datetime.now(UTC).date())
+        written = write_statements(config, arguments.statement, monday, filters)
+    except (BadWeek, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except NoAnswer as error:
+        return complain(error)
+    if not written:
+        sys.stderr.write(f"no call in the week from {monday}\n")
+    return 0 if written else 1
 
 
 def show_findings(

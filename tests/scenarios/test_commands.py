@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -196,3 +197,8 @@ def test_a_report_in_every_format_agrees_with_the_ledger(tmp_path: Path) -> None
         assert (row["team"], Decimal(row["effective_cost_usd"])) == ("'=cmd()", total)
         (row,) = csv.DictReader(io.StringIO(report("--format", "focus")))
         assert (Decimal(row["EffectiveCost"]), row["BillingCurrency"]) == (total, "USD")
+        year, week, _ = datetime.now(UTC).date().isocalendar()
+        report("--statement", str(tmp_path / "pages"), "--week", f"{year}-W{week:02d}")
+        (page,) = (tmp_path / "pages").iterdir()
+        assert f"Exactly {total:,.12f} USD" in page.read_text()
+        assert "What =cmd() spent on models" in page.read_text()
