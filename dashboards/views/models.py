@@ -312,7 +312,7 @@ def line(row: data.Row, spent: Decimal) -> Mapping[str, object]:
         "spend_share": display.share(amount, spent),
         "per_call": "–" if per_call is None else display.usd(per_call),
         "per_mtok": "–" if per_mtok is None else display.usd(per_mtok),
-        "tasks": row.get("tasks"),
+        "tasks": row.get("tasks") or 0,
         "success": succeed(row),
         "per_success": "–"
         if row.get("usd_per_success") is None

@@ -151,7 +151,9 @@ def keyboard() -> Iterator[Callable[[float], Sequence[str]]]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # Ctrl-C too: whoever started us in the background may have had us ignore it.
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    earlier = {number: signal.signal(number, interrupt) for number in ends}
 
     def pressed(seconds: float) -> Sequence[str]:
         ready, _, _ = select.select([terminal], [], [], seconds)
