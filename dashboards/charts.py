@@ -139,7 +139,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
             "min": 0,
             "splitNumber": 4,
             "axisLabel": {"formatter": f"{{value}}{unit}"},
-            **({"max": most} if most is not None else {}),
+            **({"max": most, "interval": most / 4} if most is not None else {}),
         },
         "series": [
             {

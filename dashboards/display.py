@@ -106,6 +106,8 @@ def duration(milliseconds: float | Decimal | None) -> str:
     if milliseconds is None:
         return "–"
     value = float(milliseconds)
+    if not value:
+        return "0 ms"
     if value < 1000:
         return f"{value:.0f} ms" if value >= 10 else f"{value:.2f} ms"
     if value < 60_000:

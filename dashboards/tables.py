@@ -30,6 +30,7 @@ def facts(title: str, pairs: Mapping[str, object]) -> None:
     st.dataframe(
         pa.table({"what": pa.array(list(pairs), pa.string()), "value": pa.array(values, pa.string())}),
         hide_index=True,
+        placeholder="–",
         column_config={
             "what": st.column_config.TextColumn(title, width=180),
             "value": st.column_config.TextColumn(""),
@@ -58,7 +59,21 @@ def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     return column
 
 
+WRITTEN_AMOUNTS = frozenset(
+    {
+        *("spend", "wasted", "avoided", "declared", "cost", "usd_per_hour", "took", "latency"),
+        *("limit", "spent", "held", "remaining", "per_hour", "spend_share", "share_of"),
+        *("per_call", "per_mtok", "per_conversation", "per_turn", "per_task", "per_success"),
+        *("meter", "charged", "idle", "unobserved", "busy", "tokens", "break_even", "energy"),
+        *("busy_per_mtok", "loaded_per_mtok", "alternative_per_mtok"),
+    }
+)
+"""Columns of amounts that are written out with their units: text, which stands to the right as figures do."""
+
+
 def _drawn(name: str, title: str, zone_name: str) -> Any:
+    if name in WRITTEN_AMOUNTS:
+        return st.column_config.TextColumn(title, alignment="right")
     if name.endswith("_usd"):
         return st.column_config.NumberColumn(title, format="$%,.6f")
     if name.endswith("_at"):

@@ -72,13 +72,14 @@ class Work:
     quality: data.Answer
     quality_by_agent: data.Answer
     waste: data.Answer
+    waste_by_agent: data.Answer
     tools: data.Answer
 
     @property
     def answers(self) -> list[data.Answer]:
         """All of them, for notices."""
         return [self.totals, self.by_agent, self.runs, self.overall, self.runs_by_agent, self.quality,
-                self.quality_by_agent, self.waste, self.tools]  # fmt: skip
+                self.quality_by_agent, self.waste, self.waste_by_agent, self.tools]  # fmt: skip
 
 
 def page() -> None:
@@ -134,6 +135,7 @@ def asked(scope: Scope) -> Work:
         "quality": data.about("quality", judged),
         "quality_by_agent": data.about("quality", judged, by="agent", limit=MOST),
         "waste": data.about("waste", judged),
+        "waste_by_agent": data.about("waste", judged, by="agent"),
         "tools": data.about("tools", judged, limit=MOST),
     }
     answers = data.ask_all(list(questions.values()), notices.questions(scope))
@@ -181,23 +183,40 @@ def by_agent(found: Work) -> None:
     """Every agent with what a piece of its work comes to."""
     work = {str(row["agent"]): row for row in found.runs_by_agent.rows}
     quality = {str(row["agent"]): row for row in found.quality_by_agent.rows}
+    wasted: dict[str, Decimal] = {}
+    for row in found.waste_by_agent.rows:
+        if row["waste"] != USEFUL:
+            agent = str(row["agent"])
+            wasted[agent] = wasted.get(agent, Decimal(0)) + data.money(row["effective_cost_usd"])
+    lines = [
+        line(row, work.get(agent, {}), quality.get(agent, {}), wasted.get(agent, Decimal(0)))
+        for row in found.by_agent.rows
+        for agent in [str(row["agent"])]
+    ]
     with st.container(border=True):
         st.markdown("**By agent**")
-        rows = found.by_agent.rows
-        if len(rows) == MOST:
+        if len(lines) == MOST:
             st.caption(f"Only the {MOST} dearest are shown.")
         st.dataframe(
-            [line(row, work.get(str(row["agent"]), {}), quality.get(str(row["agent"]), {})) for row in rows],
+            lines,
             hide_index=True,
+            placeholder="–",
             column_order=list(TABLE),
-            column_config=tables.column_config(TABLE, filters.zone().key),
+            column_config=tables.column_config(TABLE, filters.zone().key)
+            | {
+                "per_turn": st.column_config.TextColumn(
+                    "A turn",
+                    alignment="right",
+                    help="Of the conversations that end with this agent, sub-agents included.",
+                )
+            },
             key="agents_table",
             alt="Spend, and what a conversation, a turn and a task came to, by agent",
         )
 
 
-def line(row: data.Row, work: data.Row, quality: data.Row) -> dict[str, object]:
-    """One agent: its calls, its conversations as they were judged, and how its tasks ended."""
+def line(row: data.Row, work: data.Row, quality: data.Row, wasted: Decimal) -> dict[str, object]:
+    """One agent: its calls, the conversations that end with it, how its tasks ended, its part of the bill."""
     spent, conversations = data.money(row["effective_cost_usd"]), int(row.get("conversations") or 0)
     on_tasks, tasks = data.money(quality.get("effective_cost_usd")), int(quality.get("tasks") or 0)
     succeeded = "–"
@@ -215,7 +234,7 @@ def line(row: data.Row, work: data.Row, quality: data.Row) -> dict[str, object]:
         "per_task": per(on_tasks, tasks),
         "succeeded": succeeded,
         "per_success": per(on_tasks, int(quality.get("successes") or 0)),
-        "wasted": display.usd(data.money(work.get("wasted_usd"))),
+        "wasted": display.usd(wasted),
     }
 
 
@@ -257,11 +276,14 @@ def tools(rows: Sequence[data.Row]) -> None:
                 | {
                     "tool": display.plain(row["tool"]),
                     "spend": display.usd(data.money(row["effective_cost_usd"])),
-                    "declared": display.usd(data.money(row["declared_cost_usd"])),
+                    "declared": display.usd(price)
+                    if (price := data.money(row["declared_cost_usd"]))
+                    else "–",
                 }
                 for row in rows
             ],
             hide_index=True,
+            placeholder="–",
             column_order=list(TOOLS),
             column_config=tables.column_config(TOOLS),
             height=270,
@@ -286,6 +308,7 @@ def dearest(rows: Sequence[data.Row]) -> None:
         st.dataframe(
             [run(row) for row in rows],
             hide_index=True,
+            placeholder="–",
             column_order=list(RUNS),
             column_config=tables.column_config(RUNS, filters.zone().key),
             on_select=lambda: _choose(key, identities),

@@ -27,8 +27,8 @@ HISTORY = {
     "counter": "Whose",
     "action": "What",
     "detail": "Why",
-    "spent_usd": "Spent, USD",
-    "limit_usd": "of, USD",
+    "spent": "Spent",
+    "limit": "of",
 }
 
 ORDERS = {"kind": "What", "until_at": "Until", "by": "By", "reason": "Why"}
@@ -268,12 +268,27 @@ def history() -> None:
         if answer.table.num_rows == MOST_EVENTS:
             st.caption(f"Only the newest {MOST_EVENTS} are shown.")
         st.dataframe(
-            tables.shown(answer.table, HISTORY),
+            [event(row) for row in answer.rows],
             hide_index=True,
+            placeholder="–",
+            column_order=list(HISTORY),
             column_config=tables.column_config(HISTORY, filters.zone().key),
             key="budget_history",
             alt="What befell budgets, newest first",
         )
+
+
+def event(row: data.Row) -> dict[str, object]:
+    """One line of the history."""
+    texts = {name: row[name] or None for name in ("budget", "counter", "action", "detail")}
+    amounts = {name: row[f"{name}_usd"] for name in ("spent", "limit")}
+    return {
+        "happened_at": row["happened_at"],
+        **{name: None if text is None else display.plain(text, 300) for name, text in texts.items()},
+        **{
+            name: None if value is None else display.usd(data.money(value)) for name, value in amounts.items()
+        },
+    }
 
 
 @dataclass(frozen=True, slots=True)

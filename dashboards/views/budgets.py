@@ -140,6 +140,7 @@ def table(counters: Sequence[Counter], found: Standings, speed: Rates, now: date
     st.dataframe(
         [line(counter, found, speed, now) for counter in counters],
         hide_index=True,
+        placeholder="–",
         column_order=list(TABLE),
         column_config=tables.column_config(TABLE, filters.zone().key)
         | {"share": st.column_config.ProgressColumn("Used", format="percent", min_value=0, max_value=1)},

@@ -198,6 +198,7 @@ def _table(rows: Sequence[data.Row], columns: dict[str, str], key: str) -> None:
     st.dataframe(
         list(rows),
         hide_index=True,
+        placeholder="–",
         column_order=list(columns),
         column_config=tables.column_config(columns, filters.zone().key),
         key=key,

@@ -89,6 +89,7 @@ def _dialog(identity: str) -> None:
         st.dataframe(
             tables.shown(attempts.table, ATTEMPTS),
             hide_index=True,
+            placeholder="–",
             column_config=tables.column_config(ATTEMPTS),
             key="attempts",
             alt="Every try at an upstream",

@@ -74,6 +74,7 @@ def table(found: data.Answer, scope: Scope) -> None:
     st.dataframe(
         tables.shown(found.table, TABLE),
         hide_index=True,
+        placeholder="–",
         height=520,
         column_config=tables.column_config(TABLE, scope.zone_name),
         on_select=lambda: _choose(key, identities),

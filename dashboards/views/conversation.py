@@ -121,6 +121,7 @@ def course(rows: Sequence[data.Row]) -> None:
                 for number, row in enumerate(rows, start=1)
             ],
             hide_index=True,
+            placeholder="–",
             column_order=list(BARS),
             column_config=tables.column_config(BARS, filters.zone().key),
             key="run_table",
@@ -143,6 +144,7 @@ def by_turn(rows: Sequence[data.Row]) -> None:
             for row in rows
         ],
         hide_index=True,
+        placeholder="–",
         column_order=list(TURNS),
         column_config=tables.column_config(TURNS, filters.zone().key),
         key="turns_table",

@@ -53,6 +53,8 @@ def page() -> None:
     st.caption(display.escaped(f"As of {notices.drawn_at(answers)}. Only the time range narrows this page."))
     if costs.rows:
         tiles(costs.rows)
+    if not gpus.rows:
+        st.caption("No GPU was read on the collector's machine: only what the model servers say is shown.")
     with st.grid(2, min_column_width=320):
         prices(over_time.rows, window)
         hardware(gpus.rows, window, "utilisation_ratio", "GPU utilisation", " %", 100.0, 100.0)
@@ -171,6 +173,7 @@ def replicas(rows: Sequence[data.Row]) -> None:
         st.dataframe(
             [line(row) for row in rows],
             hide_index=True,
+            placeholder="–",
             column_order=list(REPLICAS),
             column_config=tables.column_config(REPLICAS),
             key="gpu_replicas",
@@ -235,11 +238,10 @@ def _drawn(
     most: float | None,
     moments: Sequence[datetime],
 ) -> None:
+    if not found:
+        return  # What nobody measured has no picture.
     with st.container(border=True, height="stretch"):
         st.markdown(f"**{display.escaped(title)}**")
-        if not found:
-            st.caption("Nothing was measured in this time range.")
-            return
         names = sorted(found)[: charts.MAX_SERIES]
         zone = filters.zone()
         form = "%H:%M" if window.span.total_seconds() <= 86_400 else "%d %b %H:%M"

@@ -111,7 +111,7 @@ def tiles(row: data.Row, found: Sequence[Sample]) -> None:
              "Journal records that damage or a full disk cost; each is listed below"),
             ("Event loop late", "–" if loop is None else display.duration(1000 * loop),
              "How late the sidecar's serving loop ran its last timer"),
-            ("Memory", "–" if memory is None else f"{100 * memory:.0f} %", "Of what the sidecar may take"),
+            ("Memory", "–" if memory is None else f"{100 * memory:.3g} %", "Of what the sidecar may take"),
         ):  # fmt: skip
             st.metric(
                 title, display.escaped(value), help=display.escaped(meaning), border=True, height="stretch"
@@ -195,11 +195,12 @@ def replicas(found: Sequence[Sample]) -> None:
                     "state": state_of(values),
                     "inflight": int(values.get("inflight", 0)),
                     "waiting": int(values.get("waiting", 0)),
-                    "latency": display.duration(1000 * values["latency"]) if "latency" in values else "–",
+                    "latency": display.duration(1000 * values["latency"]) if values.get("latency") else "–",
                 }
                 for (upstream, replica), values in sorted(seen.items())
             ],
             hide_index=True,
+            placeholder="–",
             column_order=list(REPLICAS),
             column_config=tables.column_config(REPLICAS),
             key="upstreams",
@@ -233,6 +234,7 @@ def drops(found: Sequence[Sample]) -> None:
                 for sample in rows
             ],
             hide_index=True,
+            placeholder="–",
             column_order=list(DROPS),
             column_config=tables.column_config(DROPS),
             key="drops",
@@ -259,6 +261,7 @@ def lost() -> None:
                 for row in rows
             ],
             hide_index=True,
+            placeholder="–",
             column_order=list(LOSSES),
             column_config=tables.column_config(LOSSES, filters.zone().key),
             key="losses",

@@ -70,6 +70,7 @@ def page() -> None:
     st.dataframe(
         [_line(row, events) for row in rows],
         hide_index=True,
+        placeholder="–",
         column_order=list(TABLE),
         column_config=tables.column_config(TABLE, filters.zone().key)
         | {"usd_per_hour": st.column_config.TextColumn("USD an hour")},

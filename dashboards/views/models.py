@@ -271,6 +271,7 @@ def details(rows: Sequence[data.Row], spent: Decimal) -> None:
         st.dataframe(
             [line(row, spent) for row in rows],
             hide_index=True,
+            placeholder="–",
             column_order=list(TABLE),
             column_config=tables.column_config(TABLE),
             key="models_table",

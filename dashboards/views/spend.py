@@ -333,6 +333,7 @@ def details(found: Spending) -> None:
         st.dataframe(
             tables.shown(answer.table, {dimension: title} | TABLE),
             hide_index=True,
+            placeholder="–",
             column_config=tables.column_config({dimension: title} | TABLE),
             key="spend_table",
             alt=f"Calls, tokens and spend by {title.lower()}",

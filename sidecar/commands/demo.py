@@ -36,6 +36,16 @@ DRAINED_WITHIN_S = 30.0
 VLLM_READY_WITHIN_S = 300.0
 
 
+BUDGETS = [
+    {"name": "everything", "limit": "500 USD", "window": "month", "mode": "soft", "at": {"80%": "notify"}},
+    {"name": "teams", "limit": "40 USD", "window": "day", "each": "team", "mode": "soft",
+     "at": {"50%": "notify", "90%": "notify"}},
+    {"name": "agents", "limit": "25 USD", "window": "day", "each": "agent", "mode": "soft",
+     "at": {"80%": "notify"}},
+]  # fmt: skip
+"""To look at: they tell, and refuse nothing."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What to replay, how fast, how long."""
     parser.add_argument(
@@ -143,6 +153,7 @@ def set_scene(folder: Path, arguments: argparse.Namespace) -> Scene:
         "models": {"qwen3-8b": {"upstream": "local", **({"model": "tiny"} if vllm else {})}},
         "prices": {"qwen3-8b": {"input": "0.05", "output": "0.20", "cache_read": "0.01"}},
         "tags": {"simulated": "true"},
+        "budgets": BUDGETS,
     }
     path = folder / "bursar.yaml"
     path.write_text(yaml.safe_dump(settings))

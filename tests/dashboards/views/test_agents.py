@@ -37,7 +37,7 @@ QUALITY = schema(
     ("agent",), ("tasks", "successes"), ("effective_cost_usd",),
     success_rate=pa.float64(), success_rate_low=pa.float64(), success_rate_high=pa.float64(),
 )  # fmt: skip
-WASTE = schema(("waste",), ("calls",), ("effective_cost_usd",))
+WASTE = schema(("agent", "waste"), ("calls",), ("effective_cost_usd",))
 TOOLS = schema(("tool",), ("uses", "repeats", "errors"), ("effective_cost_usd", "declared_cost_usd"))
 RUN = schema(
     ("kind", "name", "id", "parent_id", "trace_id", "call_id", "status"),
@@ -86,7 +86,11 @@ def some_work(collector: Any) -> None:
     collector.tables["quality"] = pa.Table.from_pylist([{"agent": "planner"} | told], QUALITY)
     bill = [("useful", "2.7"), ("looped", "0.2"), ("duplicate", "0.1")]
     collector.tables["waste"] = pa.Table.from_pylist(
-        [{"waste": name, "calls": 1, "effective_cost_usd": Decimal(usd)} for name, usd in bill], WASTE
+        [
+            {"agent": "planner", "waste": name, "calls": 1, "effective_cost_usd": Decimal(usd)}
+            for name, usd in bill
+        ],
+        WASTE,
     )
 
 
@@ -105,6 +109,7 @@ def test_what_a_conversation_a_turn_a_task_and_a_success_cost_is_worked_out_from
         "$1.00", "$0.500", "$1.00",
     )  # fmt: skip
     assert (planner["succeeded"], planner["per_success"]) == ("50 % (9 to 91)", "$2.00")
+    assert (planner["wasted"], triage["wasted"]) == ("$0.300", "$0.00")
     assert (triage["per_conversation"], triage["succeeded"], triage["per_task"]) == ("$1.00", "–", "–")
 
 

@@ -191,7 +191,7 @@ def test_the_history_tells_what_was_done_by_whom(collector: Any, visit: Visit) -
     app = visit("budgets")
     assert rows(app)[0]["subject"] == "<b>x"
     row = app.dataframe[1].value.iloc[0]
-    assert (row["action"], row["detail"], row["spent_usd"]) == ("downgrade", "80% reached", 8.0)
+    assert (row["action"], row["detail"], row["spent"]) == ("downgrade", "80% reached", "$8.00")
 
 
 def test_without_budgets_the_page_says_how_to_have_one(collector: Any, visit: Visit) -> None:
