@@ -113,10 +113,11 @@ class Order:
 
 
 def counted_by(budget: Budget, subject: str) -> dict[str, tuple[str, ...]]:
-    """What a call must be for a counter to count it: dimension and accepted values."""
-    if budget.each and subject:
-        return {**budget.match, budget.each: (subject,)}
-    return dict(budget.match)
+    """What a call must be for a counter to count it: dimension and accepted values.
+
+    A budget with a counter for each agent has one, without a subject, for the calls that name none.
+    """
+    return {**budget.match, budget.each: (subject,)} if budget.each else dict(budget.match)
 
 
 def rate_window(counter: Counter, now: datetime) -> Window:
@@ -152,6 +153,8 @@ def scope_of(
     """
     chosen: dict[str, list[str]] = {}
     for name, accepted in wanted.items():
+        if name.startswith(TAG) and "" in accepted:
+            return None  # The ledger cannot be asked for calls without a tag.
         if name.startswith(TAG):
             chosen.setdefault("tag", []).extend(f"{name[len(TAG) :]}={value}" for value in accepted)
             continue

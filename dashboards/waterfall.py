@@ -71,7 +71,7 @@ def option(rows: Sequence[Mapping[str, Any]]) -> Option:
                    "data": [one["name"] for one in series[1:]]},
         "tooltip": {"trigger": "item", "formatter": "{b}", "confine": True},
         "xAxis": {"type": "value", "position": "top", "axisLabel": {"formatter": "{value} s"},
-                  "splitNumber": 4, "max": "dataMax"},
+                  "splitNumber": 4},
         "yAxis": {"type": "category", "inverse": True, "data": labels, "axisTick": {"show": False},
                   "axisLine": {"show": False},
                   "axisLabel": {"width": 220, "overflow": "truncate", "interval": 0}},

@@ -69,6 +69,14 @@ def title(counter: Counter) -> str:
     return f"{counter.budget}: {counter.subject}" if counter.subject else counter.budget
 
 
+def whose(counter: Counter, found: Standings) -> str:
+    """What tells a counter from the others of its budget."""
+    if counter.subject:
+        return display.plain(counter.subject)
+    configured = found.of(counter.budget)
+    return f"(no {configured.each})" if configured is not None and configured.each else "all of it"
+
+
 def facts(counter: Counter, found: Standings) -> None:
     """How it stands, to the last digit, and what is configured."""
     zone, unit = filters.zone(), counter.unit
@@ -199,11 +207,18 @@ def actions(counter: Counter, found: Standings) -> None:
     said = st.session_state.pop("budget_said", "")
     if said:
         (st.error if st.session_state.pop("budget_failed", False) else st.success)(display.escaped(said))
+    configured = found.of(counter.budget)
+    unnamed = configured is not None and configured.each and not counter.subject
+    if unnamed:
+        st.caption(
+            "A raise here is for every counter of this budget; calls that name nobody cannot be paused."
+        )
     with st.container(horizontal=True):
         with st.popover("Raise"):
             raise_form(counter)
-        with st.popover("Pause"):
-            pause_form(counter)
+        if not unnamed:
+            with st.popover("Pause"):
+                pause_form(counter)
 
 
 def in_force(order: Order, counter: Counter, *, may_operate: bool) -> None:

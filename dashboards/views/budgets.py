@@ -165,7 +165,7 @@ def line(counter: Counter, found: Standings, speed: Rates, now: datetime) -> dic
     }
     return amounts | {
         "budget": display.plain(counter.budget),
-        "subject": display.plain(counter.subject) if counter.subject else "all of it",
+        "subject": budget.whose(counter, found),
         "share": float(min(counter.share, Decimal(1))),
         "per_hour": "–" if per_hour is None else budgeting.amount_text(per_hour, counter.unit),
         "lasts": lasts(counter, per_hour, now),

@@ -167,6 +167,22 @@ def test_a_pause_is_asked_for_and_taken_back(collector: Any, visit: Visit) -> No
     assert collector.control.done[-1] == ("DELETE", "directives", "d/1")
 
 
+def test_calls_that_name_nobody_have_a_counter_of_their_own_that_cannot_be_paused(
+    collector: Any, visit: Visit
+) -> None:
+    collector.control.configures("agents", each="agent")
+    collector.control.counts("agents", "", **day())
+    collector.book(agent="", cost="2")
+    collector.book(agent="planner", cost="50")
+    app = visit("budgets")
+    assert (rows(app)[0]["subject"], rows(app)[0]["per_hour"]) == ("(no agent)", "$2.00")
+    app.query_params["budget"] = "agents"
+    app.run()
+    line = next(caption.value for caption in app.caption if caption.value.startswith("Ledger"))
+    assert "2.000000000000 USD · 1 call" in line.replace("\\", "")
+    assert not [button for button in app.button if button.label == "Pause"]
+
+
 def test_what_the_sidecar_refuses_is_told_in_its_words(collector: Any, visit: Visit) -> None:
     collector.control.configures("agents", each="agent")
     collector.control.counts("agents", "planner", **day())
