@@ -83,6 +83,10 @@ services: ## install the Debian programs that tests start
 test: $(DEV_STAMP) $(LITELLM_STAMP) $(MINILM_STAMP) services lint ## everything a change has to pass
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+.PHONY: screenshots
+screenshots: $(DEV_STAMP) services ## pictures of every view of the dashboard, into screenshots/
+	PYTHONPATH=.:tests $(BIN)/python tests/dashboards/pictures.py screenshots $(ARGS)
+
 .PHONY: test-slow
 test-slow: $(DEV_STAMP) $(MINILM_STAMP) $(SEARCH_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)

@@ -5,11 +5,7 @@ import http.client
 import itertools
 import os
 import re
-import shutil
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -18,28 +14,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
+from support.browsing import (
+    BACKGROUNDS,
+    Watch,
+    opened_browser,
+    said,
+    until_healthy,
+    wait_until_drawn,
+    without_chromium,
+)
 from support.ports import free_port
 
 from dashboards import launch
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-PATIENCE_MS = 30_000
 
 pytestmark = pytest.mark.timeout(240)
-without_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on PATH (Debian: apt-get install chromium)"
-)
 
 
 @pytest.fixture
@@ -55,7 +46,7 @@ def dashboard(collector: Any, tmp_path: Path) -> Iterator[str]:
         stderr=subprocess.STDOUT,
     )
     try:
-        _until_healthy(launch.health_url("127.0.0.1", port), process)
+        until_healthy(launch.health_url("127.0.0.1", port), process)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -63,50 +54,10 @@ def dashboard(collector: Any, tmp_path: Path) -> Iterator[str]:
         log.close()
 
 
-def _until_healthy(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the dashboard ended by itself"
-        try:
-            with urllib.request.urlopen(url, timeout=2) as reply:
-                assert reply.status == 200
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.1)
-    raise AssertionError("the dashboard did not come up in 60 s")
-
-
-class Watch:
-    """What a page said on its console, and whom it asked."""
-
-    def __init__(self, page: Page) -> None:
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
-        page.on("console", lambda message: self._said(message.type, message.text, message.location))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-
-    def _said(self, kind: str, text: str, location: Any) -> None:
-        # Opened at /calls, Streamlit looks for its own endpoints below that path first, and finds none.
-        if kind == "error" and "/_stcore/" not in str(location):
-            self.complaints.append(f"{text} ({location})")
-
-
 @pytest.fixture
 def browser_page(tmp_path: Path) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            str(tmp_path / "profile"),
-            executable_path=CHROMIUM,
-            args=FLAGS,
-            viewport={"width": 1280, "height": 800},
-            color_scheme="light",
-            timezone_id="Europe/Berlin",
-        )
-        context.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        yield context.pages[0]
-        context.close()
+    with opened_browser(tmp_path) as page:
+        yield page
 
 
 def some_calls(collector: Any) -> None:
@@ -130,11 +81,6 @@ def of_agent(collector: Any, agent: str) -> list[dict[str, Any]]:
     return [row for row in collector.calls if row["agent"] == agent]
 
 
-def said(page: Page, words: str) -> Locator:
-    """Where the page says ``words``: while it is drawn anew, the old line may stand beside the new one."""
-    return page.get_by_text(words).first
-
-
 def close_panel(page: Page) -> None:
     """Put the filter panel away, and wait until the page has been drawn without it."""
     panel = page.get_by_test_id("stPopoverBody")
@@ -142,11 +88,6 @@ def close_panel(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(panel).to_have_count(0)
     wait_until_drawn(page)
-
-
-def wait_until_drawn(page: Page) -> None:
-    """Wait until the page's program has run to its end."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def click_first_bar(page: Page, answer: str) -> None:
@@ -269,16 +210,12 @@ def test_nothing_is_wider_than_the_screen_in_light_or_dark(
 ) -> None:
     some_calls(collector)
     page, watch = browser_page, Watch(browser_page)
-    pages = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 23, 30)"}
-    for appearance, width, path in itertools.product(pages, (1280, 390), ("", "calls")):
+    for appearance, width, path in itertools.product(BACKGROUNDS, (1280, 390), ("", "calls")):
         page.emulate_media(color_scheme="dark" if appearance == "dark" else "light")
         page.set_viewport_size({"width": width, "height": 800})
         page.goto(f"{dashboard}/{path}?live=false")
         expect(said(page, "Ledger:")).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
-        assert background == pages[appearance]
-        if pictures := os.environ.get("BURSAR_SCREENSHOTS"):
-            page.wait_for_timeout(1500)
-            page.screenshot(path=f"{pictures}/{path or 'spend'}-{appearance}-{width}.png")
+        assert background == BACKGROUNDS[appearance]
     assert watch.complaints == []

@@ -9,6 +9,8 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,9 @@ from support.ports import free_port
 from collector.domain.money import usd
 from collector.domain.record import AttemptRecord, CallRecord
 from collector.journal import JournalWriter
+from dashboards import data, transport
+from dashboards.scope import Scope, recent
+from dashboards.spending import spending
 
 CALLS = 400
 PATIENCE_S = 60
@@ -260,3 +265,54 @@ def test_what_alerting_told_the_collector_stands_on_the_page_of_alerts(
     app.run()
     course = next(frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"])
     assert "calls went up" in set(course["value"])
+
+
+def test_a_page_that_is_opened_fifty_times_holds_no_lock_and_asks_once(
+    booked: tuple[str, list[CallRecord], Path], ledger: Sequence[CallRecord], visit: Callable[..., AppTest]
+) -> None:
+    """I07: what is looked at often is answered from memory, and the books are never opened here."""
+    app = visit()
+    spent = ledger_line(app).split(" · ")[0]
+    asked: list[str] = []
+    real = transport.exchange
+
+    def counted(whom: transport.Neighbour, method: str, path: str, **more: Any) -> bytes:
+        asked.append(path)
+        return real(whom, method, path, **more)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(data, "exchange", counted)
+        scope = Scope(window=recent("24h", datetime.now(UTC)))
+        spending(scope, "agent")
+        once = list(asked)
+        with ThreadPoolExecutor(8) as readers:
+            totals = list(readers.map(lambda _: spending(scope, "agent").spend, range(50)))
+    assert {f"Ledger: {total:,.12f} USD spent" for total in totals} == {spent}
+    assert asked == once
+    opened = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert not [path for path in opened if path.is_relative_to(booked[2])]
+    with urllib.request.urlopen(f"{booked[0]}/readyz", timeout=30) as reply:
+        assert reply.status == 200
+
+
+@pytest.mark.parametrize("page", ["budgets", "agents", "gpu", "health"])
+def test_pages_about_more_than_calls_stand_on_a_real_ledger(
+    ledger: Sequence[CallRecord], visit: Callable[..., AppTest], monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setenv("BURSAR_CONTROL_URL", "http://127.0.0.1:1")  # No sidecar runs here.
+    app = visit(page)
+    if page == "agents":
+        rows = {row["agent"]: row for row in app.dataframe[0].value.to_dict("records")}
+        assert {row["calls"] for row in rows.values()} == {
+            sum(call.agent == agent for call in ledger) for agent in AGENTS
+        }
+        line = next(one.value for one in app.caption if "Adds up to" in one.value)
+        assert f"Adds up to {exact(ledger)} USD" in line.replace("\\", "")
+    if page == "budgets":
+        assert "control plane" in app.error[0].value
+    if page == "gpu":
+        assert "No GPU was seen" in app.info[0].value
+    if page == "health":
+        facts = next(one.value for one in app.dataframe if "The ledger" in str(one.proto))
+        assert f"{CALLS:,}" in set(facts["value"])
+        assert {one.label: one.value for one in app.metric}["Added, median"] == "0\\.09 ms"

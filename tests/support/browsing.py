@@ -53,7 +53,7 @@ class Watch:
 
 
 @contextlib.contextmanager
-def browser_page(folder: Path) -> Iterator[Page]:
+def opened_browser(folder: Path) -> Iterator[Page]:
     """One page of a browser that knows nobody; its profile lies in ``folder``."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(

@@ -1,0 +1,93 @@
+"""A dashboard over a ledger that the demonstration filled, with nothing going on any more."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+from support.ports import free_ports
+
+from sidecar.commands.demo import BUDGETS
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Where everything answers."""
+
+    url: str
+    collector_url: str
+    control_url: str
+
+    def ask(self, name: str, **params: str | int) -> list[dict[str, Any]]:
+        """A question to the ledger."""
+        url = f"{self.collector_url}/v1/questions/{name}?{urlencode(params)}"
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            rows: list[dict[str, Any]] = json.load(reply)["rows"]
+        return rows
+
+
+@contextlib.contextmanager
+def staged(folder: Path, seconds: int = 45) -> Iterator[Staged]:
+    """Let the demonstration play into ``folder`` for so long, then look at what came of it.
+
+    Budgets are those of the demonstration; how they stand is what the sidecar finds in its journal.
+    """
+    data, environment = folder / "data", {**os.environ, "PYTHONPATH": str(ROOT)}
+    bursar = [sys.executable, "-m", "sidecar.cli"]
+    played = [*bursar, "demo", "--for", f"{seconds}s", "--no-dashboard", "--data-dir", str(data)]
+    with (folder / "demo.log").open("wb") as log:
+        subprocess.run(
+            played, check=True, stdout=log, stderr=log, env=environment, timeout=seconds + PATIENCE_S
+        )
+    ports = free_ports(6)
+    at = [f"127.0.0.1:{port}" for port in ports]
+    settings = {
+        "listen": at[0],
+        "control": {"listen": at[1]},
+        "collector": {"listen": at[2], "otlp_http": at[3], "otlp_grpc": at[4]},
+        "dashboard": {"listen": at[5]},
+        "data_dir": str(data),
+        "upstreams": {"local": {"kind": "openai", "base_url": "http://127.0.0.1:9/v1"}},
+        "budgets": BUDGETS,
+    }
+    config = folder / "bursar.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    with (folder / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*bursar, "up", "--config", str(config)], stdout=log, stderr=log, env=environment, cwd=folder
+        )
+        try:
+            found = Staged(*(f"http://{at[place]}" for place in (5, 2, 1)))
+            _until_answered(f"{found.collector_url}/v1/questions/totals", process)
+            _until_answered(f"{found.url}/_stcore/health", process)
+            _until_answered(f"{found.control_url}/healthz", process)
+            yield found
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _until_answered(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "it ended by itself; see up.log"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as reply:
+                if reply.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer in {PATIENCE_S} s")
