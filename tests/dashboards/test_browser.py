@@ -124,7 +124,11 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
     page, watch = browser_page, Watch(browser_page)
 
     page.goto(f"{dashboard}/?live=false")
-    expect(said(page, f"Ledger: {total(collector.calls)} USD spent")).to_be_visible()
+    line, again = said(page, f"Ledger: {total(collector.calls)} USD spent"), page.get_by_text("Try again")
+    expect(line.or_(again)).to_be_visible()
+    if again.is_visible():  # A busy machine may be late with the very first answer.
+        again.click()
+    expect(line).to_be_visible()
     expect(page.locator("[data-testid=stEChartsChart] canvas")).to_have_count(5)
 
     agents = {row["agent"] for row in collector.calls}
