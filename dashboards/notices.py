@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import streamlit as st
 
 from dashboards import data
-from dashboards.display import counted, escaped, moment, span
+from dashboards.display import counted, escaped, moment, span, wait
 from dashboards.filters import zone
 from dashboards.scope import CUSTOM, Scope
 
@@ -115,7 +115,7 @@ def ledger_age() -> None:
     lag = float(health.get("journal_lag_s") or 0)
     if timedelta(seconds=lag) > LAG_WORTH_SAYING:
         st.warning(
-            f"**The ledger is {escaped(span(timedelta(seconds=lag)))} behind the journal.** "
+            f"**The ledger is {escaped(wait(timedelta(seconds=lag)))} behind the journal.** "
             "Calls since then are not shown yet.",
         )
 

@@ -136,6 +136,15 @@ def tiles(counters: Sequence[Counter], found: Standings, speed: Rates, now: date
 
 def table(counters: Sequence[Counter], found: Standings, speed: Rates, now: datetime) -> None:
     """Every counter, the one that is used up most on top; a click on a row shows that one."""
+    if counters:
+        standing(counters, found, speed, now)
+    untouched = sorted({one.name for one in found.budgets} - {counter.budget for counter in counters})
+    if untouched:
+        st.caption(display.escaped(f"Not touched yet: {', '.join(untouched[:20])}."))
+
+
+def standing(counters: Sequence[Counter], found: Standings, speed: Rates, now: datetime) -> None:
+    """The table itself."""
     key = f"budgets_{st.session_state.get('budgets_shown', 0)}"
     st.dataframe(
         [line(counter, found, speed, now) for counter in counters],
@@ -149,9 +158,6 @@ def table(counters: Sequence[Counter], found: Standings, speed: Rates, now: date
         key=key,
         alt="Budgets, the one that is used up most on top",
     )
-    untouched = sorted({one.name for one in found.budgets} - {counter.budget for counter in counters})
-    if untouched:
-        st.caption(display.escaped(f"Not touched yet: {', '.join(untouched[:20])}."))
 
 
 def line(counter: Counter, found: Standings, speed: Rates, now: datetime) -> dict[str, object]:

@@ -1,0 +1,223 @@
+"""How long the dashboard's views take on a large ledger, what memory they need, and whether ingest notices.
+
+    python tests/bench/dashboard.py FOLDER [--viewers 20] [--seconds 20] [--only PAGE ...]
+
+FOLDER holds a large ledger, such as `tests/collector/store/generate.py FOLDER --calls 10000000` makes;
+calls are added to it. The collector is started over it as ever, the dashboard in front of it, and every view
+is opened by a client that speaks to Streamlit as a browser does: first with nothing remembered, then again.
+Wall time counts whatever else the machine does; CPU is that of both processes. At last many look at once, at
+other views and ranges each time, while calls are booked: how far the ledger falls behind is told with
+viewers and without.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from support.ports import free_ports
+
+from collector.journal import JournalWriter
+from dashboards import launch
+from tests.dashboards.test_ledger import COLLECTOR, one_call
+
+PAGES = ("spend", "budgets", "agents", "calls", "models", "cache", "gpu", "incidents", "health")
+RANGES = ("24h", "7d", "90d")
+TICKS = os.sysconf("SC_CLK_TCK")
+CALLS_A_SECOND = 200
+MOST_MIB = 400
+
+
+class Cost(NamedTuple):
+    """What one opening of a view took, in milliseconds."""
+
+    wall: float
+    dashboard: float
+    collector: float
+
+
+class Servers:
+    """A collector over a ledger, and a dashboard in front of it."""
+
+    def __init__(self, folder: Path) -> None:
+        port, self.port = free_ports(2)
+        self.collector_url = f"http://127.0.0.1:{port}"
+        self.collector = subprocess.Popen([sys.executable, "-c", COLLECTOR, str(folder), str(port)])
+        self._wait(f"{self.collector_url}/v1/questions/totals")
+        self.dashboard = subprocess.Popen(
+            launch.command("127.0.0.1", self.port, self.collector_url),
+            env={**os.environ, **launch.environment(self.collector_url, control_url="http://127.0.0.1:9")},
+        )
+        self._wait(launch.health_url("127.0.0.1", self.port))
+
+    def _wait(self, url: str) -> None:
+        until = time.monotonic() + 300
+        while time.monotonic() < until:
+            try:
+                with urllib.request.urlopen(url, timeout=60):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise SystemExit(f"{url} does not answer")
+
+    def close(self) -> None:
+        """End both."""
+        for process in (self.dashboard, self.collector):
+            process.terminate()
+            process.wait(60)
+
+
+def cpu_ms(process: subprocess.Popen[bytes]) -> float:
+    """CPU that a process has used."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def memory_mib(process: subprocess.Popen[bytes], which: str = "VmRSS") -> float:
+    """Resident memory of a process."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:")) / 1024
+
+
+async def opened(servers: Servers, page: str, query: str) -> int:
+    """Open a view as a browser does; how many parts were drawn. Fails where it shows an error."""
+    url = f"ws://127.0.0.1:{servers.port}/_stcore/stream"
+    origin = f"http://127.0.0.1:{servers.port}"
+    drawn = 0
+    async with websockets.connect(url, subprotocols=["streamlit"], origin=origin, max_size=None) as socket:  # type: ignore[list-item]
+        asked = BackMsg()
+        asked.rerun_script.query_string = query
+        asked.rerun_script.page_name = "" if page == "spend" else page
+        asked.rerun_script.context_info.timezone = "Europe/Berlin"
+        await socket.send(asked.SerializeToString())
+        async for message in socket:
+            told = ForwardMsg.FromString(message)  # type: ignore[arg-type]
+            if told.HasField("delta"):
+                drawn += 1
+                element = told.delta.new_element
+                if element.HasField("exception"):
+                    raise SystemExit(f"{page}: {element.exception.message}")
+                if element.HasField("alert") and "No figures" in element.alert.body and page != "budgets":
+                    raise SystemExit(f"{page}: {element.alert.body}")
+            if told.HasField("script_finished"):
+                return drawn
+    raise SystemExit(f"{page}: the connection ended")
+
+
+async def measured(servers: Servers, page: str, query: str) -> Cost:
+    """What opening a view once takes."""
+    before = cpu_ms(servers.dashboard), cpu_ms(servers.collector), time.perf_counter()
+    await opened(servers, page, query)
+    after = cpu_ms(servers.dashboard), cpu_ms(servers.collector), time.perf_counter()
+    return Cost(1000 * (after[2] - before[2]), after[0] - before[0], after[1] - before[1])
+
+
+async def look_on(servers: Servers, seconds: float, noise: random.Random, seen: list[float]) -> None:
+    """One viewer, who opens one view after another."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        start = time.perf_counter()
+        await opened(servers, noise.choice(PAGES), f"live=false&range={noise.choice(RANGES)}")
+        seen.append(1000 * (time.perf_counter() - start))
+        await asyncio.sleep(noise.uniform(0.5, 2))
+
+
+def lag_s(servers: Servers) -> float:
+    """How far the ledger is behind the journal."""
+    with urllib.request.urlopen(f"{servers.collector_url}/metrics", timeout=60) as reply:
+        lines = reply.read().decode().splitlines()
+    return float(next(line for line in lines if line.startswith("bursar_journal_lag_seconds ")).split()[1])
+
+
+async def book(folder: Path, servers: Servers, seconds: float, name: str) -> float:
+    """Write so many calls a second; how far the ledger fell behind at most."""
+    noise, most = random.Random(1), 0.0
+    writer = JournalWriter(folder / "journal", name)
+    start = time.monotonic()
+    written, asked_at = 0, start
+    try:
+        while (now := time.monotonic()) < start + seconds:
+            while written < (now - start) * CALLS_A_SECOND:
+                writer.record(one_call(noise, time.time_ns() // 1000))
+                written += 1
+            if now >= asked_at:
+                asked_at = now + 1
+                most = max(most, await asyncio.to_thread(lag_s, servers))
+            await asyncio.sleep(0.02)
+    finally:
+        writer.close()
+    return most
+
+
+async def run(folder: Path, arguments: argparse.Namespace) -> int:
+    """Everything, in order."""
+    servers = Servers(folder)
+    try:
+        with urllib.request.urlopen(f"{servers.collector_url}/v1/questions/totals?since=90d") as reply:
+            print(f"{int(json.load(reply)['rows'][0]['calls']):,} calls in 90 days")
+        await one_after_another(servers, arguments.only or PAGES)
+        await many_at_once(folder, servers, arguments.viewers, arguments.seconds)
+        most = memory_mib(servers.dashboard, "VmHWM")
+        kept = memory_mib(servers.collector, "VmHWM")
+        print(f"memory, at most: dashboard {most:.0f} MiB, collector {kept:.0f} MiB")
+        return 0 if most < MOST_MIB else 1
+    finally:
+        servers.close()
+
+
+async def one_after_another(servers: Servers, pages: Sequence[str]) -> None:
+    """Every view over every range, with nothing remembered, then again."""
+    print(f"{'view':10} {'range':5} {'wall':>7} {'dashboard':>10} {'collector':>10} {'again':>7}")
+    await opened(servers, "health", "live=false")  # Modules are imported with the first page.
+    dearest = 0.0
+    for page in pages:
+        for span in RANGES:
+            query = f"live=false&range={span}"
+            cost = await measured(servers, page, query)
+            again = await measured(servers, page, query)
+            dearest = max(dearest, cost.dashboard + cost.collector)
+            cells = f"{cost.wall:7.0f} {cost.dashboard:10.0f} {cost.collector:10.0f} {again.wall:7.0f}"
+            print(f"{page:10} {span:5} {cells}", flush=True)
+    print(f"most CPU of one view: {dearest:.0f} ms; memory of the dashboard then: "
+          f"{memory_mib(servers.dashboard):.0f} MiB")  # fmt: skip
+
+
+async def many_at_once(folder: Path, servers: Servers, number: int, seconds: float) -> None:
+    """Viewers who open one view after another, while calls are booked."""
+    alone = await book(folder, servers, seconds, "bench-alone")
+    seen: list[float] = []
+    viewers = [look_on(servers, seconds, random.Random(n), seen) for n in range(number)]
+    beside, *_ = await asyncio.gather(book(folder, servers, seconds, "bench-beside"), *viewers)
+    seen.sort()
+    print(
+        f"{CALLS_A_SECOND} calls a second: at most {alone:.2f} s behind, {beside:.2f} s beside {number} viewers"
+    )
+    print(
+        f"who opened {len(seen)} views: half within {seen[len(seen) // 2]:.0f} ms, all within {seen[-1]:.0f} ms"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--viewers", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--only", nargs="*", choices=PAGES)
+    given = parser.parse_args()
+    sys.exit(asyncio.run(run(given.folder, given)))
