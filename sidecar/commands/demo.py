@@ -37,7 +37,7 @@ VLLM_READY_WITHIN_S = 300.0
 
 
 BUDGETS = [
-    {"name": "everything", "limit": "500 USD", "window": "month", "mode": "soft", "at": {"80%": "notify"}},
+    {"name": "everything", "limit": "1500 USD", "window": "month", "mode": "soft", "at": {"80%": "notify"}},
     {"name": "teams", "limit": "40 USD", "window": "day", "each": "team", "mode": "soft",
      "at": {"50%": "notify", "90%": "notify"}},
     {"name": "agents", "limit": "25 USD", "window": "day", "each": "agent", "mode": "soft",

@@ -28,7 +28,7 @@ from dashboards.scope import Scope, recent
 from dashboards.spending import spending
 
 CALLS = 400
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 COLLECTOR = """
 import dataclasses, pathlib, sys
