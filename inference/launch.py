@@ -99,6 +99,8 @@ def launch_of(
             "profiler": "torch",
             "torch_profiler_dir": str(profiles_to.resolve()),
             "ignore_frontend": True,
+            # Python's stacks are all of a worker's waiting: a hundred times the size, and minutes to write.
+            "torch_profiler_with_stack": False,
             "max_iterations": 200,
         }
     environment = _environment(config, environ)

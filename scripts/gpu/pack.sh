@@ -4,7 +4,7 @@
 # usage: pack.sh UV FOLDER
 #
 # The machine has Python 3.12 with torch 2.11 for CUDA 13, transformers and numpy: what it has is left out, and
-# so are the parts of vLLM that a dense model on Hopper needs not (2.8 GB become about 150 MB). With it goes what
+# so are the parts of vLLM that a dense model on Hopper needs not (of 2.8 GB, under 200 MB are left). With it goes what
 # Bursar itself and the tests need. There: scripts/gpu/unpack.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -194,6 +194,7 @@ def test_profiles_are_taken_only_where_operators_may_and_have_an_end(
     assert "profiler-config" not in launched(vllm, tmp_path, model).options
     options = launched(vllm, tmp_path, model, profiles_to=tmp_path / "profiles").options
     assert options["profiler-config"]["max_iterations"] == 200
+    assert options["profiler-config"]["torch_profiler_with_stack"] is False
 
 
 def test_a_command_that_is_no_vllm_is_told_apart(tmp_path: Path) -> None:

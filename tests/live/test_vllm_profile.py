@@ -1,5 +1,6 @@
 """vLLM's own profiler, asked for by an operator and ended after its time."""
 
+import contextlib
 import gzip
 import json
 import threading
@@ -13,7 +14,9 @@ from support.vllm_servers import Servers
 
 from sidecar.cli import main
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+
+BODY = {"model": "tiny", "messages": [{"role": "user", "content": "profile"}], "max_tokens": 16}
 
 
 @pytest.fixture
@@ -24,40 +27,38 @@ def allowed(servers: Servers, tmp_path: Path) -> Iterator[Stack]:
         yield made
 
 
+def names_in(folder: Path) -> set[str] | None:
+    """What the only trace tells of; None while there is none, or while it is being written."""
+    for path in folder.rglob("*.trace.json.gz"):
+        with contextlib.suppress(EOFError, ValueError):
+            found = json.loads(gzip.decompress(path.read_bytes()))
+            return {event.get("name", "") for event in found["traceEvents"]}
+    return None
+
+
 def test_a_profile_of_a_real_server_is_written_and_names_the_models_work(
     allowed: Stack, servers: Servers, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = servers.folder / "inference" / "profiles"
-
-    def traces() -> list[Path]:
-        return [path for path in folder.rglob("*") if path.is_file() and ".trace.json" in path.name]
-
-    before = set(traces())
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "profile"}], "max_tokens": 16}
-
-    def ask() -> bool:
-        reply = httpx.post(f"{allowed.url}/v1/chat/completions", json=body, timeout=300)
-        return reply.status_code == 200
+    def ask() -> int:
+        return httpx.post(f"{allowed.url}/v1/chat/completions", json=BODY, timeout=300).status_code
 
     over = threading.Event()
 
     def keep_asking() -> None:
         while not over.is_set():
-            ask()
+            with contextlib.suppress(httpx.HTTPError):
+                ask()
 
+    assert ask() == 200
     agent = threading.Thread(target=keep_asking, daemon=True)
-    assert ask()
     agent.start()
     code = main(["profile", "local", "--for", "4s", "--config", str(allowed.config_file)])
     over.set()
-    agent.join(300)
+    agent.join(310)
 
     assert code == 0
     assert "profiling 127.0.0.1" in capsys.readouterr().out
-    (written,) = wait_for("the trace", lambda: set(traces()) - before, 120)
-    text = written.read_bytes()
-    if written.suffix == ".gz":
-        text = gzip.decompress(text)
-    names = {event.get("name", "") for event in json.loads(text)["traceEvents"]}
+    folder = servers.folder / "inference" / "profiles"
+    names = wait_for("the trace", lambda: names_in(folder), 240)
     assert any(name.startswith("aten::") for name in names)
-    assert ask()  # it goes on serving
+    assert ask() == 200  # it goes on serving
