@@ -300,17 +300,20 @@ class CreditControl:
         if hold is None:
             return
         charges = hold.charges()
-        cost = sum([attempt.cost_pico for attempt in call.attempts])
-        if hold.allow.claims:
+        allow = hold.allow
+        if allow.claims:
             if sequence:
-                claims = hold.lease.claims
                 actuals = [
-                    Claim(claim.counter, charge) for claim, charge in zip(claims, charges, strict=True)
+                    Claim(counter, charge)
+                    for (counter, _), charge in zip(hold.lease.claims, charges, strict=True)
                 ]
                 self.store.settle(call.call_id, actuals, sequence)
             else:
                 self.store.release(call.call_id)
-        crossed = self.state.settled(hold.allow, hold.lease.amounts, charges, -(-cost // 1000), now_us())
+        cost = now = 0
+        if allow.pours:
+            cost, now = sum([attempt.cost_pico for attempt in call.attempts]), now_us()
+        crossed = self.state.settled(allow, hold.lease.amounts, charges, -(-cost // 1000), now)
         if crossed:
             self._crossed(crossed)
         self._learn(call, hold)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from sidecar.budgets.credit import CreditControl
     from sidecar.routing import Target
 
+_USD = Unit.USD
+
 
 class Hold:
     """What one running call holds, from its admission to its record."""
@@ -40,16 +42,15 @@ class Hold:
         self.allow = allow
         self.lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
         self._asking: asyncio.Task[None] | None = None
-        self.room_nano = min(
-            (
-                room
-                for claim, room in zip(allow.claims, granted.rooms, strict=True)
-                if claim.counter.unit is Unit.USD
-            ),
-            default=None,
-        )
+        self.room_nano: int | None = None
         """What the tightest budget in money has left, in nano-USD; None when none is in money."""
-        self._look_at = self._bytes_of(self.lease.extend_at)
+        tightest = None
+        for (counter, _), room in zip(allow.claims, granted.rooms, strict=True):
+            if counter.unit is _USD and (tightest is None or room < tightest):
+                tightest = room
+        self.room_nano = tightest
+        # What does not grow is not looked at while it runs.
+        self._look_at = self._bytes_of(self.lease.extend_at) if allow.growing else 0
         self._seen = self._largest = 0
 
     def charges(self) -> tuple[int, ...]:
