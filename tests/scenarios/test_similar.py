@@ -18,8 +18,12 @@ from support.upstream import Answer, ScriptedUpstream, Seen
 from sidecar.commands.cache import trust
 from sidecar.keys import KeyRing
 from tests.scenarios.budget_scenes import PRICES, chat_reply, operate
+from tests.sidecar.budgets.conftest import redis, redis_program, shared_redis
+from tests.sidecar.budgets.redis_server import RedisServer
 
 pytest.importorskip("numpy", reason="similar answers need the semantic extra")
+
+__all__ = ["redis", "redis_program", "shared_redis"]
 
 SETTINGS: dict[str, Any] = {
     "prices": PRICES,
@@ -287,6 +291,43 @@ def test_what_was_shown_is_known_after_a_restart(
                 == "semantic"
             ),
         )
+
+
+def test_questions_and_answers_in_redis_outlive_the_sidecar(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory, redis: RedisServer
+) -> None:
+    keys: dict[str, str] = {}
+    stack = stack_at(tmp_path_factory.mktemp("redis"), upstream, keys, redis=f"{redis.url}/1")
+    stack.with_collector = False
+    with stack:
+        wait_for("the finder", lambda: similar(stack)["found_by"] == "tfidf")
+        wait_for("Redis", lambda: operate(stack, "GET", "/bursar/v1/cache")[1]["reachable"])
+        ask = Asker(stack, keys["a"])
+        teach(ask, "How do I reset my password", system="passwords")
+        stack.stop("sidecar")
+        stack.start("sidecar")
+        wait_for("the finder", lambda: similar(stack)["found_by"] == "tfidf")
+        wait_for(
+            "it to be found",
+            lambda: (
+                ask.how(body_of("how do i reset my password" + " " * nudge(), system="passwords"))
+                == "semantic"
+            ),
+        )
+
+
+def test_a_finder_that_cannot_run_holds_up_no_call_and_says_why(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    keys: dict[str, str] = {}
+    folder = tmp_path_factory.mktemp("missing")
+    embedding = {"runner": "minilm", "folder": str(folder)}
+    stack = stack_at(folder, upstream, keys, similar={"embedding": embedding})
+    stack.with_collector = False
+    with stack:
+        wait_for("it to say why", lambda: "has no model.safetensors" in similar(stack)["problem"])
+        assert set(Asker(stack, keys["a"]).variants("How do I reset my password", 5)) == {"miss"}
+        assert similar(stack)["found_by"] == "nothing yet"
 
 
 def test_an_endpoint_that_hangs_holds_up_no_call(

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -178,6 +179,9 @@ class Similar:
             attempt += 1
 
     async def _serve(self) -> None:
+        if find_spec("numpy") is None:
+            self.problem = "similar answers need numpy: pip install 'bursar[semantic]'"
+            raise OSError(self.problem)
         wanted = ("PATH", "PYTHONPATH", "LANG", "HOME", "SSL_CERT_FILE")
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "sidecar.cache.similar.finder",

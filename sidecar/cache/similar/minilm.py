@@ -27,6 +27,7 @@ LONGEST: Final = 256
 HEADS: Final = 12
 LAYERS: Final = 6
 WIDTH: Final = 384
+BLOCK: Final = 64
 
 Vectors = NDArray[np.float32]
 
@@ -113,41 +114,66 @@ class _Layer:
     """One layer of the encoder."""
 
     def __init__(self, weights: dict[str, Vectors], name: str) -> None:
-        # Queries, keys and values in one product; and matrices the way they are multiplied.
+        # Queries, keys and values in one product.
         parts = [f"{name}attention.self.{part}" for part in ("query", "key", "value")]
         asks = np.concatenate([weights[f"{part}.weight"] for part in parts])
         asks_bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
         scale = np.float32(1 / math.sqrt(WIDTH // HEADS))
         asks[:WIDTH] *= scale
         asks_bias[:WIDTH] *= scale
-        self._asks, self._asks_bias = np.ascontiguousarray(asks.T), asks_bias
-        self._seen, self._seen_bias = _dense(weights, f"{name}attention.output.dense")
-        self._inner, self._inner_bias = _dense(weights, f"{name}intermediate.dense")
-        self._outer, self._outer_bias = _dense(weights, f"{name}output.dense")
+        self._asks = _Dense(asks, asks_bias)
+        self._seen = _dense(weights, f"{name}attention.output.dense")
+        self._inner = _dense(weights, f"{name}intermediate.dense")
+        self._outer = _dense(weights, f"{name}output.dense")
         self._seen_norm = _Norm(weights, f"{name}attention.output.LayerNorm")
         self._norm = _Norm(weights, f"{name}output.LayerNorm")
 
     def forward(self, states: Vectors, parts: Sequence[slice]) -> Vectors:
         """What the layer makes of ``states``, shape (tokens of all texts, 384)."""
-        asked = states @ self._asks
-        asked += self._asks_bias
+        asked = self._asks(states)
         seen = np.empty_like(states)
         for part in parts:
             _attend(asked[part], seen[part])
-        flat = seen @ self._seen
-        flat += self._seen_bias
+        flat = self._seen(seen)
         flat += states
         flat = self._seen_norm(flat)
-        inner = flat @ self._inner
-        inner += self._inner_bias
-        out: Vectors = _gelu(inner) @ self._outer
-        out += self._outer_bias
+        out = self._outer(_gelu(self._inner(flat)))
         out += flat
         return self._norm(out)
 
 
-def _dense(weights: dict[str, Vectors], name: str) -> tuple[Vectors, Vectors]:
-    return np.ascontiguousarray(weights[f"{name}.weight"].T), weights[f"{name}.bias"]
+class _Dense:
+    """One product and a bias, in blocks so small that BLAS multiplies few rows without packing them first.
+
+    For a question of ten tokens that is a third of the time; for 250 tokens a tenth more.
+    """
+
+    def __init__(self, weight: Vectors, bias: Vectors) -> None:
+        self._bias = bias
+        inputs = range(0, weight.shape[1], WIDTH)
+        self._blocks = [
+            (slice(start, start + BLOCK), [_block(weight, start, place) for place in inputs])
+            for start in range(0, weight.shape[0], BLOCK)
+        ]
+
+    def __call__(self, rows: Vectors) -> Vectors:
+        out = np.empty((len(rows), len(self._bias)), np.float32)
+        pieces = [rows[:, start : start + WIDTH] for start in range(0, rows.shape[1], WIDTH)]
+        for part, blocks in self._blocks:
+            into = out[:, part]
+            np.matmul(pieces[0], blocks[0], out=into)
+            for piece, block in zip(pieces[1:], blocks[1:], strict=True):
+                into += piece @ block
+        out += self._bias
+        return out
+
+
+def _block(weight: Vectors, start: int, place: int) -> Vectors:
+    return np.ascontiguousarray(weight[start : start + BLOCK, place : place + WIDTH].T)
+
+
+def _dense(weights: dict[str, Vectors], name: str) -> _Dense:
+    return _Dense(weights[f"{name}.weight"], weights[f"{name}.bias"])
 
 
 def _attend(asked: Vectors, seen: Vectors) -> None:
