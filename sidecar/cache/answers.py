@@ -122,7 +122,10 @@ class Answers:
     async def follow(self, config: CacheConfig) -> None:
         """Look for similar answers as ``config`` says; where answers lie does not change before a restart."""
         before, self._config = self._config, config
-        if before.any_semantic == config.any_semantic and before.similar == config.similar:
+        if (
+            before.any_semantic == config.any_semantic
+            and before.similar.embedding == config.similar.embedding
+        ):
             return
         similar, self.similar = self.similar, None
         if similar is not None:

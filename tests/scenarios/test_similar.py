@@ -300,20 +300,19 @@ def test_questions_and_answers_in_redis_outlive_the_sidecar(
     stack = stack_at(tmp_path_factory.mktemp("redis"), upstream, keys, redis=f"{redis.url}/1")
     stack.with_collector = False
     with stack:
-        wait_for("the finder", lambda: similar(stack)["found_by"] == "tfidf")
-        wait_for("Redis", lambda: operate(stack, "GET", "/bursar/v1/cache")[1]["reachable"])
         ask = Asker(stack, keys["a"])
-        teach(ask, "How do I reset my password", system="passwords")
+
+        def is_served() -> bool:
+            # Each time in other white space; a busy Redis may be late now and then.
+            text = f"How do I reset my password{' ' * nudge()}"
+            return ask.how(body_of(text, system="passwords")) == "semantic"
+
+        wait_for("so many that one is served", is_served, 60)
         stack.stop("sidecar")
         stack.start("sidecar")
-        wait_for("the finder", lambda: similar(stack)["found_by"] == "tfidf")
-        wait_for(
-            "it to be found",
-            lambda: (
-                ask.how(body_of("how do i reset my password" + " " * nudge(), system="passwords"))
-                == "semantic"
-            ),
-        )
+        asked = len(upstream.seen)
+        wait_for("one that is found again", is_served, 60)
+        assert len(upstream.seen) - asked < RIGHT_ONES  # What was shown before is known.
 
 
 def test_a_finder_that_cannot_run_holds_up_no_call_and_says_why(

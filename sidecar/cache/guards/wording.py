@@ -19,7 +19,7 @@ _CONTRACTED: Final = {
 _IS_AFTER: Final = words_of("what who where how when why that it there here he she which")
 _ENDINGS: Final = {"n't": " not", "'re": " are", "'ve": " have", "'ll": " will", "'d": " would"}
 
-_SUBJECT: Final = r"(?P<subject>i|we|one|someone|somebody|anyone|anybody|a person)"
+_SUBJECT: Final = r"(?P<subject>i|one|someone|somebody|anyone|anybody|a person)"
 _ASK: Final = re.compile(
     r"^(?:(?:hi|hello|hey|please|kindly|so|well|ok|okay) )*"
     r"(?:(?:(?:can|could|would|will) (?:you|someone|anyone|somebody) (?:please )?"
@@ -32,26 +32,32 @@ _HOW: Final = re.compile(
     rf"^(?:how (?:do|does|can|could|should|would|shall) {_SUBJECT}"
     rf"|(?:what|which) (?:is|are|would be|can be|could be) (?:some of )?(?:(?:the|some|a|an|any) )?{_BEST}"
     r"(?:way to|ways to|way of(?= \S+ing\b)|ways of(?= \S+ing\b))"
-    rf"|(?:what|which) (?:can|should|could|must) (?P<doer>i|you|we|one) do to"
+    rf"|(?:what|which) (?:can|should|could|must) (?P<doer>i|one) do to"
     rf"|(?:the )?{_BEST}(?:way|ways) to|how to) (?=\S)"
 )
 _WHY: Final = re.compile(r"^(?:how come|what (?:is|are) the reasons? (?:why|that)|why is it that) (?=\S)")
 _WHAT: Final = re.compile(
     r"^(?:what|which) (?:is|are) "
-    r"(?:(?:the )?(?:some|any|a few|few) of (?:the )?|(?:some|any|a few|few) (?=\S))?"
-    r"(?:the |a |an )?(?P<best>top (?=\D))?"
+    r"(?:(?:the )?(?:some|any|a few) of (?:the )?|(?:some|any|a few) (?=\S))?"
+    r"(?:the |a |an )?"
 )
+_GOOD: Final = re.compile(r"^(?:good|great|top) (?=[^\W\d])")
 _POSSIBLE: Final = re.compile(r"^(?:is it possible to|is there (?:a|any|some) way to) (?=\S)")
 _THERE: Final = re.compile(r"^(?:is|are) there (?:any|some|a|an) (?=\S)")
 _ASKED: Final = re.compile(
     r"^(what|which|who|where|when|why|how)((?: \S+){0,4}?) (i|you|we|one) "
     r"(should|can|could|would|will|must)\b"
 )
-_FIRST: Final = {"i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself",
-    "we": "you", "us": "you", "our": "your", "ours": "yours", "ourselves": "yourself"}  # fmt: skip
+_FIRST: Final = {"i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself"}
 _SECOND: Final = words_of("you your yours yourself yourselves")
 _ONE: Final = {"one's": "your", "oneself": "yourself"}
 
+_ASKING: Final = words_of(
+    """
+    what which who whose where when why how is are was were do does did can could should would will must may
+    might has have had
+    """
+)
 _NOTHING: Final = words_of("a an the please kindly really actually basically exactly ever")
 _AUXILIARY: Final = words_of("is are am do does")
 _PAST: Final = {"was": "be", "were": "be", "did": "do", "had": "have"}
@@ -75,11 +81,13 @@ def read(sentence: Sentence, *, shouted: bool) -> list[Mark]:
     others = iter([mark for mark in sentence if mark.kind != "word"])
     found = [Mark("word", frame)] if frame else []
     came = line.split(" ") if line else []
+    asks = bool(frame) or (bool(came) and came[0] in _ASKING)
     for place, word in enumerate(came):
         if word == _HELD:
             found.append(next(others))
         else:
-            found += _canonical(root(word) if frame == "how-to" and place == 0 else word, place, frame)
+            first = frame == "how-to" and place == 0
+            found += _canonical(root(word) if first else word, place, frame, asks=asks)
     return _between(_for_oneself(found, subject) if frame == "how-to" else found)
 
 
@@ -123,7 +131,9 @@ def _frame(line: str) -> tuple[str, str, str]:
     if (match := _WHY.match(line)) is not None:
         return line[match.end() :], "why", ""
     if (match := _WHAT.match(line)) is not None and len(line) > match.end():
-        return ("best " if match["best"] else "") + line[match.end() :], "what", ""
+        # Some good ones are the best; whether one is good is another question.
+        rest = line[match.end() :]
+        return (_GOOD.sub("best ", rest) if " are " in match[0] else rest), "what", ""
     if (match := _POSSIBLE.match(line)) is not None:
         return line[match.end() :], "possible", ""
     if (match := _THERE.match(line)) is not None:
@@ -131,7 +141,13 @@ def _frame(line: str) -> tuple[str, str, str]:
     return _ASKED.sub(r"\1\2 \4 \3", line, count=1), "", ""
 
 
-def _canonical(word: str, place: int, frame: str) -> list[Mark]:
+def _canonical(word: str, place: int, frame: str, *, asks: bool) -> list[Mark]:
+    """What a word counts as.
+
+    Args:
+        asks: it stands in a question, which has the same answer for one and for many of a kind; to delete a
+            file and to delete files are two things.
+    """
     if word in _NOTHING:
         return []
     if word in NUMBERS and (word != "one" or place == 0):
@@ -145,9 +161,9 @@ def _canonical(word: str, place: int, frame: str) -> list[Mark]:
         return [*found, Mark("word", "whether")] if place == 0 else found
     word = _BE.get(word, word)
     word = _ONE.get(word, word)
-    word = SAME.get(word) or singular(word)
-    word = "best" if frame == "what" and place == 0 and word in ("good", "great") else SAME.get(word, word)
-    found.append(Mark("word", word))
+    if asks:
+        word = SAME.get(word) or singular(word)
+    found.append(Mark("word", SAME.get(word, word)))
     return found
 
 
