@@ -100,11 +100,11 @@ vllm-env: $(VLLM_STAMP) ## install vLLM's CPU build into an environment of its o
 
 .PHONY: test-vllm
 test-vllm: $(DEV_STAMP) $(VLLM_STAMP) ## the tests that need a real vLLM: minutes, 4 GB of memory
-	VLLM_BIN=$(abspath $(VLLM_VENV))/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 --timeout 900 $(ARGS)
+	VLLM_BIN=$(abspath $(VLLM_VENV))/bin/vllm $(BIN)/python -m pytest -m vllm -n 0 --timeout 900 tests/live $(ARGS)
 
 .PHONY: test-gpu
 test-gpu: $(DEV_STAMP) ## the tests and figures that need an NVIDIA GPU and a vLLM for it (VLLM_BIN=)
-	$(BIN)/python -m pytest -m gpu -n 0 -s --timeout 3600 $(ARGS)
+	$(BIN)/python -m pytest -m gpu -n 0 -s --timeout 3600 tests/gpu tests/collector/probes/test_nvml.py $(ARGS)
 
 .PHONY: lint
 lint: $(DEV_STAMP) ## style, format, import contracts, types
