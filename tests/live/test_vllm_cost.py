@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from support.stack import Stack, wait_for
-from support.step_log import LONG, SHORT, run_clients, steps_in, true_shares
+from support.step_log import LONG, SHORT, disturbance, run_clients, steps_in, true_shares
 from support.vllm_servers import Servers
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 WARM_S, MEASURED_S = 45.0, 60.0
+DISTURBED = 1.15
+"""Above it the engine's own steps say more of the machine's other work than of the engine's."""
 
 
 @pytest.fixture
@@ -57,8 +59,12 @@ async def test_classes_of_calls_are_charged_what_they_cost_by_the_engines_step_l
         f" by tokens {by_tokens:.3f}; method {costs['method']}, residual {costs['residual']},"
         f" idle {costs['idle_ratio']:.3f}, unobserved {costs['unobserved_ratio']:.4f}"
     )
-    assert costs["method"] == "calibrated"
-    assert share == pytest.approx(truth[LONG], abs=0.05)
     lines = [Decimal(costs[name]) for name in ("charged_usd", "idle_usd", "unobserved_usd")]
     assert sum(lines) == Decimal(costs["meter_usd"])
     assert Decimal(costs["unobserved_usd"]) < Decimal("0.1") * Decimal(costs["meter_usd"])
+    if (found := disturbance(steps)) > DISTURBED:
+        pytest.skip(
+            f"NOT MEASURED: other work disturbs this machine (steps took {found:.2f} times the median)"
+        )
+    assert costs["method"] == "calibrated"
+    assert share == pytest.approx(truth[LONG], abs=0.05)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -59,6 +60,12 @@ def steps_in(log: str) -> list[Step]:
         Step(*(int(part) for part in found.groups()[:-1]), ms=float(found[6]))
         for found in _STEP.finditer(log)
     ]
+
+
+def disturbance(steps: Sequence[Step]) -> float:
+    """How much longer steps that only write took on average than in the median: 1 on a machine of its own."""
+    times = [one.ms for one in steps if not one.prompt_tokens]
+    return statistics.fmean(times) / statistics.median(times)
 
 
 def true_shares(steps: Sequence[Step], did: Mapping[str, Did]) -> dict[str, float]:
