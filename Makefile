@@ -141,6 +141,10 @@ bench: $(DEV_STAMP) ## measure the sidecar against nginx and installed peers (QU
 bench-micro: $(DEV_STAMP) ## measure the functions every call passes through
 	@$(BIN)/python tests/bench/micro.py $(ARGS)
 
+.PHONY: bench-ingest
+bench-ingest: $(DEV_STAMP) ## measure what a call costs the collector
+	@$(BIN)/python tests/bench/ingest.py $(ARGS)
+
 .PHONY: bench-peers
 bench-peers: $(DEV_STAMP) ## install the gateways to compare with, each in an environment of its own
 	@scripts/setup/services.sh bench
