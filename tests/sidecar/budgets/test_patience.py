@@ -137,6 +137,43 @@ def test_no_decision_waits_longer_than_its_patience(name: str, tmp_path: Path) -
     run(scene())
 
 
+HOUR_MS = 3_600_000
+
+
+@pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS, 24 * HOUR_MS])
+def test_a_store_whose_clock_jumps_loses_nothing_and_gives_nothing_away(jump_ms: int, tmp_path: Path) -> None:
+    async def scene() -> None:
+        async with joined(tmp_path) as (faulty, store):
+            counter = budget("b", 1000)
+            for lease in ("a", "b"):
+                assert isinstance(
+                    (await answered(store.reserve(lease, [Claim(counter, 400)], 60.0)))[0], Granted
+                )
+            began = faulty.values.wall_ms()
+            faulty.values.wall_ms = lambda: began + jump_ms
+            # Long enough for whoever looks for leases that ran out.
+            await asyncio.sleep(3)
+            [standing] = await store.standings([counter])
+            assert standing.spent + standing.held == 800
+            # Nobody gets the room that running calls hold, whether it is held or charged.
+            answer, _ = await answered(store.reserve("c", [Claim(counter, 201)], 60.0))
+            assert isinstance(answer, Refused)
+            assert (answer.reason, answer.room) == ("budget_exceeded", 200)
+            store.settle("a", [Claim(counter, 100)], 1)
+            store.settle("b", [Claim(counter, 50)], 2)
+            await until(lambda: not store.tag("acme").outbox, timeout_s=30)
+            [standing] = await store.standings([counter])
+            assert (standing.spent, standing.held) == (150, 0)
+            # And back again: what was spent stays spent.
+            faulty.values.wall_ms = lambda: began
+            answer, _ = await answered(store.reserve("d", [Claim(counter, 850)], 60.0))
+            assert isinstance(answer, Granted)
+            [standing] = await store.standings([counter])
+            assert (standing.spent, standing.held) == (150, 850)
+
+    run(scene())
+
+
 @pytest.mark.parametrize("waited_s", [0.0, 0.03, 0.049])
 def test_all_tries_of_one_decision_share_its_patience(waited_s: float, tmp_path: Path) -> None:
     async def scene() -> None:

@@ -116,6 +116,49 @@ def _settlement(sequence: int, lease: str, counter: Counter, amount: int) -> Any
     return Settlement(sequence, lease, (Claim(counter, amount),))
 
 
+async def test_a_replica_that_takes_over_without_the_last_writes_is_exact_after_replay(
+    redis: RedisServer, redis_program: str, tmp_path: Path
+) -> None:
+    replica = RedisServer(tmp_path / "replica", "--replicaof", "127.0.0.1", str(redis.port))
+    replica.start()
+    proxy = SlowProxy(redis.port)
+    await proxy.start()
+    world = World(proxy.url, 2, seed=1)
+    await world.start()
+    counter = budget("b", LIMIT)
+
+    async def spend(name: str, count: int) -> None:
+        for number in range(count):
+            for side in world.sidecars:
+                lease = f"{name}-{side.source}-{number}"
+                if isinstance(await world.decide(side, lease, [Claim(counter, 1000)]), Granted):
+                    side.intent(lease, [Claim(counter, 1000)])
+                    side.record(lease, [Claim(counter, 700)])
+
+    await spend("seen", 20)
+    await world.drained()
+    key = TagKeys(tag_of("acme")).counter(counter)
+    await until(lambda: replica.say("HGET", key, "s") == redis.say("HGET", key, "s"), timeout_s=30)
+    replica.say("REPLICAOF", "NO", "ONE")
+    # These the replica never hears of.
+    await spend("lost", 20)
+    await world.drained()
+    assert replica.say("HGET", key, "s") != redis.say("HGET", key, "s")
+    proxy.target = replica.port
+    for task in list(proxy._tasks):
+        task.cancel()
+    await until(lambda: not any(tag.ready for side in world.sidecars for tag in side.store.tags.values()), 30)
+    await until(lambda: all(tag.ready for side in world.sidecars for tag in side.store.tags.values()), 60)
+    await world.drained()
+    assert world.settled(counter) > 0
+    for side in world.sidecars:
+        [standing] = await side.store.standings([counter])
+        assert standing.spent == world.settled(counter)
+    await world.close()
+    await proxy.close()
+    replica.kill()
+
+
 async def test_a_lowered_limit_counts_for_the_next_call_and_a_raised_one_too(redis: RedisServer) -> None:
     store = RedisStore(redis.url, "s")
     await store.start()
