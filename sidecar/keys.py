@@ -10,7 +10,6 @@ import hmac
 import json
 import os
 import secrets
-import tempfile
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -143,6 +142,8 @@ class KeyRing:
         return found
 
     def _save(self, keys: list[VirtualKey]) -> None:
+        import tempfile  # A sidecar only reads keys, and has memory to save.
+
         self._data_dir.mkdir(parents=True, exist_ok=True)
         fd, name = tempfile.mkstemp(dir=self._data_dir, prefix="keys-")
         with os.fdopen(fd, "w", encoding="utf-8") as file:

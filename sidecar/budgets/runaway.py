@@ -9,7 +9,6 @@ import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from html import escape
 from typing import NamedTuple
 
 from collector.domain.money import usd_text
@@ -262,6 +261,8 @@ class RunawayBreaker:
         found = next((one for one in self.stopped() if one["id"] == name), None)
         if found is None:
             return _PAGE % b"<p>Nothing is stopped here any more.</p>"
+        from html import escape  # A page that hardly anybody opens brings two thousand names of characters.
+
         which, why = escape(found["conversation"]), escape(found["reason"])
         said = f"<p>Conversation <b>{which}</b> is stopped: {why}.</p>"
         return _PAGE % f'{said}<form method="post"><button>Let it go on</button></form>'.encode()

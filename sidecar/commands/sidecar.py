@@ -7,7 +7,7 @@ import signal
 import sys
 
 from collector.logs import get
-from sidecar.commands.process import checked_config, started
+from sidecar.commands.process import checked_config, keep_to_one_heap, started
 from sidecar.config import BursarConfig
 
 log = get("bursar.sidecar")
@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         return run_workers(config, arguments)
     started("sidecar", config, supervised=arguments.supervised)
+    keep_to_one_heap()
     worker = arguments.worker or 0
     if sys.platform == "win32":
         return asyncio.run(serve(config, worker, arguments))
