@@ -9,6 +9,7 @@ raised, and it says what happened and what to do.
 import json
 import os
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from dashboards.transport import (
     BadAnswer,
     CollectorBusy,
     CollectorError,
+    CollectorFull,
     CollectorUnreachable,
     Neighbour,
     NotAllowed,
@@ -59,6 +61,7 @@ DEFAULT_URL = "http://127.0.0.1:4010"
 
 TTL_S = 10
 LASTING_TTL_S = 300
+FULL_WAITS_S = (0.5, 1.5)
 MAX_CACHE_ENTRIES = 512
 MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 16 << 20
@@ -221,6 +224,11 @@ def _fetch(base_url: str, question: Question, key: str, who: str) -> bytes:
     """The answer's bytes, from the network."""
     whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=key, viewer=who)
     path = f"/v1/questions/{question.name}?{urlencode(question.params)}"
+    for wait_s in FULL_WAITS_S:  # Many look at once: better a moment later than an error.
+        try:
+            return exchange(whom, "GET", path, accept=ARROW)
+        except CollectorFull:
+            time.sleep(wait_s)
     return exchange(whom, "GET", path, accept=ARROW)
 
 

@@ -18,7 +18,8 @@ class CollectorError(Exception):
 
     CollectorError
     ├── CollectorUnreachable  nobody listens there, or it does not answer in time
-    ├── CollectorBusy         it has as many questions in hand as it takes (429, 503, 504)
+    ├── CollectorBusy         it has its hands full, or this question took too long (429, 504)
+    │   └── CollectorFull     others are before us: worth asking again in a moment (503)
     ├── NotAllowed            it refuses our key (401, 403)
     ├── NotUnderstood         it does not know the question or a parameter (400, 404, 422)
     └── BadAnswer             what it sent is not an answer
@@ -40,6 +41,10 @@ class CollectorBusy(CollectorError):
     """It has as many questions in hand as it takes, or this one ran past its time limit."""
 
     advice = "Try again in a moment, or look at a shorter time range."
+
+
+class CollectorFull(CollectorBusy):
+    """It has as many questions in hand as it takes; the next moment may do."""
 
 
 class NotAllowed(CollectorError):
@@ -67,7 +72,7 @@ _ERRORS: Mapping[int, type[CollectorError]] = {
     401: NotAllowed,
     403: NotAllowed,
     429: CollectorBusy,
-    503: CollectorBusy,
+    503: CollectorFull,
     504: CollectorBusy,
     400: NotUnderstood,
     404: NotUnderstood,

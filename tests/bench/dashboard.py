@@ -93,6 +93,10 @@ def memory_mib(process: subprocess.Popen[bytes], which: str = "VmRSS") -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{which}:")) / 1024
 
 
+class NoFigures(Exception):
+    """A view said that the collector has no answer now."""
+
+
 async def opened(servers: Servers, page: str, query: str) -> int:
     """Open a view as a browser does; how many parts were drawn. Fails where it shows an error."""
     url = f"ws://127.0.0.1:{servers.port}/_stcore/stream"
@@ -112,7 +116,7 @@ async def opened(servers: Servers, page: str, query: str) -> int:
                 if element.HasField("exception"):
                     raise SystemExit(f"{page}: {element.exception.message}")
                 if element.HasField("alert") and "No figures" in element.alert.body and page != "budgets":
-                    raise SystemExit(f"{page}: {element.alert.body}")
+                    raise NoFigures(f"{page}: {element.alert.body}")
             if told.HasField("script_finished"):
                 return drawn
     raise SystemExit(f"{page}: the connection ended")
@@ -126,13 +130,18 @@ async def measured(servers: Servers, page: str, query: str) -> Cost:
     return Cost(1000 * (after[2] - before[2]), after[0] - before[0], after[1] - before[1])
 
 
-async def look_on(servers: Servers, seconds: float, noise: random.Random, seen: list[float]) -> None:
+async def look_on(
+    servers: Servers, seconds: float, noise: random.Random, seen: list[float], refused: list[int]
+) -> None:
     """One viewer, who opens one view after another."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         start = time.perf_counter()
-        await opened(servers, noise.choice(PAGES), f"live=false&range={noise.choice(RANGES)}")
-        seen.append(1000 * (time.perf_counter() - start))
+        try:
+            await opened(servers, noise.choice(PAGES), f"live=false&range={noise.choice(RANGES)}")
+            seen.append(1000 * (time.perf_counter() - start))
+        except NoFigures:
+            refused.append(1)
         await asyncio.sleep(noise.uniform(0.5, 2))
 
 
@@ -200,11 +209,13 @@ async def many_at_once(folder: Path, servers: Servers, number: int, seconds: flo
     """Viewers who open one view after another, while calls are booked."""
     alone = await book(folder, servers, seconds, "bench-alone")
     seen: list[float] = []
-    viewers = [look_on(servers, seconds, random.Random(n), seen) for n in range(number)]
+    refused: list[int] = []
+    viewers = [look_on(servers, seconds, random.Random(n), seen, refused) for n in range(number)]
     beside, *_ = await asyncio.gather(book(folder, servers, seconds, "bench-beside"), *viewers)
     seen.sort()
     print(f"{CALLS_A_SECOND} calls a second: {alone:.2f} s behind, {beside:.2f} s beside {number} viewers")
-    print(f"who opened {len(seen)} views: p50 {seen[len(seen) // 2]:.0f} ms, at most {seen[-1]:.0f} ms")
+    print(f"who opened {len(seen)} views: p50 {seen[len(seen) // 2]:.0f} ms, at most {seen[-1]:.0f} ms; "
+          f"{len(refused)} times there were no figures")  # fmt: skip
 
 
 if __name__ == "__main__":

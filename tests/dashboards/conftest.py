@@ -286,6 +286,9 @@ class FakeCollector:
             return JSONResponse({"error": {"message": "a control key is needed"}}, 401)
         if self.trouble == "busy":
             return JSONResponse({"error": {"message": "2 questions are being answered already"}}, 429)
+        if self.trouble == "full":
+            self.trouble = ""
+            return JSONResponse({"error": {"message": "too many questions at once"}}, 503)
         if self.trouble == "old":
             return JSONResponse({"error": {"message": f"no question is called {name}"}}, 404)
         if self.trouble == "slow":

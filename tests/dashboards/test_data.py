@@ -156,3 +156,13 @@ def test_what_is_remembered_is_bounded_in_number_and_in_bytes() -> None:
     assert memory.get("u", data.Question("calls", family="19")) == (large, NOW)
     memory.put("u", data.Question("calls", family="huge"), large * 2, NOW)
     assert memory.get("u", data.Question("calls", family="huge")) is None
+
+
+def test_where_others_are_before_us_it_is_asked_again_in_a_moment(
+    collector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "FULL_WAITS_S", (0.01, 0.01))
+    collector.book()
+    collector.trouble = "full"
+    assert data.ask(data.about("totals", scope())).row["calls"] == 1
+    assert collector.asked["totals"] == 2
