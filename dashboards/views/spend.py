@@ -246,8 +246,8 @@ def why(found: Spending) -> None:
     st.markdown(f"**{display.escaped(in_words(told))}**")
     st.caption(
         display.escaped(
-            f"{display.usd_exact(told.before)} USD in {against}, {display.usd_exact(told.now)} USD now: "
-            f"{display.usd_exact(told.change)} USD, of which each step is the part that moved by itself, "
+            f"Against {against}: {display.usd_exact(told.before)} USD then, {display.usd_exact(told.now)} "
+            f"now, a change of {display.usd_exact(told.change)}. Each step is the part that moved by itself, "
             "averaged over all orders in which they could have moved (Shapley). The steps sum to the change.",
             900,
         )
