@@ -52,11 +52,15 @@ class Bill:
             {
                 "part": part.name.replace("_", " "),
                 "quantity": part.quantity,
-                "rate": f"{usd(part.list_unit_price) * (1 if part.name in FEE_NAMES else _PER_MILLION):f}",
+                "rate": f"{_rate(part).normalize():f}",
                 "cost": f"{usd(part.cost):.12f}",
             }
             for part in self.parts
         ]
+
+
+def _rate(part: CostPart) -> Decimal:
+    return usd(part.list_unit_price) * (1 if part.name in FEE_NAMES else _PER_MILLION)
 
 
 def rows_question(attempts: Sequence[data.Row]) -> data.Question | None:

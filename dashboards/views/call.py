@@ -155,7 +155,8 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
                 found.lines(),
                 hide_index=True,
                 column_order=list(BILL),
-                column_config={name: st.column_config.Column(title) for name, title in BILL.items()},
+                column_config={name: st.column_config.Column(title) for name, title in BILL.items()}
+                | {"quantity": st.column_config.NumberColumn(BILL["quantity"], format="%,d")},
                 key=f"bill_{found.attempt}",
                 alt="What each class of tokens cost",
             )
