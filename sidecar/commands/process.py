@@ -44,6 +44,8 @@ def unenforced(config: BursarConfig) -> list[str]:
     found = []
     if config.throttles and config.workers > 1:
         found.append(f"throttles count in each of the {config.workers} workers for itself")
+    if config.concurrency and config.workers > 1:
+        found.append(f"concurrency counts in each of the {config.workers} workers for itself")
     return found
 
 

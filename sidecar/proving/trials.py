@@ -237,6 +237,8 @@ async def shared_redis(folder: Path, seed: int) -> Outcome | None:
             await asyncio.sleep(0.02)
         stage.send("redis", signal.SIGCONT)
         seen = await burst
+        # Those who were refused while nobody could be asked come again; how many, a busy machine decides.
+        seen.add(await crowd(urls, AGENTS, Manner(), seed + 3))
         await asyncio.sleep(0.3)
         await stage.stop("redis", signal.SIGKILL)
         late = await crowd(urls, 20, Manner(calls=3), seed + 7)
@@ -246,7 +248,7 @@ async def shared_redis(folder: Path, seed: int) -> Outcome | None:
             rows += await stage.question(name, "calls", limit=10_000)
         spent = spent_in(rows)
         outcome.at_most("overshoot", max(Decimal(0), spent - 3), Decimal(0), "USD")
-        outcome.at_least("usable share", 100 * float(spent / 3), 90.0, "%")
+        outcome.at_least("usable share", 100 * float(spent / 3), 95.0, "%")
         outcome.at_most("slowest answer while frozen", 1000 * max(slow, default=0.0), 1000.0, "ms")
         outcome.exactly(
             "answered without a hold",
