@@ -28,8 +28,12 @@ _log = logs.get("collector.judging")
 
 INTERVAL_S: Final = 5.0
 INTERVAL_US: Final = int(INTERVAL_S * 1_000_000)
-REST: Final = 4.0
-"""Behind with its work, it rests so many times as long as it worked: calls are booked by the same process."""
+REST: Final = 19.0
+"""Behind with its work, it rests so many times as long as it worked: calls are booked by the same process.
+
+Where every call repeats another, a busy sidecar's thousands a second are all due: with a rest of four times
+the work, judging took as much of the processor as booking them.
+"""
 MOST_AT_ONCE: Final = 1_000
 """Conversations judged in one transaction."""
 _CATCH_UP_US: Final = 2 * 3_600_000_000
