@@ -156,20 +156,24 @@ def test_an_agent_that_leaves_right_before_the_usage_pays_for_what_it_got(
     words = [chat_event(f"word{number} ") for number in range(200)]
     upstream.script = lambda seen: Answer(headers=SSE, pieces=words, chunked=True, hold=True)
     stack = stack_for(upstream, settings=with_budgets(day()))
-    client = open_call(stack, {**ASK, "stream": True})
-    received = b""
-    while received.count(b"data:") < 200:
-        received += client.recv(65536)
-    client.close()
-    left = time.monotonic()
-    wait_for("the upstream to be left", lambda: upstream.gone, 5)
-    assert time.monotonic() - left < 1.0
-    [row] = stack.calls(1)
-    assert (row["outcome"], row["usage_grade"]) == ("abandoned", "estimated")
+    waits: list[float] = []
+    while len(waits) < 5 and min(waits, default=1.0) > 0.25:  # a busy machine is given five tries
+        client = open_call(stack, {**ASK, "stream": True})
+        received = b""
+        while received.count(b"data:") < 200:
+            received += client.recv(65536)
+        left = time.monotonic()
+        client.close()
+        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits), 5)
+        waits.append(upstream.gone[-1] - left)
+    assert min(waits) <= 0.25
+    rows = stack.calls(len(waits))
+    assert {(row["outcome"], row["usage_grade"]) for row in rows} == {("abandoned", "estimated")}
     # "wordN " is at least two tokens for any tokenizer; half of that is the least we may charge.
-    assert row["output_tokens"] >= 200
+    assert all(row["output_tokens"] >= 200 for row in rows)
+    assert all(Decimal(row["effective_cost_usd"]) >= Decimal("0.002") for row in rows)
     [shown] = standings(stack)
-    assert Decimal(shown["spent"]) >= Decimal(row["effective_cost_usd"]) >= Decimal("0.002")
+    assert Decimal(shown["spent"]) >= sum(Decimal(row["effective_cost_usd"]) for row in rows)
     assert Decimal(shown["held"]) == 0
 
 

@@ -92,18 +92,20 @@ def test_an_agent_that_leaves_before_the_first_token_frees_the_upstream_at_once(
 ) -> None:
     upstream.script = lambda seen: Answer(delay_s=20)
     stack = stack_for(upstream)
-    client = half_asked(stack, {**ASK, "stream": True})
-    wait_for("the request upstream", lambda: upstream.seen)
+    waits: list[float] = []
+    while len(waits) < 5 and min(waits, default=1.0) > 0.25:  # a busy machine is given five tries
+        client = half_asked(stack, {**ASK, "stream": True})
+        wait_for("the request upstream", lambda: len(upstream.seen) > len(waits))
+        left = time.monotonic()
+        client.close()
+        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits), 5)
+        waits.append(upstream.gone[-1] - left)
 
-    left = time.monotonic()
-    client.close()
-    wait_for("the upstream to be left", lambda: upstream.gone, 5)
-
-    assert time.monotonic() - left < 1.0  # the bar is 250 ms; a busy machine is given room
-    (row,) = stack.calls(1)
-    assert (row["outcome"], row["usage_grade"], row["http_status"]) == ("abandoned", "estimated", 499)
-    assert row["input_tokens"] > 0
-    assert Decimal(row["effective_cost_usd"]) > 0
+    assert min(waits) <= 0.25
+    for row in stack.calls(len(waits)):
+        assert (row["outcome"], row["usage_grade"], row["http_status"]) == ("abandoned", "estimated", 499)
+        assert row["input_tokens"] > 0
+        assert Decimal(row["effective_cost_usd"]) > 0
 
 
 def test_an_abandoned_whole_reply_is_charged_at_its_hold(
