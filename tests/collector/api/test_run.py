@@ -302,7 +302,7 @@ def test_the_prices_are_in_the_ledger_once_a_version(tmp_path):
     assert found == (written, True, True)
 
 
-def test_spans_are_offered_for_young_records_only(call):
+def test_spans_are_offered_for_young_records_only_once_they_are_booked(call):
     from collector.run import _young
 
     offered = []
@@ -313,6 +313,8 @@ def test_spans_are_offered_for_young_records_only(call):
 
     now = time.time_ns() // 1000
     young, old = call(started_at_us=now - 1_000_000), call(started_at_us=now - 86_400_000_000)
-    _young(Export())([young, old])
+    booked = _young(Export())([young, old])
+    assert offered == []
 
+    booked()
     assert offered == [young]
