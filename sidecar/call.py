@@ -129,6 +129,7 @@ class Call:
         "outcome",
         "outcome_reason",
         "parent_span_id",
+        "paused_ns",
         "placement",
         "recorded",
         "reply_facts",
@@ -189,6 +190,8 @@ class Call:
         """Told once that the call has ended, with its record's sequence in the journal (0: it left none)."""
         self.placement: Placement | None = None
         """Where its conversation stands; None where nobody looked."""
+        self.paused_ns = 0
+        """Spent waiting until a provider that turned it away may be asked again."""
         self.notice = b""
         """What ``x-bursar-runaway`` says; empty for nothing."""
         self.recorded = False

@@ -21,7 +21,8 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     usage, grade, price_grade, price_version = NOTHING, "", "", ""
     provider, upstream, replica, model_span = "", route.upstream, "", ""
     first: int | None = None
-    list_pico = cost_pico = avoided_pico = waited_ns = 0
+    list_pico = cost_pico = avoided_pico = 0
+    waited_ns = call.paused_ns
     if tried:
         last = tried[-1]
         provider, upstream, replica, model_span = (

@@ -359,6 +359,7 @@ def state_of(call: Call) -> tuple[object, ...]:
 
 async def pause(call: Call, for_s: float) -> bool:
     """Wait; false as soon as somebody ends the call meanwhile."""
+    began = time.monotonic_ns()
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def end(reason: str) -> None:
@@ -371,3 +372,4 @@ async def pause(call: Call, for_s: float) -> bool:
         return not ended.done()
     finally:
         call.cut = None
+        call.paused_ns += time.monotonic_ns() - began

@@ -208,7 +208,9 @@ def test_one_server_alone_is_asked_again_for_what_it_turned_away_and_for_nothing
     assert met == {"slow-down": 2, "overloaded": 2, "not-so": 1, "no-money": 1, "broken": 1}
     assert times[1] - times[0] >= 1.0
     rows = {row["user_id"]: row for row in stack.calls(5)}
-    waited = stack.ask("attempts", call_id=rows["slow-down"]["call_id"])
+    waiter = rows["slow-down"]
+    assert waiter["duration_ms"] >= 1000 > waiter["overhead_us"] / 1000  # the pause was the provider's wish
+    waited = stack.ask("attempts", call_id=waiter["call_id"])
     assert [(one["error_type"] or "", one["http_status"]) for one in waited] == [
         ("rate_limit", 429),
         ("", 200),
