@@ -138,7 +138,7 @@ def test_operators_speak_to_all_workers_at_once(upstream: ScriptedUpstream, stac
     assert statuses(stack, 8) == [200] * 8
     wait_for("eight calls", lambda: shown(stack)["spent"] == 8)
     _, paused = operate(stack, "POST", "/bursar/v1/directives", {"action": "pause", "match": {}})
-    # Each connection may meet either worker. What is served while the word spreads is counted: hence the wide limit.
+    # Each connection may meet either worker; what is served while the word spreads is counted too.
     wait_for("the pause, everywhere", lambda: statuses(stack, 12) == [402] * 12)
     operate(stack, "DELETE", f"/bursar/v1/directives/{paused['id']}")
     wait_for("its end, everywhere", lambda: statuses(stack, 12) == [200] * 12)
