@@ -16,6 +16,7 @@ COPY collector collector
 COPY alerts alerts
 COPY dashboards dashboards
 COPY inference inference
+COPY scripts/setup/native.py scripts/setup/native.py
 # The wheel is built by the pinned back end, and installed with nothing left to resolve.
 RUN /opt/tools/bin/python -m hatchling build --target wheel \
     && /opt/tools/bin/uv pip install --python /opt/bursar/bin/python --no-deps dist/*.whl \

@@ -15,7 +15,8 @@ export PYTHON
 .DEFAULT_GOAL := help
 
 # Stamps: an environment is complete when its stamp is newer than what it was made from.
-SETUP := pyproject.toml requirements/tools.txt scripts/setup/environment.sh scripts/setup/python.sh
+SETUP := pyproject.toml requirements/tools.txt scripts/setup/environment.sh scripts/setup/python.sh \
+    scripts/setup/native.py $(wildcard sidecar/native/*.c sidecar/native/*.h)
 RUN_STAMP := $(VENV)/.ready-dashboard
 DEV_STAMP := $(VENV)/.ready-dev
 

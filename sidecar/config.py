@@ -51,6 +51,7 @@ OTHER_VARIABLES = frozenset(
         "BURSAR_DASHBOARD_SIGN_IN",
         "BURSAR_KEY_PEPPER",
         "BURSAR_LOG_LEVEL",
+        "BURSAR_NATIVE",
         "BURSAR_SHARED",
         "BURSAR_URL",
     }

@@ -61,5 +61,7 @@ else
     "$python" -m pip install --quiet --require-hashes -r "requirements/$set_name.txt"
     "$python" -m pip install --quiet --no-deps --no-build-isolation --editable .
 fi
+# What a call passes through in C, where that can be built here.
+"$python" scripts/setup/native.py
 "$python" -c 'import sidecar, collector'
 say "ready: $("$python" --version) with requirements/$set_name.txt"

@@ -9,6 +9,7 @@ import sys
 from collector.logs import get
 from sidecar.commands.process import checked_config, keep_to_one_heap, started
 from sidecar.config import BursarConfig
+from sidecar.native import READ_BY
 
 log = get("bursar.sidecar")
 
@@ -63,7 +64,7 @@ async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace
     # Nearly all that a call makes is freed by its last reference; looking for cycles as often as Python does
     # by default costs a tenth of our time.
     gc.set_threshold(50_000, 20, 50)
-    log.info("listening", address=str(config.listen), host=str(config.control.listen))
+    log.info("listening", address=str(config.listen), host=str(config.control.listen), python=READ_BY)
     following = asyncio.create_task(follow(sidecar, arguments.config))
     await stop.wait()
     following.cancel()

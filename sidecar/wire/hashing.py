@@ -10,10 +10,13 @@ tenant. CRC-32 and length of each text (2.8 GB/s; SHA-256 manages half of that)
 are folded into 63 bits.
 """
 
+from collections.abc import Callable
 from typing import Final
 from zlib import crc32
 
 import msgspec
+
+from sidecar.native import native
 
 _BITS: Final = (1 << 63) - 1
 _CHAIN: Final = 2_654_435_761
@@ -32,7 +35,7 @@ SYSTEM_ROLES: Final = frozenset({"system", "developer"})
 _SEEDS: Final = {role: crc32(role.encode()) for role in ("system", "developer", "user", "assistant", "tool")}
 
 
-def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
+def fold_in_python(previous: int, role: str, text: bytes, marks: str = "") -> int:
     """The hash after one more message; ``previous`` is 0 at the start. Never 0."""
     seed = _SEEDS.get(role)
     if seed is None:
@@ -46,7 +49,10 @@ def fold(previous: int, role: str, text: bytes, marks: str = "") -> int:
     return (previous * _CHAIN + crc32(text, seed) * _WORD + len(text)) & _BITS or 1
 
 
-def told_two_ways(text: bytes) -> int:
+fold: Final[Callable[..., int]] = fold_in_python if native is None else native.fold
+
+
+def told_two_ways_in_python(text: bytes) -> int:
     """Two digests of a text in one number of 63 bits: what it says, and, above that, its shape.
 
     The shape is the text without its digits, so that a clock, a counter or an offset does not change it; of
@@ -54,6 +60,11 @@ def told_two_ways(text: bytes) -> int:
     """
     ends = text if len(text) <= _SHAPE_BYTES else text[:_HALF_SHAPE] + text[-_HALF_SHAPE:]
     return (crc32(ends.translate(None, DIGITS)) & _SHAPE_BITS) << 32 | crc32(text) or 1
+
+
+told_two_ways: Final[Callable[[bytes], int]] = (
+    told_two_ways_in_python if native is None else native.told_two_ways
+)
 
 
 def system_digest(text: bytes) -> int:

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -128,8 +129,14 @@ def test_the_wheel_holds_all_that_a_run_needs(tmp_path: Path, committed: list[Pa
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+    path = next(tmp_path.glob("*.whl"))
+    with zipfile.ZipFile(path) as wheel:
         inside = set(wheel.namelist())
+    built = [name for name in inside if name.endswith(".so")]
+    # What is built is for one interpreter and one machine, and the wheel's name says so.
+    assert path.stem.endswith("none-any") is not bool(built)
+    if "[setup]" not in done.stdout + done.stderr:
+        assert built == [f"sidecar/native/_native{sysconfig.get_config_var('EXT_SUFFIX')}"]
     ours = {path.relative_to(ROOT).as_posix() for path in committed}
     packages = ("sidecar/", "collector/", "alerts/", "dashboards/", "inference/")
     assert {path for path in ours if path.startswith(packages)} - inside == set()

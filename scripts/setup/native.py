@@ -1,0 +1,76 @@
+"""Build sidecar/native where there is a C compiler with Python's headers; Python's twins serve otherwise.
+
+Run by ``make env``, in place for the interpreter that runs it, and by the wheel's builder as its hook.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ROOT / "sidecar/native"
+FLAGS = ("-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+
+
+def compiler() -> str | None:
+    """A C compiler; the one that ``CC`` names is taken at its word."""
+    named = os.environ.get("CC")
+    if named:
+        return named
+    return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
+
+
+def build(folder: Path, *more: str) -> Path | None:
+    """The extension, built into ``folder``; None, and a line that says why, where it cannot be."""
+    include = Path(sysconfig.get_path("include"))
+    cc = compiler()
+    if cc is None or not (include / "Python.h").is_file():
+        lacking = "a C compiler" if cc is None else "Python.h"
+        print(
+            f"[setup] {lacking} is not here: calls are read in Python alone, which costs more of a processor"
+        )
+        return None
+    target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
+    part = target.with_suffix(f".{os.getpid()}.part")
+    sources = sorted(map(str, SOURCES.glob("*.c")))
+    done = subprocess.run(
+        [cc, *FLAGS, *more, f"-I{include}", "-o", str(part), *sources], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        part.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)  # One built from other sources is not to be taken for these.
+        print(
+            f"[setup] the extension in C could not be built, Python takes its place:\n{done.stderr[-2000:]}"
+        )
+        return None
+    part.replace(target)
+    return target
+
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:
+    pass
+else:
+
+    class NativeHook(BuildHookInterface):
+        """Puts the extension into a wheel, which then is for this interpreter and machine."""
+
+        def initialize(self, version: str, build_data: dict[str, object]) -> None:
+            """Build it; an editable installation finds the one that ``make env`` builds in place."""
+            if version != "standard" or self.target_name != "wheel":
+                return
+            self._folder = tempfile.TemporaryDirectory()
+            built = build(Path(self._folder.name))
+            if built is not None:
+                build_data["pure_python"] = False
+                build_data["infer_tag"] = True
+                build_data["force_include"][str(built)] = f"sidecar/native/{built.name}"  # type: ignore[index]
+
+
+if __name__ == "__main__":
+    build(SOURCES, *sys.argv[1:])

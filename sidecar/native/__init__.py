@@ -1,0 +1,35 @@
+"""Parts of a call's way in C, where they could be built; each has a twin in Python with the same results.
+
+    module.c     what Python sees of it
+    native.h     what its files share
+    digests.c    CRC-32 and the digests made of it
+
+Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
+else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
+with Python's headers; ``BURSAR_NATIVE=off`` leaves them unused.
+"""
+
+import importlib
+import os
+from types import ModuleType
+from typing import Final
+
+INTERFACE: Final = 1
+"""Raised with every change of what the functions take or return: one built before is not used."""
+
+
+def _loaded() -> ModuleType | None:
+    if os.environ.get("BURSAR_NATIVE") == "off":
+        return None
+    try:
+        built = importlib.import_module("sidecar.native._native")
+    except ImportError:
+        return None
+    return built if built.INTERFACE == INTERFACE else None
+
+
+native: Final = _loaded()
+"""The functions in C; None where Python's are used."""
+
+READ_BY: Final = "Python alone" if native is None else "C and Python"
+"""What reads calls in this process, for people."""

@@ -1,0 +1,20 @@
+/* What the files of this extension share. */
+#ifndef BURSAR_NATIVE_H
+#define BURSAR_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+
+/* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
+#define INTERFACE 1
+
+/* digests.c */
+void digests_init(void);
+uint32_t crc32_of(const uint8_t *data, size_t size, uint32_t seed);
+uint64_t two_ways(const uint8_t *text, size_t size);
+uint64_t folded(uint64_t previous, uint32_t seed, const uint8_t *text, size_t size);
+PyObject *fold(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *told_two_ways(PyObject *module, PyObject *text);
+
+#endif
