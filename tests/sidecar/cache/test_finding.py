@@ -186,6 +186,21 @@ def test_nearest_come_first_and_only_within_the_distance() -> None:
     assert index.near(unit([1, 0]), 0.03, 1)[0][0] == 0
 
 
+@pytest.mark.parametrize("within", [0.02, 0.1, 0.3, 1.2])
+def test_what_is_ruled_out_unseen_is_never_near(within: float) -> None:
+    seeds = rows(40, columns=48)
+    crowd = np.repeat(seeds, 25, axis=0) + 0.2 * rows(1000, columns=48, seed=3)
+    vectors = unit(crowd)
+    index = Exact()
+    for number, vector in enumerate(vectors):
+        index.add(number, vector)
+    for asked in unit(seeds + 0.1 * rows(40, columns=48, seed=4)):
+        distances = 1 - vectors @ asked
+        wanted = sorted(float(distance) for distance in distances if distance <= within)[:20]
+        found = [distance for _, distance in index.near(asked, within, 20)]
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
 # -- the finder
 
 
