@@ -185,15 +185,18 @@ class Answers:
             RedisLost: Redis does not answer.
         """
         self.purges += 1
-        gone = self.memory.purge(which.fits)
-        if self.similar is not None:
-            # Which questions have a tag is not known there: all of them are forgotten.
-            tenant, model = (which.tenant, which.model) if which.tag is None else (None, None)
-            self.similar.finder.forget(
-                *(None if name is None else digest_of(name) for name in (tenant, model))
-            )
+        digests = [key.digest for key in self.memory.purge(which.fits)]
+        gone = len(digests)
         if self.redis is not None:
-            gone += await self.redis.purge(which.tenant, which.model, which.tag)
+            taken = await self.redis.purge(which.tenant, which.model, which.tag)
+            gone, digests = gone + taken.count, digests + taken.digests
+        if self.similar is not None:
+            finder = self.similar.finder
+            if which.tag is None:
+                owner = (None if name is None else digest_of(name) for name in (which.tenant, which.model))
+                finder.forget(*owner)
+            else:
+                finder.lose(digests)  # Which questions have a tag is not known there.
         return gone
 
     def stats(self) -> dict[str, object]:

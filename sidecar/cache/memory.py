@@ -70,12 +70,12 @@ class MemoryStore:
             self._keys[place] = last
             self._places[last] = place
 
-    def purge(self, fits: Callable[[Entry], bool]) -> int:
-        """Forget every answer that ``fits``; how many there were."""
+    def purge(self, fits: Callable[[Entry], bool]) -> list[Key]:
+        """Forget every answer that ``fits``; which there were."""
         gone = [key for key, entry in self._entries.items() if fits(entry)]
         for key in gone:
             self.remove(key)
-        return len(gone)
+        return gone
 
     def _worst(self, now: float) -> Key:
         keys = self._keys

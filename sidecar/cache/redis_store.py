@@ -11,7 +11,7 @@ three that were not answered in time none is sent until a probe is. Where the se
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import hiredis
 import msgspec
@@ -47,6 +47,14 @@ FULL: Final = 0.5
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Entry).decode
+
+
+class Taken(NamedTuple):
+    """Answers that were forgotten."""
+
+    count: int
+    digests: list[bytes]
+    """Of those that had a tag, as their keys say."""
 
 
 class RedisStore:
@@ -134,8 +142,8 @@ class RedisStore:
             connection.send(pack(("SADD", listed, name)), _ignore, BACKGROUND_S)
             connection.send(pack(("PEXPIRE", listed, 2 * lives_ms)), _ignore, BACKGROUND_S)
 
-    async def purge(self, tenant: str | None, model: str | None, tag: tuple[str, str] | None) -> int:
-        """Forget every answer of these; how many there were.
+    async def purge(self, tenant: str | None, model: str | None, tag: tuple[str, str] | None) -> Taken:
+        """Forget every answer of these.
 
         Raises:
             RedisLost: the server does not answer.
@@ -145,18 +153,18 @@ class RedisStore:
             raise RedisLost("Redis is not reachable")
         parts = [_short(what) if what is not None else "*" for what in (tenant, model)]
         prefix = f"bursar:cache:{self._sealer.mark}"
-        gone = 0
         if tag is not None:
             names = await connection.ask("SMEMBERS", self._tag_name(*tag), timeout_s=BACKGROUND_S)
             wanted = [name for name in names if all(p in ("*", w) for p, w in zip(parts, _owner(name)))]  # noqa: B905
             questions = [f"bursar:cachevec:{self._sealer.mark}:{_question(name)}" for name in wanted]
             for start in range(0, len(questions), 500):
                 await connection.ask("UNLINK", *questions[start : start + 500], timeout_s=BACKGROUND_S)
+            gone = 0
             for start in range(0, len(wanted), 500):
                 gone += await connection.ask("UNLINK", *wanted[start : start + 500], timeout_s=BACKGROUND_S)
-            return gone
+            return Taken(gone, [bytes.fromhex(_question(name).rpartition(":")[2]) for name in wanted])
         await self._unlink(connection, f"bursar:cachevec:{self._sealer.mark}:{parts[0]}:{parts[1]}:*")
-        return await self._unlink(connection, f"{prefix}:{parts[0]}:{parts[1]}:*")
+        return Taken(await self._unlink(connection, f"{prefix}:{parts[0]}:{parts[1]}:*"), [])
 
     async def _unlink(self, connection: RedisConnection, pattern: str) -> int:
         """Take away all that is named so; how many there were."""

@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,8 @@ SILENT_S: Final = 30.0
 BACKGROUND_S: Final = 10.0
 MOST_TEXT: Final = 20_000
 """Characters of an answer that are compared."""
+MOST_LOST: Final = 1000
+"""Keys in one frame."""
 MOST_UNSENT: Final = 1 << 20
 """Bytes in the pipe that it has not read."""
 
@@ -104,6 +107,11 @@ class Similar:
     def forget(self, tenant: bytes | None, model: bytes | None) -> None:
         """Find nothing more of this tenant and model; None stands for all."""
         self._send(0, "forget", tenant, model)
+
+    def lose(self, keys: Sequence[bytes]) -> None:
+        """Find these no more, whatever they were asked in."""
+        for start in range(0, len(keys), MOST_LOST):
+            self._send(0, "lose", keys[start : start + MOST_LOST])
 
     async def close(self) -> None:
         """End the process."""

@@ -119,6 +119,8 @@ class Finder:
                 return self._drop(*rest)
             case "forget":
                 return self._forget(*rest)
+            case "lose":
+                return self._lose(*rest)
         raise ValueError(f"there is no {what!r}")
 
     async def _find(self, scope_name: bytes, text: str, within: float) -> list[Found]:
@@ -201,6 +203,14 @@ class Finder:
         ]
         for name in gone:
             self._size -= len(self._scopes.pop(name).kept)
+        self._vectors.clear()
+
+    def _lose(self, keys: list[bytes]) -> None:
+        for name, scope in list(self._scopes.items()):
+            for key in scope.numbers.keys() & keys:
+                self._size -= scope.drop(key)
+            if not scope.kept:
+                del self._scopes[name]
         self._vectors.clear()
 
     async def _embed(self, texts: list[str]) -> list[Vectors]:

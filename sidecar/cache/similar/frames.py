@@ -7,6 +7,7 @@ The first frame in is the assignment, the first one out tells which runner works
     [0, "add", scope, owner, key, text, expires_at]     nothing is said
     [0, "drop", scope, owner, key]
     [0, "forget", tenant or None, model or None]
+    [0, "lose", [key, ...]]
 
 and ``[id, None, problem]`` where something failed. Scopes and keys are bytes, an owner a tenant and a model:
 all of them digests, that nothing can be read from. ``until`` is a monotonic time: what was asked for in vain

@@ -237,6 +237,8 @@ def test_what_has_left_is_not_found() -> None:
     asking(finder, "drop", b"s", OWNER, b"0")
     assert [find(finder, b"s", f"What is item {n}") for n in range(3)] == [[], [b"1"], [b"2"]]
     assert find(finder, b"s", "What was it") == [] and len(finder) == 3
+    asking(finder, "lose", [b"2", b"unknown"])
+    assert [find(finder, b"s", f"What is item {n}") for n in (1, 2)] == [[b"1"], []] and len(finder) == 2
     asking(finder, "forget", b"tenant", None)
     assert find(finder, b"s", "What is item 1") == [] and find(finder, b"o", "What was it") == [b"other"]
     asking(finder, "forget", None, None)
