@@ -77,7 +77,7 @@ class AlertsConfig:
     disabled: tuple[str, ...] = ()
     """Alerts that are not wanted."""
     cache_hit_target: float | None = None
-    """Share of calls meant to be answered from the cache; without it the cache alerts are left out."""
+    """Share of input meant to be read from providers' prompt caches; without it nobody warns of less."""
     pages_per_week: float = 5.0
     """How many pages a week detectors may cost. Rules and budgets page beyond it."""
     page_usd_per_hour: float = 5.0

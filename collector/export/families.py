@@ -45,6 +45,20 @@ FAMILIES = {
             "Kept answers that somebody else had edited; none was used.",
         ),
         Family(
+            "bursar_cache_route_requests_total",
+            "counter",
+            "Calls of a route of the cache by what it had to say.",
+            ("route", "result"),
+        ),
+        Family(
+            "bursar_cache_route_hit_target_ratio",
+            "gauge",
+            "Share of a route's calls that is meant to be answered from the cache.",
+            ("route",),
+            "max",
+            announced=False,
+        ),
+        Family(
             "bursar_cache_comparisons_total",
             "counter",
             "Similar answers that were compared with what the model said.",

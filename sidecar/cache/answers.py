@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.cache.resemblance import Resemblance
 
 _MOST_ASKED = 4096
+ROUTED = "bursar_cache_route_requests_total"
 
 
 class Which(NamedTuple):
@@ -84,6 +85,7 @@ class Answers:
         Raises:
             EncryptionMissing: answers shall be encrypted, and cannot be.
         """
+        self._show_targets()
         if self._config.redis is not None:
             self._connect(self._config.redis)
         if self._config.any_semantic:
@@ -122,6 +124,7 @@ class Answers:
     async def follow(self, config: CacheConfig) -> None:
         """Look for similar answers as ``config`` says; where answers lie does not change before a restart."""
         before, self._config = self._config, config
+        self._show_targets()
         if (
             before.any_semantic == config.any_semantic
             and before.similar.embedding == config.similar.embedding
@@ -132,6 +135,20 @@ class Answers:
             await similar.close()
         if config.any_semantic:
             self._resemble()
+
+    def _show_targets(self) -> None:
+        self._metrics.clear_gauge("bursar_cache_route_hit_target_ratio")
+        for name, route in self._config.named_routes:
+            for result in ("hit", "miss"):
+                self._metrics.add(ROUTED, {"route": name, "result": result}, 0)  # No hit is a rate, too.
+            if route.hit_target is not None:
+                self._metrics.set_gauge(
+                    "bursar_cache_route_hit_target_ratio", {"route": name}, float(route.hit_target)
+                )
+
+    def count(self, route: str, result: str) -> None:
+        """Note what reuse had to say to a call of ``route``."""
+        self._metrics.add(ROUTED, {"route": route, "result": result}, 1)
 
     async def close(self) -> None:
         """Give up the connection."""

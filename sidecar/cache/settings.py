@@ -50,6 +50,10 @@ class CacheRouteConfig:
 
     match: MatchConfig = field(default_factory=MatchConfig)
     """Which calls it is for."""
+    name: str = ""
+    """What metrics call it; its place in the list, from 1, when left out."""
+    hit_target: Share | None = None
+    """Share of its calls meant to be answered from the cache; ``CacheHitRateLow`` fires below it."""
     exact: Literal["on", "off", "always"] = "on"
     """``on`` for requests that repeat themselves, ``always`` for all, also those that draw lots."""
     ttl: Duration | None = None
@@ -66,6 +70,8 @@ class CacheRouteConfig:
             check_distance(self.distance)
         if self.max_error is not None and not 0 < self.max_error <= 0.5:
             raise ValueError("max_error: must be more than 0 and at most 50%")
+        if self.hit_target is not None and self.hit_target <= 0:
+            raise ValueError("hit_target: must be more than 0, such as 70%")
         if self.semantic and self.exact == "off":
             raise ValueError("semantic: similar answers are given where identical ones are; set exact")
 
@@ -111,7 +117,15 @@ class CacheConfig:
             route.semantic for route in self.routes
         )
 
+    @property
+    def named_routes(self) -> list[tuple[str, CacheRouteConfig]]:
+        """The routes with their names in metrics."""
+        return [(route.name or str(place), route) for place, route in enumerate(self.routes, 1)]
+
     def __post_init__(self) -> None:
+        names = [name for name, _ in self.named_routes]
+        if len(set(names)) < len(names):
+            raise ValueError("routes: two of them have one name")
         if self.redis is not None:
             from sidecar.budgets.redis_connection import parse_address
 

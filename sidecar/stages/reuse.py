@@ -46,7 +46,7 @@ class Reuse:
         self._answers = answers
         self._books = books
         self._routing = routing
-        self._routes = [(route.match.match(), route) for route in config.routes]
+        self._routes = [(route.match.match(), name, route) for name, route in config.named_routes]
         self._asks_all = any(route.exact == "always" for route in config.routes)
 
     def __call__(self, call: Call, onward: Onward) -> Awaitable[Reply]:
@@ -54,7 +54,7 @@ class Reuse:
         facts = call.facts
         if facts is None or not (self._asks_all or repeats_itself(facts)) or facts.api not in REUSABLE:
             return onward(call)
-        route = self._route_of(call)
+        name, route = self._route_of(call)
         ttl_s = self._ttl_s(call, route)
         if ttl_s <= 0:
             return onward(call)
@@ -71,14 +71,22 @@ class Reuse:
 
             rule = rule_for(self._config.similar, route)
             way = way._replace(question=asks(asked, rule), rule=rule)
-        return self._answer(call, onward, way)
+        if route is None:
+            return self._answer(call, onward, way)
+        return self._counted(call, onward, way, name)
 
-    def _route_of(self, call: Call) -> CacheRouteConfig | None:
-        """The first route that fits ``call``."""
-        for match, route in self._routes:
+    async def _counted(self, call: Call, onward: Onward, way: Way, route: str) -> Reply:
+        try:
+            return await self._answer(call, onward, way)
+        finally:
+            self._answers.count(route, call.cache)
+
+    def _route_of(self, call: Call) -> tuple[str, CacheRouteConfig | None]:
+        """The first route that fits ``call``, and its name."""
+        for match, name, route in self._routes:
             if match.accepts(cast(Ask, _Known(call, self._routing, match.names))):
-                return route
-        return None
+                return name, route
+        return "", None
 
     def _ttl_s(self, call: Call, route: CacheRouteConfig | None) -> float:
         """How long an answer to ``call`` may be given again; 0 where none may."""

@@ -64,7 +64,7 @@ def test_the_rules_are_printed_with_the_thresholds_of_the_configuration(
     path = tmp_path / "rules.yml"
     path.write_text(capsys.readouterr().out)
     assert "(bursar_process_memory_ratio) > 0.9" in path.read_text()
-    assert "CacheHitRateLow" not in path.read_text()
+    assert "PromptCacheHitRateLow" not in path.read_text()
     subprocess.run([program("promtool"), "check", "rules", str(path)], check=True, capture_output=True)
 
 

@@ -244,14 +244,14 @@ def test_a_threshold_of_the_user_replaces_the_shipped_one_in_both_engines() -> N
     assert "90 %" in rule.text(rule.summary, {"job": "bursar-sidecar"})
 
 
-def test_cache_alerts_are_there_only_where_a_target_is_set() -> None:
+def test_the_alert_of_prompt_caches_is_there_only_where_a_target_is_set() -> None:
     def names(target: float | None) -> set[str]:
         return {rule.name for rule in load_rules(settings={"cache_hit_target": target})}
 
-    assert "CacheHitRateLow" not in names(None)
-    assert "CacheHitRateLow" in names(0.5)
+    assert "PromptCacheHitRateLow" not in names(None)
+    assert "PromptCacheHitRateLow" in names(0.5)
     rules = load_rules(settings={"cache_hit_target": 0.5})
-    assert next(rule for rule in rules if rule.name == "CacheHitRateLow").threshold == 0.5
+    assert next(rule for rule in rules if rule.name == "PromptCacheHitRateLow").threshold == 0.5
 
 
 def test_a_label_is_put_into_a_text_and_never_read_as_one() -> None:
