@@ -5,6 +5,7 @@ import ctypes
 import resource
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from collector.logs import configure, get
@@ -46,6 +47,8 @@ def unenforced(config: BursarConfig) -> list[str]:
         found.append(f"throttles count in each of the {config.workers} workers for itself")
     if config.concurrency and config.workers > 1:
         found.append(f"concurrency counts in each of the {config.workers} workers for itself")
+    if config.cache.encrypt and config.cache.redis is None:
+        found.append("cache.encrypt is for answers in Redis: without cache.redis they are in memory alone")
     return found
 
 
@@ -58,6 +61,9 @@ def checked_config(path: Path | None) -> BursarConfig:
     from sidecar.keys import KeyRing
 
     config = load_config(path)
+    if config.cache.encrypt and config.cache.redis is not None and find_spec("cryptography") is None:
+        missing = "needs cryptography: pip install 'bursar[encryption]'; answers are not kept in the clear"
+        raise InvalidSettings([Problem("cache.encrypt", missing)])
     if not config.listen.is_loopback and not len(KeyRing(config.data_dir)):
         raise InvalidSettings(
             [

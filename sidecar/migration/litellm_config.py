@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from collector.settings import InvalidSettings, Problem
+from sidecar.cache.settings import check_distance
 from sidecar.config import load_config
 from sidecar.migration.litellm_models import ENVIRONMENT, Models, reference
 from sidecar.migration.litellm_routing import Routing
@@ -183,13 +184,36 @@ class Converted:
         if wanted is None:
             return
         kind = str(params.get("type", "redis"))
-        self.settings["cache"] = {"exact": bool(wanted), "semantic": bool(wanted) and "semantic" in kind}
+        cache: Json = {"exact": bool(wanted), "semantic": bool(wanted) and "semantic" in kind}
+        self.settings["cache"] = cache
+        self._distance(cache, params.pop("similarity_threshold", None))
+        ttl = params.get("ttl")
+        if isinstance(ttl, int | float) and ttl > 0:
+            cache["ttl"] = f"{params.pop('ttl'):g}s"
+        if (embedding := params.pop("redis_semantic_cache_embedding_model", None)) is not None:
+            self.note(
+                f"embedding model {embedding}",
+                "similar questions are found by MiniLM on this machine; for an endpoint set "
+                "cache.similar.embedding: {runner: endpoint, url, model}",
+            )
         if params.get("host") or params.get("url"):
             self._redis(
                 params.get("url"), params.get("host"), params.get("port", 6379), params.get("password")
             )
         for name in sorted(params.keys() - {"type", "host", "port", "password", "url"}):
             self.note(f"cache_params.{name}", "there is no setting for it under cache")
+
+    def _distance(self, cache: Json, similarity: Any) -> None:
+        """A least similarity as the largest distance that it is."""
+        if similarity is None:
+            return
+        distance = round(1 - similarity, 6) if isinstance(similarity, int | float) else 0.0
+        try:
+            check_distance(distance)
+        except ValueError as error:
+            self.note("cache_params.similarity_threshold", str(error))
+        else:
+            cache["similar"] = {"distance": distance}
 
     # -- parts
 

@@ -61,7 +61,8 @@ litellm_settings:
   budget_duration: 30d
   success_callback: [langfuse, prometheus]
   cache: true
-  cache_params: {type: redis, host: os.environ/REDIS_HOST, port: 6379, password: another-secret, ttl: 60}
+  cache_params:
+    {type: redis, host: os.environ/REDIS_HOST, port: 6379, password: another-secret, ttl: 60, namespace: n}
   fallbacks: [{gpt-4o: [claude]}]
   request_timeout: 60
   default_internal_user_params: {max_budget: 3, budget_duration: 1d}
@@ -140,7 +141,7 @@ def test_money_is_carried_over_exactly(given: Path, tmp_path: Path) -> None:
         "model-gem": (5 * 10**9, "rolling 2d", ""),
     }
     assert all(Window.parse(item.window) for item in config.budgets)
-    assert config.cache.exact
+    assert (config.cache.exact, config.cache.semantic, config.cache.ttl) == (True, False, 60)
     assert config.redis == "redis://:value-of-REDIS_PASSWORD@value-of-REDIS_HOST:6379"
     assert config.deadlines.total == 60
 
@@ -153,7 +154,7 @@ def test_what_cannot_be_carried_over_is_said_with_its_reason(given: Path) -> Non
         "api_key of azure",
         "rpm",
         "callback langfuse",
-        "cache_params.ttl",
+        "cache_params.namespace",
         "router_settings.routing_strategy",
         "general_settings.master_key",
         "general_settings.database_url",
@@ -162,6 +163,23 @@ def test_what_cannot_be_carried_over_is_said_with_its_reason(given: Path) -> Non
     ):
         assert notes[what], what
     assert "AZURE_API_KEY" in notes["api_key of azure"]
+
+
+@pytest.mark.parametrize(
+    ("similarity", "distance", "is_said"),
+    [(0.9, 0.1, False), (0.95, 0.05, False), (0.5, 0.05, True), (1, 0.05, True), ("near", 0.05, True)],
+)
+def test_a_least_similarity_becomes_a_largest_distance(
+    tmp_path: Path, similarity: object, distance: float, is_said: bool
+) -> None:
+    settings = {"cache": True, "cache_params": {"type": "redis-semantic", "similarity_threshold": similarity}}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"model_list": [], "litellm_settings": settings}))
+    converted = convert(path)
+    config = loaded(converted.text(), tmp_path)
+    assert config.cache.semantic
+    assert config.cache.similar.distance == distance
+    assert ("cache_params.similarity_threshold" in converted.notes) is is_said
 
 
 def test_no_secret_leaves_the_file_by_the_command(given: Path) -> None:
