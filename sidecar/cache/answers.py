@@ -206,7 +206,7 @@ class Answers:
         gone = len(digests)
         if self.redis is not None:
             taken = await self.redis.purge(which.tenant, which.model, which.tag)
-            gone, digests = gone + taken.count, digests + taken.digests
+            gone, digests = gone + taken.answers, digests + taken.digests
         if self.similar is not None:
             finder = self.similar.finder
             if which.tag is None:

@@ -52,7 +52,7 @@ _decode: Final = msgspec.msgpack.Decoder(Entry).decode
 class Taken(NamedTuple):
     """Answers that were forgotten."""
 
-    count: int
+    answers: int
     digests: list[bytes]
     """Of those that had a tag, as their keys say."""
 

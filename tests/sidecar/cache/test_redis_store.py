@@ -111,10 +111,10 @@ async def test_answers_are_taken_away_by_tenant_model_and_tag(redis: RedisServer
         store.put(TWO, fresh(tenant="beta", tags={"env": "test"}))
         await comes(store, ONE)
         await comes(store, TWO, "beta")
-        assert (await store.purge("nobody", None, None)).count == 0
+        assert (await store.purge("nobody", None, None)).answers == 0
         assert await store.purge(None, None, ("env", "test")) == (1, [TWO.digest])
-        assert (await store.purge("acme", "m", None)).count == 1
-        assert (await store.purge(None, None, None)).count == 0
+        assert (await store.purge("acme", "m", None)).answers == 1
+        assert (await store.purge(None, None, None)).answers == 0
 
 
 async def test_a_frozen_server_is_soon_asked_no_more_and_used_again_when_it_thaws(
