@@ -1,7 +1,9 @@
 """Builders for the books: calls, intents, and journals that hold them."""
 
+import functools
 import itertools
 import random
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +171,7 @@ def make_call_fixture() -> Callable[..., CallRecord]:
     return make_call
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def call() -> Callable[..., CallRecord]:
     """Makes calls; see `make_call`."""
     return make_call
@@ -207,15 +209,29 @@ def journal_at() -> Callable[[Path], Journal]:
     return Journal
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Any]:
-    """An empty ledger at the present schema."""
+@pytest.fixture(scope="session")
+def new_ledger(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Any]:
+    """Opens an empty ledger at the present schema in a folder; the migrations are run once for all tests."""
     from collector.store.duckdb import DatabaseConfig
-    from collector.store.opening import open_ledger
+    from collector.store.opening import LIVE, open_ledger
 
-    opened = open_ledger(tmp_path, DatabaseConfig(memory_limit_bytes=128 << 20))
-    yield opened.database
-    opened.database.close()
+    config = DatabaseConfig(memory_limit_bytes=128 << 20)
+    empty = tmp_path_factory.mktemp("empty")
+    open_ledger(empty, config).database.close()
+
+    def open_in(folder: Path) -> Any:
+        shutil.copy(empty / LIVE, folder / LIVE)
+        return open_ledger(folder, config).database
+
+    return open_in
+
+
+@pytest.fixture
+def database(tmp_path: Path, new_ledger: Callable[[Path], Any]) -> Iterator[Any]:
+    """An empty ledger at the present schema."""
+    opened = new_ledger(tmp_path)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -226,13 +242,13 @@ def books(database: Any) -> Any:
     return Books(database)
 
 
-@pytest.fixture
-def enter(books: Any) -> Callable[..., None]:
-    """Books calls and intents as frames of one source that goes on."""
+@pytest.fixture(scope="session")
+def enter_into() -> Callable[..., None]:
+    """Books calls and intents, by a writer, as frames of one source that goes on."""
     from collector.ingest.pairing import Mark
     from collector.journal import encoded, parse_frames
 
-    def enter_items(*items: CallRecord | Intent, source: str = "test") -> None:
+    def enter_items(books: Any, *items: CallRecord | Intent, source: str = "test") -> None:
         mark = books.marks.get(source, Mark())
         frames, _, _ = parse_frames(encoded(items, mark.sequence + 1))
         entry = books.begin()
@@ -240,6 +256,12 @@ def enter(books: Any) -> Callable[..., None]:
         books.enter(entry)
 
     return enter_items
+
+
+@pytest.fixture
+def enter(books: Any, enter_into: Callable[..., None]) -> Callable[..., None]:
+    """Books calls and intents as frames of one source that goes on."""
+    return functools.partial(enter_into, books)
 
 
 @pytest.fixture

@@ -164,7 +164,7 @@ def test_an_agent_that_leaves_right_before_the_usage_pays_for_what_it_got(
             received += client.recv(65536)
         left = time.monotonic()
         client.close()
-        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits), 5)
+        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits))
         waits.append(upstream.gone[-1] - left)
     assert min(waits) <= 0.25
     rows = stack.calls(len(waits))
@@ -233,7 +233,7 @@ def test_a_message_stream_that_crosses_its_budget_ends_as_anthropics_sdk_expects
     ):
         message = stream.get_final_message()
     assert message.stop_reason == "max_tokens"
-    wait_for("the upstream to be left", lambda: upstream.gone, 5)
+    wait_for("the upstream to be left", lambda: upstream.gone)
     [row] = stack.calls(1)
     assert row["outcome"] == "cut"
     assert Decimal("0.01") < Decimal(row["effective_cost_usd"]) <= Decimal("0.05")

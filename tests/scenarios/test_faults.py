@@ -98,7 +98,7 @@ def test_an_agent_that_leaves_before_the_first_token_frees_the_upstream_at_once(
         wait_for("the request upstream", lambda: len(upstream.seen) > len(waits))
         left = time.monotonic()
         client.close()
-        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits), 5)
+        wait_for("the upstream to be left", lambda: len(upstream.gone) > len(waits))
         waits.append(upstream.gone[-1] - left)
 
     assert min(waits) <= 0.25
@@ -132,7 +132,7 @@ def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
     while received.count(b"data:") < 50:
         received += client.recv(65536)
     client.close()
-    wait_for("the upstream to be left", lambda: upstream.gone, 5)
+    wait_for("the upstream to be left", lambda: upstream.gone)
 
     (row,) = stack.calls(1)
     assert (row["outcome"], row["usage_grade"]) == ("abandoned", "estimated")
@@ -151,7 +151,7 @@ def test_an_upstream_that_holds_on_after_the_final_event_does_not_hold_the_agent
     _, _, body = post(stack, {**ASK, "stream": True})
 
     assert body == event("a") + b"data: [DONE]\n\n"
-    assert 3 < time.monotonic() - began < 20
+    assert 3 < time.monotonic() - began < 60
     (row,) = stack.calls(1)
     assert row["outcome"] == "served"
 
@@ -341,7 +341,7 @@ def test_a_virtual_key_opens_the_door_until_it_is_revoked(
     )
     ring.refresh()
     ring.revoke(key.id, time.time())
-    wait_for("the key to be refused", lambda: status_with(x_api_key=token) == 401, 5)
+    wait_for("the key to be refused", lambda: status_with(x_api_key=token) == 401)
 
     rows = stack.ask("calls", agent="mine", limit=10)
     assert [(row["tenant"], row["team"], row["key_id"]) for row in rows] == [("acme", "search", key.id)]

@@ -39,7 +39,7 @@ class Scene:
         reader, self._writer = await asyncio.open_connection(*self._server.addresses[0])
         self._writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         self._reading = asyncio.create_task(self._read(reader))
-        await asyncio.wait_for(self.began.wait(), 5)
+        await asyncio.wait_for(self.began.wait(), 30)
 
     async def close(self) -> None:
         self._reading.cancel()
@@ -148,7 +148,7 @@ async def test_while_the_watch_agrees_everything_passes_at_once(scene: Scene, ga
         await scene.until(lambda sent=number: bytes(scene.got) == b"".join(EVENTS[: sent + 1]))
     assert gate.asked == 10
     scene.send(DONE, b"")
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == b"".join(EVENTS) + DONE
     assert scene.ended == ["ended"]
 
@@ -170,7 +170,7 @@ async def test_what_the_watch_refuses_is_held_back_and_goes_whole_and_in_order_w
     scene.send(EVENTS[2])
     await scene.until(lambda: bytes(scene.got) == b"".join(EVENTS[:3]))
     scene.send(DONE, b"")
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == b"".join(EVENTS[:3]) + DONE
 
 
@@ -204,7 +204,7 @@ async def test_going_on_when_nothing_is_held_back_does_nothing(scene: Scene) -> 
     scene.relay.go_on()
     scene.relay.go_on()
     scene.send(EVENTS[1], b"")
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == EVENTS[0] + EVENTS[1]
 
 
@@ -216,8 +216,8 @@ async def test_a_cut_ends_the_reply_validly_once_and_closes_the_upstream(scene: 
     scene.relay.cut(ending)
     scene.relay.cut(ending)
     scene.relay.go_on()
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
-    await asyncio.wait_for(scene.upstream_left.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
+    await asyncio.wait_for(scene.upstream_left.wait(), 30)
     assert bytes(scene.got) == EVENTS[0] + ending
     assert scene.ended == ["ended"]
 
@@ -228,7 +228,7 @@ async def test_a_cut_while_held_back_sends_what_is_paid_for_before_the_end(scene
     await scene.until(lambda: gate.asked == 1)
     assert scene.relay is not None
     scene.relay.cut(b"data: [DONE]\n\n")
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == EVENTS[0] + DONE
     assert scene.ended == ["ended"]
 
@@ -250,8 +250,8 @@ async def test_a_watch_that_cuts_by_itself_ends_the_stream_from_within() -> None
     scene.send(EVENTS[1])
     await scene.until(lambda: len(scene.got) > len(EVENTS[0]))
     scene.send(EVENTS[2], EVENTS[3])
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
-    await asyncio.wait_for(scene.upstream_left.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
+    await asyncio.wait_for(scene.upstream_left.wait(), 30)
     assert bytes(scene.got).startswith(EVENTS[0] + EVENTS[1])
     assert bytes(scene.got).endswith(DONE)
     assert bytes(scene.got).count(DONE) == 1
@@ -270,7 +270,7 @@ async def test_a_stream_that_ends_while_it_is_held_back_reaches_the_agent_whole(
     assert scene.relay is not None
     gate.open = True
     scene.relay.go_on()
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == EVENTS[0] + EVENTS[1] + DONE
     assert scene.ended == ["ended"]
 
@@ -279,6 +279,6 @@ async def test_without_a_watch_nothing_is_asked() -> None:
     scene = Scene(None)
     await scene.start()
     scene.send(*EVENTS, DONE, b"")
-    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == b"".join(EVENTS) + DONE
     await scene.close()

@@ -16,7 +16,7 @@ from collector.store.sandbox import SandboxLimits
 from collector.store.snapshot import Publisher
 
 HERE = Address("127.0.0.1", 4010)
-LIMITS = SandboxLimits(seconds=5)
+LIMITS = SandboxLimits(seconds=60)
 
 
 def state_over(database: Database, folder: Path) -> State:

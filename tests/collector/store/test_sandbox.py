@@ -10,19 +10,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from collector.ingest.books import Books
 from collector.store import sandbox
 from collector.store.sandbox import SandboxLimits
 from collector.store.snapshot import Publisher
 
 ROOT = Path(__file__).resolve().parents[3]
-LIMITS = SandboxLimits(seconds=5, memory_bytes=128 << 20)
+LIMITS = SandboxLimits(seconds=60, memory_bytes=128 << 20)
 
 
-@pytest.fixture
-def snapshot(database, enter, call, tmp_path):
-    enter(*(call(cost=n, agent=f"agent{n % 3}") for n in range(30)))
-    target = tmp_path / "snapshot.duckdb"
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory, new_ledger, enter_into, call):
+    """Thirty calls of three agents, published."""
+    folder = tmp_path_factory.mktemp("ledger")
+    database = new_ledger(folder)
+    enter_into(Books(database), *(call(cost=n, agent=f"agent{n % 3}") for n in range(30)))
+    target = folder / "snapshot.duckdb"
     Publisher(database, target, 60).publish()
+    database.close()
     return target
 
 
@@ -134,23 +139,20 @@ REFUSED = [
 ]
 
 
+@pytest.fixture(scope="module")
+def published(snapshot):
+    return snapshot.read_bytes()
+
+
 @pytest.mark.parametrize("sql", REFUSED)
-def test_anything_but_one_select_on_the_ledger_is_refused_without_showing_a_path(snapshot, sql):
+def test_anything_but_one_select_on_the_ledger_is_refused_and_leaves_no_trace(snapshot, published, sql):
     head, answer = ask(snapshot, sql)
 
     assert head["status"] == 400
     assert head["error"]
     assert answer is None
     assert str(snapshot.parent) not in json.dumps(head)
-
-
-def test_no_refused_statement_left_a_trace(snapshot, tmp_path):
-    before = snapshot.read_bytes()
-    for sql in REFUSED:
-        ask(snapshot, sql)
-
-    assert snapshot.read_bytes() == before
-    assert ask(snapshot, "SELECT count(*) AS n FROM calls")[1]["rows"] == [{"n": 30}]
+    assert snapshot.read_bytes() == published
     assert not Path("/tmp/out.csv").exists()
 
 
@@ -169,7 +171,7 @@ def test_a_cross_join_of_ten_trillion_rows_is_interrupted(snapshot):
     )
 
     assert head["status"] == 408
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # It would take days.
 
 
 def test_a_list_of_everything_runs_out_of_its_memory(snapshot):

@@ -353,7 +353,7 @@ async def test_a_slow_or_broken_way_to_redis_costs_no_call_more_than_its_patienc
     assert sorted(world.decisions_s)[len(world.decisions_s) // 2] < 0.080
     assert world.said["store_lost"] >= 17
     proxy.delay_s, proxy.cut_after = 0.0, None
-    await until(lambda: side.store.healthy, timeout_s=8.0)
+    await until(lambda: side.store.healthy, timeout_s=30.0)
     await world.drained()
     assert await world.decide(side, "y", [Claim(other, 1000)]) == Granted((LIMIT - 1000,))
     await world.close()
