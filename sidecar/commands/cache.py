@@ -1,4 +1,4 @@
-"""``bursar cache``: what reuse saves, why a call was reused or not; forgetting answers."""
+"""``bursar cache``: what reuse saves or could save, why a call was reused or not; forgetting answers."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ REUSED = ("hit", "semantic")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One of stats, explain, purge."""
+    """One of stats, explain, tune, purge."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     stats = actions.add_parser("stats", help="what is kept, and what reuse saved")
     stats.add_argument("--days", type=int, default=7, metavar="N", help="of the past (default: 7)")
@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stats.add_argument("--format", choices=("table", "json"), default="table")
     explain = actions.add_parser("explain", help="why a call was, or was not, answered from memory")
     explain.add_argument("call", help="as x-bursar-call-id says")
+    tune = actions.add_parser("tune", help="what other distances would have saved, and how wrong they were")
+    tune.add_argument("--days", type=int, default=7, metavar="N", help="of the past (default: 7)")
+    tune.add_argument("--tenant")
+    tune.add_argument("--format", choices=("table", "json"), default="table")
     purge = actions.add_parser("purge", help="forget answers; all that is named must fit")
     purge.add_argument("--tenant")
     purge.add_argument("--model", help="as calls ask for it")
@@ -39,6 +43,10 @@ def run(arguments: argparse.Namespace) -> int:
             return show_stats(config, arguments)
         if arguments.action == "explain":
             return explain(config, arguments.call)
+        if arguments.action == "tune":
+            from sidecar.commands.cache_tune import show
+
+            return show(config, arguments)
         return purge(config, arguments)
     except NoAnswer as error:
         return complain(error)
@@ -126,6 +134,10 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
         saved = Decimal(str(row["avoided_cost_usd"] or 0))
         whose = "The answer to a similar question" if cache == "semantic" else "Its answer"
         said.append(f"{whose} was there already; {saved:f} USD were not spent.")
+        if (reason := str(row.get("outcome_reason") or "")).startswith("similar "):
+            _, likeness, distance = reason.split(" ")
+            words = "almost the same words" if likeness == "same" else "other words"
+            said.append(f"It was asked in {words}, at a distance of {distance}.")
     elif cache == "miss":
         said.append("An answer could have been reused, and none was there (or too old, or to be asked anew).")
         if row["outcome"] != "served":

@@ -246,6 +246,7 @@ class Reuse:
         headers: HeaderList = [(b"content-type", entry.content_type), (b"age", b"%d" % age)]
         if near is not None:
             headers.append((b"x-bursar-cache-distance", b"%.3f" % near.distance))
+            call.outcome_reason = f"similar {near.likeness} {near.distance:.4f}"
         return Reply(200, headers, body)
 
 

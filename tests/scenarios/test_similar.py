@@ -1,5 +1,6 @@
 """Similar answers, by real processes: given only where they have shown to be right, and never waited for."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -16,6 +17,8 @@ from support.stack import Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream, Seen
 
 from sidecar.commands.cache import trust
+from sidecar.commands.cache_tune import show
+from sidecar.config import load_config
 from sidecar.keys import KeyRing
 from tests.scenarios.budget_scenes import PRICES, chat_reply, operate
 from tests.sidecar.budgets.conftest import redis, redis_program, shared_redis
@@ -121,7 +124,11 @@ def teach(ask: Asker, text: str, **more: Any) -> None:
 
 
 def test_a_similar_answer_is_given_once_many_have_shown_to_be_right(
-    stack: Stack, ask: Asker, upstream: ScriptedUpstream
+    stack: Stack,
+    ask: Asker,
+    upstream: ScriptedUpstream,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     teach(ask, "How do I reset my password", system="passwords")
     asked = len(upstream.seen)
@@ -148,6 +155,21 @@ def test_a_similar_answer_is_given_once_many_have_shown_to_be_right(
     checked = wait_for("the comparisons", lambda: stack.ask("similar_error"))
     assert [(row["likeness"], row["wrong"], row["error"]) for row in checked] == [("same", 0, 0.0)]
     assert checked[0]["compared"] >= RIGHT_ONES and not checked[0]["serving"]
+
+    # By lot one or another could have been given is compared all the same: at least this one was given.
+    lines = stack.ask("similar_curve")
+    assert {row["likeness"] for row in lines} == {"same"}
+    assert sum(row["compared"] for row in lines) == checked[0]["compared"]
+    assert sum(Decimal(row["asked_usd"]) for row in lines) == checked[0]["compared"] * Decimal("0.002")
+    assert sum(row["given"] for row in lines) == 1
+    assert sum(Decimal(row["saved_usd"]) for row in lines) == Decimal("0.002")
+    monkeypatch.setenv("PROVIDER_KEY", "sk-x")
+    config = load_config(stack.config_file)
+    arguments = argparse.Namespace(days=7, tenant=None, format="json")
+    assert show(config, arguments) == 0
+    tuned = json.loads(capsys.readouterr().out)["curves"]["same"][-1]
+    assert (tuned["near"], tuned["error"]) == (checked[0]["compared"] + 1, 0)
+    assert Decimal(tuned["saving_usd"]) == tuned["near"] * Decimal("0.002")
     said = trust(told)
     assert "found by tfidf" in said and "0.00% wrong where they serve" in said[-1]
 

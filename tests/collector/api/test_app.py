@@ -51,7 +51,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
     expected |= {"runs_by", "losses", "prices", "price_changes"}
-    expected |= {"quality", "inferred_outcomes", "similar_error"}
+    expected |= {"quality", "inferred_outcomes", "similar_error", "similar_curve"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
     assert all(question["help"] for question in listed.values())

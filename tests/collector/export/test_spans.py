@@ -167,14 +167,17 @@ def test_a_fallback_to_another_model_is_a_second_inference(record: Any, attempt:
     assert len({span.context.span_id for span in spans_of(record(attempts=(broken, other)), RESOURCE)}) == 5
 
 
-@pytest.mark.parametrize("outcome", ["reused", "refused"])
-def test_a_call_that_asked_no_model_is_its_server_span_alone(record: Any, outcome: str) -> None:
-    call = record(outcome=outcome, outcome_reason="budget", cache="hit", attempts=(), gen_ai_span_id="",
+@pytest.mark.parametrize(
+    ("outcome", "cache"), [("reused", "hit"), ("reused", "semantic"), ("refused", "miss")]
+)
+def test_a_call_that_asked_no_model_is_its_server_span_alone(record: Any, outcome: str, cache: str) -> None:
+    call = record(outcome=outcome, outcome_reason="budget", cache=cache, attempts=(), gen_ai_span_id="",
                   http_status=402 if outcome == "refused" else 200, avoided_cost_pico=7)  # fmt: skip
 
     [server] = spans_of(call, RESOURCE)
 
     assert server.status.status_code is StatusCode.UNSET
+    assert "gen_ai.operation.name" not in attributes(server)
     assert attributes(server)["bursar.outcome_reason"] == "budget"
     assert attributes(server)["bursar.cost.avoided_usd"] == "0.000000000007"
 
