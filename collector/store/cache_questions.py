@@ -29,8 +29,8 @@ SIMILAR_ERROR = Question(
 
 SIMILAR_CURVE = Question(
     name="similar_curve",
-    help="Similar answers by likeness and distance, in steps of 0.01: how many were compared with the model's "
-    "and what asking cost, how many of those were wrong; how many were given, and what that saved.",
+    help="Similar answers by likeness and distance, in steps of 0.01: how many were compared with the model's"
+    " and what asking cost, how many of those were wrong; how many were given, and what that saved.",
     parameters=("since", "until", "tz", "tenant"),
     # A call that was compared comes into the ledger when it ends, which may be after the comparison.
     sql="""

@@ -400,6 +400,82 @@ def test_embeddings_messages_and_responses_are_given_again(ask: Asker, upstream:
         assert [ask(body, path)[1]["x-bursar-cache"] for _ in range(2)] == expected, (path, body)
 
 
+def events(*said: dict[str, Any]) -> tuple[bytes, ...]:
+    return tuple(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n".encode() for one in said)
+
+
+def message_stream(stop: str = "end_turn", text: str = "hi") -> tuple[bytes, ...]:
+    """Anthropic's events (docs.claude.com/en/docs/build-with-claude/streaming)."""
+    head = {"id": "m", "type": "message", "role": "assistant", "model": "claude-x", "content": []}
+    return events(
+        {"type": "message_start", "message": {**head, "usage": {"input_tokens": 5, "output_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "ping"},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    )
+
+
+def response_stream(status: str = "completed", kind: str = "output_text") -> tuple[bytes, ...]:
+    """OpenAI's events of a response (platform.openai.com/docs/api-reference/responses-streaming)."""
+    response = {"id": "r", "object": "response", "model": "gpt-5", "output": []}
+    usage = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
+    part = {"type": kind, "text" if kind == "output_text" else kind: "hi"}
+    item = {"type": "message", "id": "i", "role": "assistant", "content": [part]}
+    return events(
+        {"type": "response.created", "response": {**response, "status": "in_progress"}},
+        {
+            "type": f"response.{kind}.delta",
+            "item_id": "i",
+            "output_index": 0,
+            "content_index": 0,
+            "delta": "hi",
+        },
+        {
+            "type": f"response.{status}",
+            "response": {**response, "status": status, "output": [item], "usage": usage},
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "pieces", "second"),
+    [
+        ("/v1/messages", message_stream(), "hit"),
+        ("/v1/messages", message_stream("max_tokens"), "miss"),
+        ("/v1/messages", message_stream("refusal"), "miss"),
+        ("/v1/messages", message_stream()[:-1], "miss"),  # It has no end.
+        ("/v1/responses", response_stream(), "hit"),
+        ("/v1/responses", response_stream("incomplete"), "miss"),
+        ("/v1/responses", response_stream("failed"), "miss"),
+        ("/v1/responses", response_stream(kind="refusal"), "miss"),
+        ("/v1/responses", response_stream()[:-1], "miss"),
+    ],
+)
+def test_streams_of_messages_and_responses_are_given_again_as_they_came_if_they_are_whole(
+    ask: Asker,
+    upstream: ScriptedUpstream,
+    path: str,
+    pieces: tuple[bytes, ...],
+    second: str,
+    request: pytest.FixtureRequest,
+) -> None:
+    upstream.script = lambda seen: stream_of(*pieces)
+    said = [{"role": "user", "content": request.node.name}]
+    asked = {"messages": said, "max_tokens": 9} if path == "/v1/messages" else {"input": said}
+    body = {"model": "claude-x" if "messages" in path else "gpt-5", "temperature": 0, "stream": True, **asked}
+
+    first, again = ask(body, path), ask(body, path)
+
+    assert (first[1]["x-bursar-cache"], again[1]["x-bursar-cache"]) == ("miss", second)
+    if second == "hit":
+        assert again[2] == first[2] == b"".join(pieces)
+        assert again[1]["content-type"] == "text/event-stream"
+        assert len(upstream.seen) == 1
+
+
 def test_reuse_is_counted_by_model_and_team(stack: Stack, ask: Asker) -> None:
     ask(unique("counted"))
     ask(unique("counted"), x_bursar_team="search")
