@@ -14,7 +14,7 @@ from sidecar.cache.entry import Entry
 from sidecar.cache.key import Key
 from sidecar.cache.redis_store import RedisStore, is_full
 from sidecar.cache.sealing import Sealer
-from tests.sidecar.budgets.redis_server import RedisServer, until
+from tests.sidecar.budgets.redis_server import RedisServer, SlowProxy, until
 from tests.sidecar.cache.conftest import entry_with
 from tests.support.ports import free_port
 
@@ -134,6 +134,50 @@ async def test_a_frozen_server_is_soon_asked_no_more_and_used_again_when_it_thaw
         finally:
             own_redis.thaw()
         await comes(store, ONE)
+
+
+@pytest.mark.parametrize("sick", ["slow", "cut"])
+async def test_a_slow_or_broken_way_to_the_server_is_soon_left_alone(
+    own_redis: RedisServer, sick: str
+) -> None:
+    proxy = SlowProxy(own_redis.port)
+    await proxy.start()
+    store = RedisStore(parse_address(proxy.url), Sealer(SECRET), lambda: None, lambda reason: None)
+    store.start()
+    try:
+        await until(lambda: store.quick, 30)
+        store.put(ONE, fresh())
+        await comes(store, ONE)
+        if sick == "slow":
+            proxy.delay_s = 0.2  # On every command.
+        else:
+            proxy.cut_after = 3
+        began = asyncio.get_running_loop().time()
+        assert [await store.get(ONE, "acme", "m", time.time()) for _ in range(500)] == [None] * 500
+        await until(lambda: not store.quick, 30)
+        assert asyncio.get_running_loop().time() - began < 10  # Against 100 s, had each waited.
+        proxy.delay_s, proxy.cut_after = 0.0, None
+        await comes(store, ONE)
+    finally:
+        await store.close()
+        await proxy.close()
+
+
+async def test_a_server_that_evicts_is_stored_in_on_and_on_and_what_it_let_go_is_a_miss(
+    own_redis: RedisServer,
+) -> None:
+    told = Told()
+    own_redis.say("CONFIG", "SET", "maxmemory", "6mb")
+    own_redis.say("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    async with store_at(own_redis, told) as store:
+        keys = [Key(b"s" * 16, number.to_bytes(20)) for number in range(100)]
+        for key in keys:
+            store.put(key, fresh(body=b"x" * 100_000))
+            await comes(store, key)
+        gone = [key for key in keys if await store.get(key, "acme", "m", time.time()) is None]
+        assert 30 < len(gone) < 100  # 10 MB do not go into 6.
+        assert keys[-1] not in gone
+        assert not told.dropped and not told.tampered
 
 
 async def test_without_a_server_every_look_up_is_a_miss() -> None:
