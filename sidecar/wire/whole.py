@@ -132,6 +132,10 @@ class _Choice(msgspec.Struct, gc=False):
     error: None = None
 
 
+class _Timings(msgspec.Struct, gc=False):
+    cache_n: int = 0
+
+
 class _Chat(msgspec.Struct, gc=False):
     id: str = ""
     model: str = ""
@@ -141,6 +145,7 @@ class _Chat(msgspec.Struct, gc=False):
     system_fingerprint: str | None = None
     error: None = None
     x_groq: None = None
+    timings: _Timings | None = None
 
 
 _decode_chat: Final = msgspec.json.Decoder(_Chat).decode
@@ -157,6 +162,8 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
     if len(choices) > 1 or model.startswith(GOOGLE_MODELS):
         raise _Unusual
     usage = chat_usage(reply.usage)
+    if reply.timings is not None and reply.timings.cache_n and not usage.cache_read_input_tokens:
+        raise _Unusual
     text, marks = b"", ""
     reasons: list[str] = []
     tools: list[str] = []

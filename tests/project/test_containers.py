@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -219,6 +220,57 @@ def test_its_command_line_starts_the_real_program_and_its_health_is_told(name: s
     finally:
         process.terminate()
         process.wait(30)
+
+
+@pytest.mark.slow
+def test_our_command_lines_start_together_with_the_files_own_settings(tmp_path: Path) -> None:
+    """As compose would start them, but for ports, for the names of hosts, and for where data lies."""
+    data = str(tmp_path / "data")
+    words = {"/etc/bursar": str(tmp_path), "/var/lib/bursar": data, "BURSAR_YAML": "hosted"}
+    for host, ports in {
+        "0.0.0.0": (4000, 4001, 4010, 8501),
+        "redis": (6379,),
+        "alertmanager": (9093,),
+    }.items():
+        words |= {f"{host}:{port}": f"127.0.0.1:{free_ports(1)[0]}" for port in ports}
+    words |= {
+        "collector:4010": words["0.0.0.0:4010"],
+        "sidecar:4001": words["0.0.0.0:4001"],
+        **{f"127.0.0.1:{port}": words[f"0.0.0.0:{port}"] for port in (4000, 4010, 8501)},
+    }
+
+    def moved(text: str) -> str:
+        return re.sub("|".join(map(re.escape, words)), lambda found: words[found[0]], text)
+
+    config = interpolated(COMPOSE["configs"]["hosted.yaml"]["content"])
+    (tmp_path / "bursar.yaml").write_text(f"{moved(config)}data_dir: {data}\n")
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, service in SERVICES.items():
+            # A key that is empty stands for none.
+            given = {key: moved(value) for key, value in environment(name).items() if value}
+            given |= {"OPENAI_API_KEY": "sk-of-nobody-at-all-0001", "ANTHROPIC_API_KEY": "sk-of-nobody-0002"}
+            with (tmp_path / name).open("wb") as log:
+                argv = [sys.executable, "-m", "sidecar.cli", *map(moved, service["command"])]
+                env = {**kept, **given, "PYTHONPATH": str(ROOT)}
+                started[name] = subprocess.Popen(argv, cwd=tmp_path, env=env, stdout=log, stderr=log)
+
+        def is_well(name: str) -> bool:
+            assert started[name].poll() is None, (tmp_path / name).read_text()[-3000:]
+            probe = [word for word in SERVICES[name]["healthcheck"]["test"] if word != "CMD"]
+            probe = [sys.executable, "-c", moved(probe[-1])]
+            return subprocess.run(probe, capture_output=True, timeout=30).returncode == 0
+
+        for name, service in SERVICES.items():
+            if "healthcheck" in service:
+                wait_for(f"{name}'s health check", lambda name=name: is_well(name), 120)
+        assert {name: process.poll() for name, process in started.items()} == dict.fromkeys(SERVICES)
+    finally:
+        for process in started.values():
+            process.terminate()
+        for process in started.values():
+            process.wait(60)
 
 
 def test_prometheus_reads_every_rule_that_is_shipped_and_asks_every_process_with_metrics() -> None:

@@ -156,7 +156,7 @@ class Stack:
             timeout_s,
         )
         rows = self.ask("calls", limit=10_000)
-        assert len(rows) == count
+        assert len(rows) == count, len(rows)
         return sorted(rows, key=lambda row: (row["started_at"], row["call_id"]))
 
     def total(self, name: str) -> Any:

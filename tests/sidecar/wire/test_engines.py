@@ -1,7 +1,7 @@
-"""Engines that were not run here: what they answer, as their documentation and bug reports show it.
+"""Engines as they answer: as recorded of a llama.cpp server, as documented and reported of the others.
 
 SGLang counts cached tokens only with ``--enable-cache-report``; llama.cpp adds ``timings``; TGI's errors are
-a text with a kind beside it. vLLM is run for real (tests/live) and has its recordings elsewhere.
+a text with a kind beside it. vLLM and llama.cpp are run for real (tests/live).
 """
 
 import json
@@ -41,7 +41,7 @@ def last(usage: Any, **more: Any) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": usage, **more}
 
 
-@pytest.mark.parametrize(
+ENDS = pytest.mark.parametrize(
     ("engine", "usage", "more", "counted"),
     [
         # prompt, output, of the prompt cached
@@ -66,6 +66,12 @@ def last(usage: Any, **more: Any) -> dict[str, Any]:
             (2143, 4, 2126),
         ),
         (
+            "llama.cpp that tells its cache beside the usage",
+            {"prompt_tokens": 2143, "completion_tokens": 4, "total_tokens": 2147},
+            {"timings": {"cache_n": 2126, "prompt_n": 17, "prompt_ms": 98.6, "predicted_n": 4}},
+            (2143, 4, 2126),
+        ),
+        (
             "llama.cpp of before",
             {"prompt_tokens": 28, "completion_tokens": 22, "total_tokens": 50},
             {"timings": {"prompt_n": 28, "prompt_ms": 447.9, "predicted_n": 22}},
@@ -75,6 +81,9 @@ def last(usage: Any, **more: Any) -> dict[str, Any]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
+
+
+@ENDS
 def test_the_end_of_a_stream_tells_its_usage(
     engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
 ) -> None:
@@ -83,6 +92,19 @@ def test_the_end_of_a_stream_tells_its_usage(
     )
 
     assert told.usage is not None and told.error is None
+    found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
+    assert found == counted
+
+
+@ENDS
+def test_a_whole_reply_tells_the_same(
+    engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
+) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+    body = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
+    told = facts(json.dumps(body).encode(), stream=False)
+
+    assert told.usage is not None
     found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
     assert found == counted
 
