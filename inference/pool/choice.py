@@ -109,6 +109,13 @@ def by_prefix(
         load_factor: of the mean load, above which a replica takes no keys.
         floor: tokens under way below which it always does.
     """
+    first = ring.first(key)
+    for home in candidates:
+        if home.index == first:
+            # Under the floor no mean matters: the ordinary case, and nothing else is looked at.
+            if key in home.prefixes and (not home.load or home.load + tokens <= floor * home.weight):
+                return first
+            break
     known = {candidate.index: candidate for candidate in candidates}
     total = tokens
     size = kept = 0
@@ -117,13 +124,9 @@ def by_prefix(
         size += candidate.weight
         kept += len(candidate.prefixes)
     most = bound(total, size, load_factor=load_factor, floor=floor)
-    home = known.get(ring.first(key))
-    if (
-        home is not None
-        and key in home.prefixes
-        and (home.load + tokens <= most * home.weight or not home.load)
-    ):
-        return home.index
+    at_home = known.get(first)
+    if at_home is not None and key in at_home.prefixes and at_home.load + tokens <= most * at_home.weight:
+        return first
     share = bound(kept + 1, size, load_factor=load_factor, floor=1)
     new = able = fallback = -1
     for index in ring.walk(key):

@@ -12,7 +12,7 @@ from typing import Any
 
 from collector.logs import get
 from inference.pool import breaker, choice, retrying
-from inference.pool.affinity import BYTES_PER_TOKEN, affinity_key
+from inference.pool.affinity import BYTES_PER_TOKEN
 from inference.pool.breaker import CLOSED, Breaker, BreakerPolicy
 from inference.pool.retrying import RetryBudget
 from inference.pool.ring import Ring
@@ -20,7 +20,7 @@ from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.http import UpstreamError, UpstreamPool
 from sidecar.providers.limits_told import Told
-from sidecar.providers.rendered import beginning_of
+from sidecar.providers.rendered import PrefixKeys
 
 log = get("bursar.pools")
 
@@ -154,11 +154,13 @@ class Pool:
         self.name = name
         self.clock = clock
         self._config = config
+        self._balance = config.balance
         self._policy = BreakerPolicy(config.breaker.failures, config.breaker.open)
         self._retry_share = float(config.retry_budget)
         self._budget = RetryBudget()
         self._ring: Ring | None = None
         self._last_key: tuple[str, int | None] = ("", None)
+        self._keys = PrefixKeys(config.prefix)
         self._turn = 0
         self.holding = 0
         """Calls that wait because all replicas have asked for it."""
@@ -178,15 +180,32 @@ class Pool:
         One that has been tried for this call is asked again only when there is no other.
         """
         now = self.clock()
-        able = [replica for replica in replicas if replica.may_be_asked(now)]
+        able = [
+            replica
+            for replica in replicas
+            # The ordinary case first: nothing was ever said against it.
+            if (
+                replica.breaker is CLOSED
+                and replica.healthy
+                and not replica.draining
+                and replica.held_until <= now
+            )
+            or replica.may_be_asked(now)
+        ]
         if tried and len(able) > 1:
             able = [replica for replica in able if replica not in tried] or able
         if len(able) < 2:
             return able[0] if able else None
-        roomy = [replica for replica in able if replica.pool.has_room]
-        able = roomy or able
         self._turn += 1
-        balance = self._config.balance
+        chosen = self._choose(replicas, able, call)
+        if not chosen.pool.has_room:
+            roomy = [replica for replica in able if replica.pool.has_room]
+            if roomy:
+                return self._choose(replicas, roomy, call)
+        return chosen
+
+    def _choose(self, replicas: Sequence[Replica], able: Sequence[Replica], call: Call) -> Replica:
+        balance = self._balance
         if balance == "prefix":
             index = self._by_prefix(replicas, able, call)
         elif balance == "round_robin":
@@ -212,14 +231,11 @@ class Pool:
 
     def _key_of(self, call: Call) -> int | None:
         """The call's place on the ring; asked for twice for each call, and worked out once."""
-        if call.facts is None:
+        facts = call.facts
+        if facts is None:
             return None
         if self._last_key[0] != call.call_id:
-            prefix = self._config.prefix
-            rendered = beginning_of(call.request.body, prefix.blocks * prefix.block_tokens * BYTES_PER_TOKEN)
-            scope = f"{call.caller.tenant}\x1f{call.facts.model}".encode()
-            key = affinity_key(scope, rendered, blocks=prefix.blocks, block_tokens=prefix.block_tokens)
-            self._last_key = (call.call_id, key)
+            self._last_key = (call.call_id, self._keys.of(call.request.body, facts, call.caller.tenant))
         return self._last_key[1]
 
     def held_for_s(self, replicas: Sequence[Replica]) -> float | None:
@@ -241,12 +257,13 @@ class Pool:
         """A call goes to ``replica``; the uncached tokens that it brings, for :meth:`over`."""
         if replica.breaker is not CLOSED:
             replica.breaker = breaker.started(replica.breaker, self.clock())
-        if self._config.balance != "prefix" or call.facts is None:
+        if self._balance != "prefix" or call.facts is None:
             return 0
         facts, warm = call.facts, replica.warm
         cached = 0
         for mark in facts.message_hashes[-LOOK_BACK:]:
-            cached = max(cached, warm.get(mark, 0))
+            if mark in warm and warm[mark] > cached:
+                cached = warm[mark]
         key, prefixes = self._key_of(call), replica.prefixes
         if key is not None:
             prefix = self._config.prefix

@@ -11,61 +11,29 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from collector.domain.record import Outcome
-from inference.pool.retrying import ELSEWHERE_STATUS, RETRY_STATUS, TURNED_AWAY_STATUS
 from sidecar.budgets.again import Readmission
-from sidecar.call import Call, Reply, Stream
+from sidecar.call import Call, Reply
 from sidecar.errors import InvalidCall, NoReplica, NoRoute, SidecarError, UpstreamFailed
-from sidecar.providers.limits_told import retry_after_s
 from sidecar.providers.native import Upstream
 from sidecar.providers.pool_settings import FallbackConfig
 from sidecar.providers.replicas import Replica
 from sidecar.routing import Target
+from sidecar.stages.failures import Begun, Failure, failure_of, never_sent, turned_away
 
 if TYPE_CHECKING:
     from sidecar.stages.forward import Asked, Forward
 
-_UNREACHABLE: Final = frozenset(
-    {"connect", "tls", "timeout_connect", "reset", "protocol", "pool_full", "unavailable"}
-)
-_TIMED_OUT: Final = frozenset({"timeout_first_byte", "timeout_idle"})
-_PASSING: Final = frozenset({"unreachable", "timeout", "rate_limit", "overloaded", "server_error"})
-"""What may be otherwise in a moment, or at another replica."""
 _RESTARTED: Final = frozenset({"connect", "reset"})
-_UNSENT: Final = frozenset({"upstream_connect", "upstream_timeout_connect", "upstream_pool_full"})
 
 
-class Failure(NamedTuple):
-    """Why an attempt was none."""
+class _Made(NamedTuple):
+    """An attempt that was made, and what came of it."""
 
-    reason: str
-    """One of ``FallbackOn``, else the error's class."""
-    may_pass: bool
-    """Whether the same may be asked again."""
-    elsewhere: bool
-    """Whether it is the replica's own failure: another one may do better at once."""
-    asked_s: float | None = None
-    """How long the provider asked to wait."""
-
-
-class Begun(Stream, Protocol):
-    """A stream of which nothing has been passed on yet."""
-
-    @property
-    def failed(self) -> str:
-        """Why nobody should see it; empty when all is well."""
-        ...
-
-    @property
-    def asked_s(self) -> float | None:
-        """How long the error in it asks to wait."""
-        ...
-
-    def seal(self) -> None:
-        """Take what has come as all of it, and book it."""
-        ...
+    replica: Replica
+    result: Reply | SidecarError
 
 
 class _Left(NamedTuple):
@@ -97,7 +65,10 @@ class Persist:
         Raises:
             SidecarError: nobody answered, or nobody could be asked.
         """
-        left, failure = await self._ask_at(call, first, None, begun)
+        made = await self._first(call, first, begun)
+        if made is not None and failure_of(call, first.upstream, made.result) is None:
+            return cast(Reply, made.result)
+        left, failure = await self._ask_at(call, first, None, made)
         for target, wanted in self._others(call, first, failure):
             if failure is None or failure.reason not in wanted.on:
                 break
@@ -114,6 +85,17 @@ class Persist:
         if isinstance(left.result, SidecarError):
             raise left.result
         return left.result
+
+    async def _first(self, call: Call, target: Target, begun: "Asked | None") -> "_Made | None":
+        """The first attempt, nearly always the only one; None where somebody has to be waited for."""
+        if begun is not None:
+            return _Made(begun.replica, await self._attempt(call, target, begun.replica, begun))
+        upstream = target.upstream
+        replica = None if upstream.starts_late else upstream.pool.pick(upstream.replicas, call)
+        if replica is None:
+            return None
+        upstream.pool.calls += 1
+        return _Made(replica, await self._attempt(call, target, replica))
 
     def _others(
         self, call: Call, first: Target, failure: Failure | None
@@ -142,40 +124,48 @@ class Persist:
     # -- at one upstream
 
     async def _ask_at(
-        self, call: Call, target: Target, before: _Left | None, begun: "Asked | None" = None
+        self, call: Call, target: Target, before: _Left | None, made: "_Made | None" = None
     ) -> tuple[_Left | None, Failure | None]:
-        """Ask one upstream, as often as it takes; how that ended, and no failure when it was answered."""
+        """Ask one upstream, as often as it takes; how that ended, and no failure when it was answered.
+
+        Args:
+            call: who asks.
+            target: where it is to go.
+            before: how the last attempt elsewhere left it.
+            made: the first attempt here, where it was made already.
+        """
         upstream, pool = target.upstream, target.upstream.pool
-        if begun is None:
+        if made is None:
             pool.calls += 1
         left, failure = before, None
         tried: list[Replica] = []
         for retry in range(pool.retries + 1):
-            try:
-                if begun is not None and not retry:
-                    replica = begun.replica
-                else:
+            if made is not None and not retry:
+                replica, result = made
+                tried.append(replica)
+            else:
+                try:
                     await upstream.ready()
                     replica = await self._replica_for(call, upstream, tried)
-            except SidecarError as error:
-                if tried and left is not None:
-                    return left, failure  # What a provider said tells more than that nobody is left to ask.
-                failure = failure_of(call, upstream, error)
-                return _Left(error, state_of(call)), failure
-            if tried:
-                assert failure is not None
-                if not await self._may_go_again(call, target, replica, tried, retry - 1, failure):
-                    return left, failure
-            tried.append(replica)
-            if begun is None or retry:
+                except SidecarError as error:
+                    if tried and left is not None:
+                        # What a provider said tells more than that nobody is left to ask.
+                        return left, failure
+                    failure = failure_of(call, upstream, error)
+                    return _Left(error, state_of(call)), failure
+                if tried:
+                    assert failure is not None
+                    if not await self._may_go_again(call, target, replica, tried, retry - 1, failure):
+                        return left, failure
+                tried.append(replica)
                 clean_slate(call, self._again)
-            try:
-                result = await self._attempt(call, target, replica, None if retry else begun)
-            except InvalidCall:
-                if before is None:
-                    raise
-                # It cannot be said there: as if nobody had been asked.
-                return before, Failure("invalid_request", False, False)
+                try:
+                    result = await self._attempt(call, target, replica)
+                except InvalidCall:
+                    if before is None:
+                        raise
+                    # It cannot be said there: as if nobody had been asked.
+                    return before, Failure("invalid_request", False, False)
             failure = failure_of(call, upstream, result)
             self._note(upstream, replica, result, failure)
             left = _Left(result, state_of(call))
@@ -192,14 +182,21 @@ class Persist:
         return next(self._others(call, target, failure), None) is not None
 
     async def _attempt(
-        self, call: Call, target: Target, replica: Replica, begun: "Asked | None"
+        self, call: Call, target: Target, replica: Replica, begun: "Asked | None" = None
     ) -> Reply | SidecarError:
         forward, pool = self._forward, target.upstream.pool
         tokens = pool.began(replica, call)
-        began = time.monotonic()
+        began = pool.clock()
         try:
-            asked = begun or await self._ask(call, target, replica)
-            took_s = time.monotonic() - began
+            if begun is not None:
+                asked = begun
+            elif not pool.hedge_s or call.route.api == "raw":
+                asked = await forward.ask(call, target.upstream, target.model, replica)
+            else:
+                from sidecar.stages.hedge import hedged
+
+                asked = await hedged(forward, self._again, call, target, replica)
+            answered = pool.clock()
             reply = await forward.reply(call, asked, opening=True)
         except InvalidCall:
             raise
@@ -209,21 +206,14 @@ class Persist:
             pool.gave_up(replica)
             raise
         finally:
-            pool.over(replica, tokens)
+            if tokens:
+                pool.over(replica, tokens)
         stream = cast(Begun | None, reply.stream)
         if stream is not None and stream.failed:
             stream.seal()
         elif reply.status < 500:
-            asked.replica.answered(took_s, pool.clock())
+            asked.replica.answered(answered - began, answered)
         return reply
-
-    async def _ask(self, call: Call, target: Target, replica: Replica) -> "Asked":
-        upstream, forward = target.upstream, self._forward
-        if not upstream.pool.hedge_s or call.route.api == "raw":
-            return await forward.ask(call, upstream, target.model, replica)
-        from sidecar.stages.hedge import hedged
-
-        return await hedged(forward, self._again, call, target, replica)
 
     async def _replica_for(self, call: Call, upstream: Upstream, tried: Sequence[Replica]) -> Replica:
         """The replica to ask, after a wait where all have asked for one.
@@ -296,52 +286,6 @@ class Persist:
 
     def _count(self, name: str, upstream: Upstream, **labels: str) -> None:
         self._forward.books.metrics.add(name, {"upstream": upstream.name, **labels}, 1)
-
-
-def failure_of(call: Call, upstream: Upstream, result: Reply | SidecarError) -> Failure | None:
-    """Why an attempt is to be tried again or elsewhere; None where it is an answer."""
-    if isinstance(result, SidecarError):
-        code = result.code.removeprefix("upstream_")
-        if code in _TIMED_OUT:
-            return Failure("timeout", True, True)
-        held = isinstance(result, NoReplica) and result.retry_after_s > 1
-        reachable = code not in _UNREACHABLE and not code.startswith("litellm_")
-        if held:
-            return Failure("rate_limit", False, False)
-        return Failure("server_error" if reachable else "unreachable", not reachable, True)
-    stream = cast(Begun | None, result.stream)
-    if stream is not None:
-        kind = stream.failed
-        if not kind:
-            return None
-        if kind.startswith("upstream_"):
-            timed_out = kind.removeprefix("upstream_") in _TIMED_OUT
-            return Failure("timeout" if timed_out else "unreachable", True, True)
-        return Failure(kind, kind in _PASSING, kind in ("overloaded", "server_error"), stream.asked_s)
-    if call.outcome is not Outcome.FAILED:
-        return None
-    named = dict(result.headers)
-    wrong = call.reply_facts.error if call.reply_facts is not None else None
-    reason = wrong.error_class if wrong is not None else ("server_error" if result.status >= 500 else "")
-    asked_s = retry_after_s(result.headers, time.time())
-    if asked_s is None and wrong is not None:
-        asked_s = wrong.retry_after_s
-    should = named.get(b"x-should-retry", b"").lower()
-    may_pass = reason in _PASSING and (result.status in RETRY_STATUS or result.status == 200)
-    if should == b"false":
-        may_pass = False
-    return Failure(reason, may_pass, result.status in ELSEWHERE_STATUS, asked_s)
-
-
-def never_sent(call: Call) -> bool:
-    """Whether the last attempt was not seen, or was turned away before anything was done."""
-    last = call.attempts[-1]
-    return last.error_type in _UNSENT or turned_away(call)
-
-
-def turned_away(call: Call) -> bool:
-    """Whether the last attempt was refused before anything was done there."""
-    return call.attempts[-1].status in TURNED_AWAY_STATUS
 
 
 def clean_slate(call: Call, again: Readmission) -> None:

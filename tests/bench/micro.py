@@ -26,7 +26,8 @@ from collector.pricing.book import PriceBook
 from inference.pool.affinity import affinity_key
 from inference.pool.choice import by_prefix, least
 from inference.pool.ring import Ring
-from sidecar.providers.rendered import beginning_of
+from sidecar.providers.pool_settings import PrefixConfig
+from sidecar.providers.rendered import PrefixKeys, beginning_of
 from sidecar.wire import meter_for, read_request
 
 API = "openai.chat"
@@ -160,6 +161,8 @@ def measures(folder: Path) -> list[Measure]:
 
     key = key_of(large)
     assert key is not None
+    keys = PrefixKeys(PrefixConfig())
+    facts = read_request(API, large)
     ring = Ring([f"10.0.0.{number}:8000" for number in range(8)])
     known = frozenset([*range(2000), key])
     servers = [Server(number, number, number * 100, known) for number in range(8)]
@@ -179,6 +182,7 @@ def measures(folder: Path) -> list[Measure]:
         ),
         Measure("pool: the prefix of 0.3 kB", lambda: key_of(small)),
         Measure("pool: the prefix of 36 kB", lambda: key_of(large)),
+        Measure("pool: the same, seen before", lambda: keys.of(large, facts, "tenant"), 5),
         Measure("list_cost", lambda: list_cost(usage, quote.price)),
         Measure("CallMetrics.observe", lambda: metrics.observe(record), 4),
         Measure("CallMetrics.render, 200 label sets", wide.render, 2000),

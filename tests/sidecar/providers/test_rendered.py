@@ -2,7 +2,9 @@
 
 import json
 
-from sidecar.providers.rendered import beginning_of
+from sidecar.providers.pool_settings import PrefixConfig
+from sidecar.providers.rendered import PrefixKeys, beginning_of
+from sidecar.wire import RequestFacts, read_request
 
 MOST = 256
 SYSTEM = "You are careful. " * 40
@@ -42,3 +44,50 @@ def test_what_is_no_body_has_no_beginning() -> None:
     assert beginning_of(b"[" * 2000, MOST) == b""
     assert beginning_of(b"\xff" * 2000, MOST) == b""
     assert beginning_of(b"{}", MOST) == b""
+
+
+def facts_of(asked: bytes) -> RequestFacts:
+    return read_request("openai.chat", asked)
+
+
+def keys_of(bodies: list[bytes], tenant: str = "t") -> list[int | None]:
+    """By one memory for all, in this order."""
+    keys = PrefixKeys(PrefixConfig(blocks=4, block_tokens=16))
+    return [keys.of(asked, facts_of(asked), tenant) for asked in bodies]
+
+
+def test_calls_that_begin_alike_have_one_key_and_others_have_others() -> None:
+    tools = [{"type": "function", "function": {"name": "search", "description": "x" * 400, "parameters": {}}}]
+    talks = [body("hi"), body("hi", "y" * 9000), body("hi", "z" * 40_000), body("hi", user="u")]
+    others = [
+        body("hi", tools=tools),
+        body("hi", "y" * 9000, tools=[{"type": "function", "function": {"name": "other"}}]),
+        body("hi").replace(b"careful", b"cheerful"),
+        body("hi").replace(b'"m"', b'"n"'),
+    ]
+
+    first, *same = keys_of(talks)
+
+    assert first is not None
+    assert same == [first] * len(same)
+    assert len({first, *keys_of(others), *keys_of(talks, "another tenant")}) == 2 + len(others)
+
+
+def test_what_is_remembered_of_a_key_changes_nothing() -> None:
+    """Asked in any order, and again, a body has the key that it has alone."""
+    system = {"role": "system", "content": SYSTEM}
+    bodies = [
+        json.dumps({"messages": [system, {"role": "user", "content": text}], "model": model, **more}).encode()
+        for text in ("a", "b" * 3000)
+        for model in ("m", "n")
+        for more in ({}, {"tools": [{"type": "function", "function": {"name": "f" * 300}}]}, {"seed": 1})
+    ]
+    bodies += [json.dumps({"model": "m", "metadata": {"k": "v" * 500}, "messages": [system]}).encode()]
+    alone = [keys_of([asked])[0] for asked in bodies]
+
+    assert keys_of(bodies + bodies[::-1]) == alone + alone[::-1]
+
+
+def test_what_has_no_whole_block_has_no_key() -> None:
+    short = json.dumps({"model": "m", "messages": []}).encode()
+    assert keys_of([short, short]) == [None, None]
