@@ -27,12 +27,14 @@ printf '%s\n' "${there[@]}" >"$folder/there.txt"
     --python-version "$python" --python-platform "$platform" --no-header --no-annotate --output-file "$folder/all.txt"
 grep -viE "^($has|$heavy|$idle)[=[ ]" "$folder/all.txt" >"$folder/light.txt"
 
-into=(--no-config --no-deps --only-binary :all: --python-version "$python" --python-platform "$platform")
+# Copies: files that are linked to uv's cache change under tar when another uv is at work.
+into=(--no-config --no-deps --link-mode copy --only-binary :all:)
+into+=(--python-version "$python" --python-platform "$platform")
 "$uv" pip install --quiet "${into[@]}" --target "$folder/tree" -r "$folder/light.txt"
 # Ours, and what the tests need; the same pins as everywhere, vLLM's where both have one.
 "$uv" pip compile pyproject.toml --quiet --no-config --extra gpu --group dev --constraints "$folder/light.txt" \
     --python-version "$python" --python-platform "$platform" --no-header --no-annotate --output-file "$folder/own.txt"
-own='duckdb|pyarrow|hiredis|msgspec|uvloop|opentelemetry.*|prometheus-client|starlette|uvicorn|httpx|httpcore|h11|anyio'
+own='duckdb|pyarrow|hiredis|lupa|msgspec|uvloop|opentelemetry.*|prometheus-client|starlette|uvicorn|httpx|httpcore|h11|anyio'
 own+='|httptools|rich|pyyaml|protobuf|googleapis-common-protos|nvidia-ml-py|pytest.*|iniconfig|pluggy|execnet|hypothesis'
 own+='|sortedcontainers|openai|anthropic|certifi|idna|sniffio|typing-extensions|pygments|packaging|markdown-it-py|mdurl'
 grep -iE "^($own)[=[ ]" "$folder/own.txt" >"$folder/some.txt"

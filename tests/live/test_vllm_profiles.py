@@ -1,12 +1,14 @@
 """vLLM's own argument parser takes every profile, alone and over the common one; nothing is misspelt."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from support.stack import ROOT
 from support.vllm_servers import VLLM
 
 from inference.installed import find
@@ -22,18 +24,32 @@ from vllm.engine.arg_utils import AsyncEngineArgs
 parser = FlexibleArgumentParser()
 ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
 told = {}
-for path in sys.argv[1:]:
-    arguments = parser.parse_args(["serve", "some-model", "--config", path])
+for name, words in json.loads(sys.argv[1]).items():
+    arguments = parser.parse_args(words)
     engine = AsyncEngineArgs.from_cli_args(arguments)
-    told[path] = {name: str(getattr(engine, name)) for name in vars(engine)}
-    told[path]["max_num_queued_reqs"] = str(arguments.max_num_queued_reqs)
+    told[name] = {field: str(getattr(engine, field)) for field in vars(engine)}
+    for field in ("model_tag", "host", "port", "max_num_queued_reqs"):
+        told[name][field] = str(getattr(arguments, field))
 print("TOLD" + json.dumps(told))
 """
 
 
+def composed(folder: Path) -> list[str]:
+    """The command line of the composed service, with its options file in ``folder``."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    service = compose["services"]["vllm"]
+    (config,) = service["configs"]
+    options = folder / "options.yml"
+    options.write_text(compose["configs"][config["source"]]["content"])
+    assert service["entrypoint"] == ["vllm", "serve"]
+    words = ["serve", *map(str, service["command"])]
+    named = [re.sub(r"\$\{VLLM_MODEL:-(\w+)\}", r"\1", word) for word in words]
+    return [str(options) if word == config["target"] else word for word in named]
+
+
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Every profile as written (its name), and over the common one (its name and a plus)."""
+    """Every profile as written (its name), over the common one (its name and a plus), and as composed."""
     if not Path(VLLM).exists():
         pytest.skip(f"no vLLM at {VLLM}: make vllm-env installs its CPU build")
     folder = tmp_path_factory.mktemp("profiles")
@@ -41,13 +57,15 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     for name in profile_names():
         files[f"{name}+"] = folder / f"{name}.yml"
         files[f"{name}+"].write_text(yaml.safe_dump(options_of([name], {})))
+    lines = {name: ["serve", "some-model", "--config", str(path)] for name, path in files.items()}
+    lines["composed"] = composed(folder)
     python = str(Path(VLLM).parent / "python")
     ended = subprocess.run(
-        [python, "-c", PARSE, *map(str, files.values())], capture_output=True, text=True, timeout=600
+        [python, "-c", PARSE, json.dumps(lines)], capture_output=True, text=True, timeout=600
     )
     assert ended.returncode == 0, ended.stderr[-4000:]
-    told = json.loads(ended.stdout.rpartition("TOLD")[2])
-    return {name: told[str(path)] for name, path in files.items()}
+    told: dict[str, dict[str, Any]] = json.loads(ended.stdout.rpartition("TOLD")[2])
+    return told
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -73,6 +91,16 @@ def test_the_kinds_of_numbers_arrive(parsed: dict[str, dict[str, Any]]) -> None:
     assert "ngram" in parsed["speculative"]["speculative_config"]
     assert float(parsed["kv-offload"]["kv_offloading_size"]) == 32
     assert (parsed["multi-node"]["nnodes"], parsed["ray"]["distributed_executor_backend"]) == ("2", "ray")
+
+
+def test_the_composed_service_is_the_balanced_profile(parsed: dict[str, dict[str, Any]]) -> None:
+    service = parsed["composed"]
+    assert (service["model_tag"], service["served_model_name"]) == ("/models/model", "['model']")
+    assert (service["host"], service["port"]) == ("0.0.0.0", "8000")
+    named = {"model_tag", "served_model_name", "host", "port"}
+    assert {name: value for name, value in service.items() if name not in named} == {
+        name: value for name, value in parsed["balanced+"].items() if name not in named
+    }
 
 
 def test_no_option_is_unknown_to_this_vllm() -> None:
