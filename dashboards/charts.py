@@ -60,7 +60,7 @@ class Level:
 
 
 def stacked(steps: Sequence[str], series: Sequence[Series], levels: Sequence[Level] = ()) -> Option:
-    """Bars over time, one colour per series.
+    """Bars over time, one colour per series; a part of a bar can be clicked.
 
     Args:
         steps: the name of every step of time, in order.
@@ -92,6 +92,8 @@ def stacked(steps: Sequence[str], series: Sequence[Series], levels: Sequence[Lev
                 "type": "bar",
                 "name": name,
                 "stack": "spend",
+                "selectedMode": "single",
+                "cursor": "pointer",
                 "encode": {"x": 0, "y": position},
                 "barMaxWidth": 36,
                 "barCategoryGap": "25%",

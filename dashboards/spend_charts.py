@@ -173,6 +173,8 @@ def changes(bars: Sequence[Bar]) -> Option:
             {
                 "type": "bar",
                 "name": "Change",
+                "selectedMode": "single",
+                "cursor": "pointer",
                 "barMaxWidth": 18,
                 "data": [
                     {
@@ -192,7 +194,7 @@ def changes(bars: Sequence[Bar]) -> Option:
 
 
 def treemap(leaves: Sequence[Leaf]) -> Option:
-    """Areas within areas, as large as what they cost; a click goes into one, the path leads back."""
+    """Areas within areas, as large as what they cost; each can be clicked (`branches`)."""
     largest = max((leaf.amount for leaf in leaves), default=Decimal(0))
     return {
         "animationDuration": 300,
@@ -204,9 +206,11 @@ def treemap(leaves: Sequence[Leaf]) -> Option:
                 "left": 0,
                 "right": 0,
                 "top": 0,
-                "bottom": 30,
+                "bottom": 0,
                 "roam": False,
-                "nodeClick": "zoomToNode",
+                "nodeClick": False,
+                "selectedMode": "single",
+                "cursor": "pointer",
                 "leafDepth": 3,
                 "visibleMin": 200,
                 "label": {
@@ -215,31 +219,65 @@ def treemap(leaves: Sequence[Leaf]) -> Option:
                     "textBorderColor": "rgba(0,0,0,0.65)",
                     "textBorderWidth": 2,
                 },
-                "upperLabel": {"show": True, "height": 22, "overflow": "truncate"},
-                "breadcrumb": {"bottom": 0, "height": 22},
+                "upperLabel": {"show": True, "height": 22, "overflow": "truncate", "formatter": "{b}"},
+                "breadcrumb": {"show": False},
                 "levels": [
                     {"itemStyle": {"gapWidth": 4}, "upperLabel": {"show": False}},
                     {"itemStyle": {"gapWidth": 2}, "colorSaturation": [0.35, 0.7]},
                     {"itemStyle": {"gapWidth": 1}, "colorSaturation": [0.35, 0.7]},
                 ],
-                "data": _nested(leaves),
+                "data": _drawn(_tree(leaves)),
             }
         ],
     }
 
 
-def _nested(leaves: Sequence[Leaf]) -> list[dict[str, Any]]:
-    """The leaves as a tree; each branch is as much as its leaves, the largest first."""
+def branches(leaves: Sequence[Leaf]) -> list[tuple[str, ...]]:
+    """The path to every area of :func:`treemap`, in the order of their numbers; 0 is all of them."""
+    found: list[tuple[str, ...]] = []
+
+    def walk(nodes: Sequence[_Node], path: tuple[str, ...]) -> None:
+        found.append(path)
+        for node in nodes:
+            walk(node.children, (*path, node.name))
+
+    walk(_tree(leaves), ())
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """An area: as much as those inside of it."""
+
+    name: str
+    amount: Decimal
+    children: list["_Node"]
+
+
+def _tree(leaves: Sequence[Leaf]) -> list[_Node]:
+    """The leaves as a tree; the largest of each branch first."""
     groups: dict[str, list[Leaf]] = {}
     for leaf in leaves:
         groups.setdefault(leaf.path[0], []).append(Leaf(leaf.path[1:], leaf.amount))
-    nodes = []
-    for name, below in groups.items():
-        amount = sum((leaf.amount for leaf in below), Decimal(0))
-        node: dict[str, Any] = {"name": plain(name, 60), "value": float(amount)}
-        if name == REMAINDER:
-            node["itemStyle"] = {"color": REMAINDER_COLOR}
-        if any(leaf.path for leaf in below):
-            node["children"] = _nested([leaf for leaf in below if leaf.path])
-        nodes.append(node)
-    return sorted(nodes, key=lambda node: (-node["value"], node["name"]))
+    nodes = [
+        _Node(
+            name,
+            sum((leaf.amount for leaf in below), Decimal(0)),
+            _tree([leaf for leaf in below if leaf.path]),
+        )
+        for name, below in groups.items()
+    ]
+    return sorted(nodes, key=lambda node: (-node.amount, node.name))
+
+
+def _drawn(nodes: Sequence[_Node]) -> list[Option]:
+    return [
+        {
+            "name": plain(node.name, 60),
+            "value": float(node.amount),
+            "label": {"formatter": f"{{b}}\n{usd(node.amount)}"},
+            **({"itemStyle": {"color": REMAINDER_COLOR}} if node.name == REMAINDER else {}),
+            **({"children": _drawn(node.children)} if node.children else {}),
+        }
+        for node in nodes
+    ]

@@ -63,7 +63,16 @@ WRITTEN_AMOUNTS = frozenset(
     {
         *("spend", "wasted", "avoided", "declared", "cost", "usd_per_hour", "took", "latency"),
         *("limit", "spent", "held", "remaining", "per_hour", "spend_share", "share_of"),
-        *("per_call", "per_mtok", "per_conversation", "per_turn", "per_task", "per_success"),
+        *(
+            "instead",
+            "saved",
+            "per_call",
+            "per_mtok",
+            "per_conversation",
+            "per_turn",
+            "per_task",
+            "per_success",
+        ),
         *("meter", "charged", "idle", "unobserved", "busy", "tokens", "break_even", "energy"),
         *("busy_per_mtok", "loaded_per_mtok", "alternative_per_mtok"),
     }

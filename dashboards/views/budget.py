@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import budgeting, charts, control, data, display, filters, notices, tables
+from dashboards import budgeting, charts, control, data, display, drill, filters, notices, tables
 from dashboards.budgeting import Counter, Order
 from dashboards.control import Standings
 from dashboards.scope import DIMENSIONS, Scope, Window
@@ -171,14 +171,13 @@ def ranked(dimension: str, rows: Sequence[data.Row], total: Decimal, scope: Scop
     rest = total - sum((bar.amount for bar in bars), Decimal(0))
     if rest > 0:
         bars.append(charts.Bar(charts.REMAINDER, rest, is_remainder=True))
-    key = f"eaters_{dimension}_{st.session_state.get('clicks', 0)}"
+    key = drill.key(f"eaters_{dimension}")
 
     def narrow() -> None:
-        selected = st.session_state[key].selection.selected
-        chosen = [bars[place] for group in selected for place in group["data_indices"] if place < len(bars)]
-        st.session_state["clicks"] = st.session_state.get("clicks", 0) + 1
-        if chosen and not chosen[0].is_remainder:
-            st.session_state["eater"] = scope.only(dimension, [chosen[0].name])
+        clicked = drill.point(key)
+        bar = bars[clicked[1]] if clicked and clicked[1] < len(bars) else None
+        if bar is not None and not bar.is_remainder:
+            st.session_state["eater"] = scope.only(dimension, [bar.name])
 
     with st.container(border=True, height="stretch"):
         st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")

@@ -6,19 +6,20 @@ from decimal import Decimal
 import streamlit as st
 
 from collector.store.agent_questions import JUDGED
-from dashboards import charts, data, display, exports, filters, notices, tables, whatif
+from dashboards import data, display, drill, exports, filters, notices, tables, whatif
 from dashboards.bill import names_of
 from dashboards.scope import Scope
+from dashboards.views.worth import prices, tokens, usd_per_call, usd_per_mtok, worth, writers
 
 MOST = 100
 
 TABLE = {
     "request_model": "Model",
+    "spend": "Spend",
+    "spend_share": "Share",
     "calls": "Calls",
     "failed_calls": "Failed",
     "tokens": "Tokens",
-    "spend": "Spend",
-    "spend_share": "Share",
     "per_call": "A call",
     "per_mtok": "A million tokens",
     "p50_ms": "p50, ms",
@@ -58,6 +59,7 @@ CSV = (
 
 def page() -> None:
     """Everything below the bar of filters."""
+    drill.settle()
     scope = filters.scope()
     questions = [
         data.about("spend_by", scope, by="request_model", limit=MOST),
@@ -78,8 +80,10 @@ def page() -> None:
         notices.empty(scope)
         return
     told(rows, total, notices.drawn_at(answers))
+    spent = data.money(total.get("effective_cost_usd"))
+    worth(rows, spent)
     prices(rows)
-    details(rows, data.money(total.get("effective_cost_usd")))
+    details(rows, spent)
     if trouble is not None:
         st.caption(display.escaped(f"How well models do is not known: {trouble}"))
     elif not said:
@@ -87,7 +91,7 @@ def page() -> None:
             "How well models do is not known: no outcome of a task in this time range. Agents tell them with "
             "`POST /bursar/v1/outcomes`, people with `bursar outcomes`."
         )
-    savings(rows)
+    savings(writers(rows))
     price_changes(scope, rows)
     with above:  # Drawn last: what it asks may take longer than all the figures.
         notices.simulated(scope)
@@ -105,27 +109,6 @@ def told(rows: Sequence[data.Row], total: data.Row, drawn_at: str) -> None:
             "Prices are what was really paid, caches included: not the list price of another mix of calls."
         )
     )
-
-
-def prices(rows: Sequence[data.Row]) -> None:
-    """The dearest models by what a million of their tokens and one of their calls came to."""
-    dearest = list(rows[: charts.MAX_BARS])
-    with st.grid(2, min_column_width=300):
-        for title, price in (("A million tokens", usd_per_mtok), ("A call", usd_per_call)):
-            priced = [(str(row["request_model"]), price(row)) for row in dearest]
-            bars = [charts.Bar(name, amount) for name, amount in priced if amount is not None]
-            bars.sort(key=lambda bar: (-bar.amount, bar.name))
-            with st.container(border=True, height="stretch"):
-                st.markdown(f"**{title}**, USD")
-                if not bars:
-                    st.caption("No tokens were counted.")
-                    continue
-                st.echarts_chart(
-                    charts.ranking(bars),
-                    height=26 * max(3, len(bars)) + 16,
-                    key=f"price_of_{price.__name__}",
-                    alt=f"{title} by model, the dearest on top",
-                )
 
 
 def quality(scope: Scope) -> tuple[dict[str, data.Row], data.CollectorError | None]:
@@ -277,23 +260,6 @@ def details(rows: Sequence[data.Row], spent: Decimal) -> None:
             key="models_table",
             alt="Calls, tokens, spend, price and latency by model",
         )
-
-
-def tokens(row: data.Row) -> int:
-    """Input and output tokens; the cached ones are part of the input."""
-    return int(row["input_tokens"] or 0) + int(row["output_tokens"] or 0)
-
-
-def usd_per_call(row: data.Row) -> Decimal | None:
-    """What a call came to, USD; ``None`` where there was none."""
-    calls = int(row["calls"])
-    return data.money(row["effective_cost_usd"]) / calls if calls else None
-
-
-def usd_per_mtok(row: data.Row) -> Decimal | None:
-    """What a million tokens came to, USD; ``None`` where none were counted."""
-    counted = tokens(row)
-    return 1_000_000 * data.money(row["effective_cost_usd"]) / counted if counted else None
 
 
 def in_full(row: data.Row) -> dict[str, object]:

@@ -1,16 +1,15 @@
 """Where did the money go, and why? How it goes now, totals, their course, who spent them, what changed."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, exports, filters, notices, spend_charts, tables
-from dashboards.causes import WORDS, causes, in_words
-from dashboards.scope import COMPARISONS, DIMENSIONS, Scope
+from dashboards import charts, data, display, drill, exports, filters, notices, tables
+from dashboards.scope import COMPARISONS, Scope
 from dashboards.spending import (
-    BREAKDOWNS,
     MAX_ROWS,
     TAG,
     Spending,
@@ -18,7 +17,7 @@ from dashboards.spending import (
     spending,
     title_of,
 )
-from dashboards.views import outlook
+from dashboards.views import looks, outlook
 
 SPLITS = {
     "model": "request_model",
@@ -34,19 +33,13 @@ SPLITS = {
 
 MOST_TAGS = 30
 
-LOOKS = ("Where", "Why it changed", "Map", "This month")
-"""What is shown below the course. Only the chosen one is asked for."""
-
-MAP = ("team", "agent", "request_model")
-MAP_LEAVES = 300
-
 TABLE = {
+    "effective_cost_usd": "Spend, USD",
     "calls": "Calls",
     "failed_calls": "Failed",
     "input_tokens": "Input tokens",
     "cache_read_input_tokens": "of which cached",
     "output_tokens": "Output tokens",
-    "effective_cost_usd": "Spend, USD",
     "list_cost_usd": "At list price, USD",
     "avoided_cost_usd": "Avoided, USD",
     "p50_ms": "p50, ms",
@@ -56,6 +49,7 @@ TABLE = {
 
 def page() -> None:
     """Everything below the bar of filters."""
+    drill.settle()
     scope = filters.scope()
     try:
         tags = tag_names(scope)
@@ -71,7 +65,7 @@ def page() -> None:
     tiles(found)
     ledger_line(found)
     over_time(found, tags)
-    look(found)
+    looks.look(found)
     details(found)
     with above:  # Drawn last: what it asks may take longer than all the figures.
         notices.simulated(scope)
@@ -197,6 +191,7 @@ def over_time(found: Spending, tags: list[str]) -> None:
                 bind="query-params",
             )
         steps, series = found.series()
+        key = drill.key("over_time")
         st.echarts_chart(
             charts.stacked(
                 steps,
@@ -204,125 +199,24 @@ def over_time(found: Spending, tags: list[str]) -> None:
                 [charts.Level(one.name, one.usd) for one in limits if one.window == bucket],
             ),
             height=300,
-            key="over_time",
+            key=key,
+            on_select=lambda: _narrow(key, found.split, series),
             alt=f"Spend per {bucket} by {title_of(found.split).lower()}",
         )
 
 
-def look(found: Spending) -> None:
-    """One further way to look at the same spend, as the reader chooses."""
-    st.segmented_control(
-        "Look at",
-        LOOKS,
-        default=LOOKS[0],
-        required=True,
-        key="look",
-        label_visibility="collapsed",
-        bind="query-params",
-    )
-    chosen = st.session_state["look"]
-    if chosen == "Where":
-        with st.grid(2, min_column_width=300):
-            for dimension in BREAKDOWNS:
-                breakdown(found, dimension)
-        return
-    with st.container(border=True):
-        if chosen == "Why it changed":
-            why(found)
-        elif chosen == "Map":
-            treemap(found)
-        else:
-            outlook.month()
-
-
-def why(found: Spending) -> None:
-    """What moved spend away from the window it is compared with, and whose it was."""
-    try:
-        told = causes(found.scope, found.split)
-    except data.CollectorError as error:
-        notices.collector_trouble(error)
-        return
-    against = COMPARISONS[found.scope.comparison]
-    st.markdown(f"**{display.escaped(in_words(told))}**")
-    st.caption(
-        display.escaped(
-            f"Against {against}: {display.usd_exact(told.before)} USD then, {display.usd_exact(told.now)} "
-            f"now, a change of {display.usd_exact(told.change)}. Each step is the part that moved by itself, "
-            "averaged over all orders in which they could have moved (Shapley). The steps sum to the change.",
-            900,
-        )
-    )
-    st.echarts_chart(
-        spend_charts.bridge(
-            [charts.Bar(WORDS[factor], amount) for factor, amount in told.parts],
-            charts.Bar("Change", told.change),
-        ),
-        height=280,
-        key="bridge",
-        alt="The change of spend, step by step",
-    )
-    title = title_of(found.split)
-    st.markdown(f"**Largest changes by {display.escaped(title.lower())}**, USD")
-    if told.changes:
-        st.echarts_chart(
-            spend_charts.changes(told.changes),
-            height=26 * max(3, len(told.changes)) + 16,
-            key="changes",
-            alt=f"Change of spend by {title.lower()}, the largest on top",
-        )
-    figures = [{"factor": WORDS[factor], "change_usd": amount} for factor, amount in told.parts]
-    figures += [{"factor": f"{title}: {bar.name}", "change_usd": bar.amount} for bar in told.changes]
-    exports.menu("spend-causes", ("factor", "change_usd"), lambda: exports.of_rows(figures))
-
-
-def treemap(found: Spending) -> None:
-    """Teams, their agents, and the models these used, as areas."""
-    asked = data.about("spend_by", found.scope, by=",".join(MAP), limit=MAP_LEAVES)
-    try:
-        rows = data.ask(asked).rows
-    except data.CollectorError as error:
-        notices.collector_trouble(error)
-        return
-    leaves = [
-        spend_charts.Leaf(tuple(str(row[name] or "") for name in MAP), data.money(row["effective_cost_usd"]))
-        for row in rows
-        if row["effective_cost_usd"]
-    ]
-    rest = found.spend - sum((leaf.amount for leaf in leaves), Decimal(0))
-    if rest > 0:
-        leaves.append(spend_charts.Leaf((charts.REMAINDER,), rest))
-    st.markdown("**Teams, their agents, and the models these used**, USD")
-    if not leaves:
-        st.caption("These calls cost nothing.")
-        return
-    st.echarts_chart(
-        spend_charts.treemap(leaves), height=420, key="treemap", alt="Spend by team, agent and model as areas"
-    )
-
-
-def breakdown(found: Spending, dimension: str) -> None:
-    """Who spent most; a click on a bar narrows the page to it."""
-    bars = found.amounts(dimension)
-    with st.container(border=True, height="stretch"):
-        st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")
-        # The key moves on with every click: a chart that kept its selection would fire it again.
-        key = f"bars_{dimension}_{st.session_state.get('clicks', 0)}"
-        st.echarts_chart(
-            charts.ranking(bars),
-            height=26 * max(3, len(bars)) + 16,
-            key=key,
-            on_select=lambda: _narrow(key, dimension, bars),
-            alt=f"Spend by {DIMENSIONS[dimension].lower()}, the largest on top",
-        )
-        if st.session_state.pop(f"narrowed_{dimension}", False):
-            st.rerun()  # The bar of filters is outside of this fragment and must show it too.
-
-
 def details(found: Spending) -> None:
-    """The chosen split as a table and as areas, and as a file."""
+    """The chosen split as a table, whose rows can be clicked, and as a file."""
     dimension = column_of(found.split)
     title = title_of(found.split)
     answer = found.breakdowns[found.split]
+    key = drill.key("spend_table")
+    values = [str(value or "") for value in answer.table.column(dimension).to_pylist()]
+
+    def choose() -> None:
+        if (row := drill.row(key)) is not None and row < len(values):
+            drill.narrow(drill.wanted(found.split, values[row]))
+
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
@@ -335,19 +229,19 @@ def details(found: Spending) -> None:
             hide_index=True,
             placeholder="–",
             column_config=tables.column_config({dimension: title} | TABLE),
-            key="spend_table",
+            on_select=choose,
+            selection_mode="single-cell",
+            key=key,
             alt=f"Calls, tokens and spend by {title.lower()}",
         )
 
 
-def _narrow(key: str, dimension: str, bars: list[charts.Bar]) -> None:
-    """Filter by the bar that was clicked; the remainder is nobody in particular."""
-    selected = st.session_state[key].selection.selected
-    chosen = [bars[index] for group in selected for index in group["data_indices"] if index < len(bars)]
-    st.session_state["clicks"] = st.session_state.get("clicks", 0) + 1
-    if chosen and not chosen[0].is_remainder:
-        filters.only(dimension, chosen[0].name)
-        st.session_state[f"narrowed_{dimension}"] = True
+def _narrow(key: str, split: str, series: Sequence[charts.Series]) -> None:
+    """Narrow to the part that was clicked; the remainder is nobody in particular."""
+    clicked = drill.point(key)
+    part = series[clicked[0]] if clicked and clicked[0] < len(series) else None
+    if part is not None and not part.is_remainder:
+        drill.narrow(drill.wanted(split, part.name))
 
 
 def _ratio(part: int, whole: int) -> Decimal | None:

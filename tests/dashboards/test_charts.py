@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import charts
+from dashboards import charts, model_charts, spend_charts
 from dashboards.charts import Bar, Series
+from dashboards.model_charts import Spot
+from dashboards.spend_charts import Leaf
 
 CONFIG = Path(charts.__file__).parent / ".streamlit" / "config.toml"
 
@@ -131,3 +133,52 @@ def test_the_largest_come_first_and_ties_go_by_name() -> None:
 )
 def test_small_amounts_are_told_apart_in_tooltips(largest: str, form: str) -> None:
     assert charts.dollar_format(Decimal(largest)) == form
+
+
+def test_every_area_of_the_map_is_known_by_its_number() -> None:
+    """ECharts numbers a tree from its root down, each branch before the next."""
+    leaves = [
+        Leaf(("support", "bot", "small"), Decimal(1)),
+        Leaf(("search", "planner", "large"), Decimal(3)),
+        Leaf(("search", "planner", ""), Decimal(2)),
+        Leaf(("search", "triage", "small"), Decimal(1)),
+        Leaf(("All others",), Decimal("0.5")),
+    ]
+    assert spend_charts.branches(leaves) == [
+        (),
+        ("search",), ("search", "planner"), ("search", "planner", "large"), ("search", "planner", ""),
+        ("search", "triage"), ("search", "triage", "small"),
+        ("support",), ("support", "bot"), ("support", "bot", "small"),
+        ("All others",),
+    ]  # fmt: skip
+    drawn = spend_charts.treemap(leaves)["series"][0]["data"]
+    assert [(node["name"], node["value"]) for node in drawn] == [
+        ("search", 6.0), ("support", 1.0), ("All others", 0.5)
+    ]  # fmt: skip
+    assert [node["name"] for node in drawn[0]["children"][0]["children"]] == ["large", "(none)"]
+
+
+def spot(name: str, usd: float, got: float) -> Spot:
+    return Spot(name=name, usd=usd, got=got)
+
+
+def test_the_models_told_apart_are_those_that_no_other_beats_at_its_price() -> None:
+    spots = [spot("good", 10, 95), spot("cheap", 1, 80), spot("worse", 12, 94), spot("dear", 11, 95),
+             spot("twin", 1, 80)]  # fmt: skip
+    assert [one.name for one in model_charts.best(spots, more_is_better=True)] == ["good", "cheap", "twin"]
+    # Of milliseconds few are wanted: the cheapest, and what is faster for more money.
+    slow = [spot("good", 10, 2000), spot("cheap", 1, 900), spot("fast", 5, 100)]
+    assert [one.name for one in model_charts.best(slow, more_is_better=False)] == ["cheap", "fast"]
+
+
+def test_price_stands_across_and_what_is_got_for_it_upward_with_its_interval() -> None:
+    judged = Spot(name="<b>", usd=2.0, got=75.0, share=0.25, between=(60.0, 86.0))
+    option = model_charts.against(
+        [judged, spot("worse", 3, 70)], "Tasks that succeed, %", more_is_better=True, in_percent=True
+    )
+    unbeaten, others = option["series"]
+    assert unbeaten["data"] == [{"name": "<b>", "value": [2.0, 75.0], "symbolSize": 22.0}]  # 10 + 24 / 2
+    assert unbeaten["markLine"]["data"] == [[{"coord": [2.0, 60.0]}, {"coord": [2.0, 86.0]}]]
+    assert [one["name"] for one in others["data"]] == ["worse"]
+    assert "markLine" not in others
+    assert option["yAxis"]["max"] == 100

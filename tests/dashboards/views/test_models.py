@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from collector.domain.price import TokenPrice
 from collector.pricing.book import PriceBook
 from dashboards import whatif
-from dashboards.views import models
+from dashboards.views import models, worth
 
 Visit = Callable[..., AppTest]
 
@@ -41,8 +41,8 @@ def test_the_shared_filters_narrow_the_models(collector: Any, visit: Visit) -> N
 
 def test_a_model_without_tokens_has_no_price_a_token_rather_than_zero() -> None:
     row = {"calls": 1, "input_tokens": 0, "output_tokens": 0, "effective_cost_usd": Decimal("0.5")}
-    assert models.usd_per_mtok(row) is None
-    assert models.usd_per_call(row) == Decimal("0.5")
+    assert worth.usd_per_mtok(row) is None
+    assert worth.usd_per_call(row) == Decimal("0.5")
 
 
 def test_a_models_name_is_text_with_nothing_hidden(collector: Any, visit: Visit) -> None:
