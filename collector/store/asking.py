@@ -21,6 +21,7 @@ from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 ORDERS = ("newest", "oldest", "dearest", "slowest")
 MOST_BUCKETS = 20_000
 MOST_VALUES = 100
+MOST_SOUGHT = 256
 DEFAULT_PERIOD_US = DAY_US
 
 
@@ -117,6 +118,8 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
         asked.order = _choice("order", one.get("order") or "newest", ORDERS)
     if one.get("before"):
         asked.values["before"] = one["before"][:64]
+    if text := one.get("search", "")[:MOST_SOUGHT]:
+        asked.values |= {"sought": text, "sought_lower": text.lower()}
     if "call_id" in known:
         if not one.get("call_id"):
             raise BadParameter("call_id", "is required")

@@ -99,6 +99,11 @@ PARAMETERS = {
     "price_version": "only of this version of the price book; repeatable",
     "limit": f"most rows to answer with, up to {MOST_ROWS}",
     "before": "a call_id: only calls that stand after it in the order asked for; for the next page",
+    "search": (
+        "only calls that have this text among their names (agent, team, tenant, user, models, provider,"
+        " upstream, key, api, outcome, errors), or whose call, conversation, task, trace or response id"
+        " begins with it"
+    ),
     "order": "newest (default) or oldest or dearest or slowest",
     "call_id": "which call",
     "dimension": "which dimension",
@@ -183,7 +188,7 @@ SPEND_BY = Question(
 CALLS_LISTED = Question(
     name="calls",
     help="Single calls with everything that is known of them.",
-    parameters=(*PERIOD, "limit", "before", "order"),
+    parameters=(*PERIOD, "limit", "before", "order", "search"),
     sql="SELECT * FROM {calls} {page} ORDER BY {order} LIMIT $limit",
 )
 

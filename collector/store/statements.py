@@ -12,6 +12,7 @@ from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed, day_start, step_us
 from collector.store.questions import CALLS_LISTED, VALUES
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
+from collector.store.searching import SOUGHT
 
 _LONGEST_CALL_US = 4 * HOUR_US
 """A call that took longer is not found by when it ended; calls are cut off long before, by default."""
@@ -284,9 +285,8 @@ def _quantile(share: float) -> str:
 def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
-    kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)" + where.of(
-        "calls"
-    )
+    kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)"
+    kept += where.of("calls") + (f" AND {SOUGHT}" if "sought" in asked.values else "")
     if "floor" in asked.values:
         # Of eighty columns only those are read that tell which rows it will be, until that is known.
         order, after = _page(asked)

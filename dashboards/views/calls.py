@@ -36,35 +36,63 @@ TABLE = {
 def page() -> None:
     """Everything below the bar of filters."""
     scope = filters.scope()
-    cursors = _cursors(scope)
+    above = st.container()
+    sought = search()
+    cursors = _cursors(scope, sought)
     try:
         found, totals = data.ask_all(
-            [_page_of_calls(scope, cursors[-1:]), data.about("totals", scope)], notices.questions(scope)
-        )
+            [_calls(scope, sought, limit=PAGE_SIZE, before=cursors[-1] if cursors else ""),
+             data.about("totals", scope)],
+            notices.questions(scope),
+        )  # fmt: skip
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
-    above = st.container()
     notices.stale([found, totals])
     if not found.table.num_rows and not cursors:
-        notices.empty(scope)
+        if sought and totals.row.get("calls"):
+            st.info(
+                f"**No call has “{display.escaped(sought)}”** among its names, or an id that begins so. "
+                "Choose a longer time range, take a filter away, or seek something else."
+            )
+        else:
+            notices.empty(scope)
         return
-    calls = int(totals.row["calls"])
-    spent = display.usd_exact(data.money(totals.row["effective_cost_usd"]))
-    st.caption(
-        display.escaped(
-            f"Ledger: {spent} USD · {display.counted(calls, 'call')}, newest first · "
-            f"page {len(cursors) + 1} of {max(1, -(-calls // PAGE_SIZE)):,} · "
-            f"as of {notices.drawn_at([found])}. Click one to see everything about it."
-        )
-    )
+    told(found, totals.row, len(cursors) + 1, sought)
     table(found, scope)
-    pager(found, cursors, scope)
+    pager(found, cursors, scope, sought)
     with above:  # Drawn last: what it asks may take longer than the table.
         notices.simulated(scope)
         notices.ledger_age()
     if st.session_state.pop("call_chosen", False):
         st.rerun()  # The call is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def search() -> str:
+    """The text that calls are sought by; it stands in the address."""
+    sought = st.text_input(
+        "Search",
+        key="search",
+        placeholder="Search: agent, team, user, model, upstream, outcome, error, or how an id begins",
+        label_visibility="collapsed",
+        max_chars=200,
+        bind="query-params",
+    )
+    return (sought or "").strip()
+
+
+def told(found: data.Answer, total: data.Row, page: int, sought: str) -> None:
+    """What is listed, and what it is a part of."""
+    calls = int(total["calls"])
+    spent = display.usd_exact(data.money(total["effective_cost_usd"]))
+    pages = f"page {page}" if sought else f"page {page} of {max(1, -(-calls // PAGE_SIZE)):,}"
+    listed = f"shown are those with “{sought}”, newest first" if sought else "newest first"
+    st.caption(
+        display.escaped(
+            f"Ledger: {spent} USD · {display.counted(calls, 'call')}, {listed} · {pages} · "
+            f"as of {notices.drawn_at([found])}. Click one to see everything about it."
+        )
+    )
 
 
 def table(found: data.Answer, scope: Scope) -> None:
@@ -84,7 +112,7 @@ def table(found: data.Answer, scope: Scope) -> None:
     )
 
 
-def pager(found: data.Answer, cursors: list[str], scope: Scope) -> None:
+def pager(found: data.Answer, cursors: list[str], scope: Scope, sought: str) -> None:
     """To newer and older calls, to one call by its id, and into a file."""
     older = found.table.num_rows == PAGE_SIZE
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -102,21 +130,21 @@ def pager(found: data.Answer, cursors: list[str], scope: Scope) -> None:
         exports.menu(
             "calls",
             found.table.column_names,
-            lambda: data.ask(data.about("calls", scope, limit=MAX_EXPORT)).table,
-            scope,
-            about=f"The newest {MAX_EXPORT:,} calls of this selection, every column. FOCUS: all calls.",
+            lambda: data.ask(_calls(scope, sought, limit=MAX_EXPORT)).table,
+            None if sought else scope,
+            about=f"The newest {MAX_EXPORT:,} calls of this selection, every column."
+            + ("" if sought else " FOCUS: all calls."),
         )
 
 
-def _page_of_calls(scope: Scope, before: list[str]) -> data.Question:
-    if before:
-        return data.about("calls", scope, limit=PAGE_SIZE, before=before[0])
-    return data.about("calls", scope, limit=PAGE_SIZE)
+def _calls(scope: Scope, sought: str, *, limit: int, before: str = "") -> data.Question:
+    more = {name: text for name, text in (("search", sought), ("before", before)) if text}
+    return data.about("calls", scope, limit=limit, **more)
 
 
-def _cursors(scope: Scope) -> list[str]:
+def _cursors(scope: Scope, sought: str) -> list[str]:
     """The calls at which the pages before this one ended; starts anew with another selection."""
-    selection = (scope.window.name, scope.filters)
+    selection = (scope.window.name, scope.filters, sought)
     if st.session_state.get("calls_selection") != selection:
         st.session_state["calls_selection"] = selection
         st.session_state["calls_cursors"] = []

@@ -205,7 +205,9 @@ class FakeCollector:
         )  # fmt: skip
 
     def call_list(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
-        """Calls, newest first."""
+        """Calls, newest first; sought by any of their texts."""
+        sought = query.get("search", "").lower()
+        rows = [row for row in rows if any(sought in str(row[name]).lower() for name in DEFAULTS)]
         newest = sorted(rows, key=lambda row: (row["started_at"], row["call_id"]), reverse=True)
         if before := query.get("before"):
             newest = newest[1 + [row["call_id"] for row in newest].index(before) :]

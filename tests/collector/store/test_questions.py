@@ -318,6 +318,35 @@ def test_calls_come_in_the_order_asked_for(ask, ledger, order, field, reverse):
     assert [row["call_id"] for row in first + second] == [record.call_id for record in expected]
 
 
+@pytest.mark.parametrize("order", ["newest", "dearest"])
+@pytest.mark.parametrize(
+    ("text", "has"),
+    [
+        ("GENT3", lambda record: record.agent == "agent3"),
+        ("fail", lambda record: record.outcome == "failed"),
+        ("talk12", lambda record: record.conversation_id == "talk12"),
+        ("alk12", lambda record: False),  # ids are found by how they begin
+        ("%", lambda record: False),
+        ("'; DROP TABLE calls; --", lambda record: False),
+    ],
+)
+def test_calls_are_found_by_a_text_among_their_names_or_the_beginning_of_an_id(ask, ledger, order, text, has):
+    found = ask("calls", since="30d", limit="600", order=order, search=text)
+    assert {row["call_id"] for row in found} == {record.call_id for record in ledger if has(record)}
+
+
+def test_a_call_is_found_by_its_id_and_by_its_trace_s(ask, ledger):
+    for text in (ledger[7].call_id, ledger[7].trace_id):
+        assert [row["call_id"] for row in ask("calls", since="30d", search=text)] == [ledger[7].call_id]
+
+
+def test_what_was_found_is_read_page_by_page(ask):
+    everything = ask("calls", since="30d", limit="600", search="agent2")
+    first = ask("calls", since="30d", limit="50", search="agent2")
+    second = ask("calls", since="30d", limit="50", search="agent2", before=first[-1]["call_id"])
+    assert first + second == everything[:100]
+
+
 def test_a_page_after_a_call_that_is_not_there_is_refused(ask):
     with pytest.raises(BadParameter, match="no such call"):
         ask("calls", before="0190c5b6-0000-7000-8000-000000000000")
