@@ -6,7 +6,7 @@ what the ledger says, and where none does, that is said.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from collector.domain.money import pico_from_usd, usd
-from collector.domain.price import CostPart, TokenPrice, cost_parts
+from collector.domain.price import RATE_NAMES, CostPart, TokenPrice, cost_parts, list_cost
 from collector.domain.usage import Usage
 from collector.pricing.names import candidates, prefix_provider, provider_id
-from collector.pricing.rates import FEE_NAMES, price_of
+from collector.pricing.rates import price_of
 from collector.pricing.table import InvalidTable, in_force, read_row
 from dashboards import data
 
@@ -38,13 +38,24 @@ class Bill:
     row: data.Row
     """Of the ledger's table of prices."""
     parts: tuple[CostPart, ...]
+    listed: Decimal
+    """At the list price of the standard service tier, as the ledger has it; USD."""
+    more: tuple[CostPart, ...] = ()
+    """What is owed beyond that: another service tier, searches."""
     owed: Decimal
-    """At list price, as the ledger has it; USD."""
+    """Really, as the ledger has it; USD."""
+    is_worked_out: bool = False
+    """How many image tokens there were was worked out from the amount: the ledger does not keep it."""
 
     @property
     def tallies(self) -> bool:
-        """Whether the lines sum to the ledger's amount, to the last digit."""
-        return sum(part.cost for part in self.parts) == pico_from_usd(self.owed)
+        """Whether the parts sum to the ledger's list price, to the last digit."""
+        return _sum(self.parts) == pico_from_usd(self.listed)
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether all lines sum to what the ledger says is really owed, to the last digit."""
+        return _sum((*self.parts, *self.more)) == pico_from_usd(self.owed)
 
     def lines(self) -> list[dict[str, object]]:
         """The lines as people read them; rates in USD per million tokens, fees in USD each."""
@@ -55,12 +66,16 @@ class Bill:
                 "rate": f"{_rate(part).normalize():f}",
                 "cost": f"{usd(part.cost):.12f}",
             }
-            for part in self.parts
+            for part in (*self.parts, *self.more)
         ]
 
 
+def _sum(parts: Sequence[CostPart]) -> int:
+    return sum(part.cost for part in parts)
+
+
 def _rate(part: CostPart) -> Decimal:
-    return usd(part.list_unit_price) * (1 if part.name in FEE_NAMES else _PER_MILLION)
+    return usd(part.list_unit_price) * (_PER_MILLION if part.name in RATE_NAMES else 1)
 
 
 def rows_question(attempts: Sequence[data.Row]) -> data.Question | None:
@@ -78,34 +93,80 @@ def rows_question(attempts: Sequence[data.Row]) -> data.Question | None:
     return data.Question("prices", params, family="|".join((*versions, *names)), lasting=True)
 
 
-def bill_of(attempt: data.Row, rows: Sequence[data.Row], service_tier: str = "") -> Bill | None:
+def bill_of(
+    attempt: data.Row, rows: Sequence[data.Row], service_tier: str = "", audio: tuple[int, int] = (0, 0)
+) -> Bill | None:
     """The bill of one attempt; ``None`` where no row that may have been meant is there.
 
     Args:
         attempt: of the ledger.
         rows: of its table of prices, of any version.
         service_tier: as the provider said it served the call.
+        audio: tokens in and out that were audio, which the ledger keeps of calls.
     """
+    counted = {name: int(attempt.get(name) or 0) for name in _CLASSES}
+    heard = {"audio_input_tokens": audio[0], "audio_output_tokens": audio[1]}
     try:
-        usage = Usage(**{name: int(attempt.get(name) or 0) for name in _CLASSES})
+        usage = Usage(**counted, **heard)
     except ValueError:
         return None
-    owed, best = data.money(attempt.get("list_cost_usd")), None
-    for row in _in_order(attempt, rows):
-        price = price_of_row(row, attempt.get("started_at"))
-        if price is None:
-            continue
-        for tier in dict.fromkeys((service_tier, "")):
-            found = Bill(
-                attempt=int(attempt.get("attempt") or 1),
-                row=row,
-                parts=cost_parts(usage, price, service_tier=tier),
-                owed=owed,
-            )
+    priced = [
+        (row, price)
+        for row in _in_order(attempt, rows)
+        if (price := price_of_row(row, attempt.get("started_at"))) is not None
+    ]
+    bills = [_bill(attempt, row, price, usage, service_tier) for row, price in priced]
+    found = next((bill for bill in bills if bill.tallies), None)
+    if found is not None or not bills:
+        return found
+    for (row, price), bill in zip(priced, bills, strict=True):
+        if pictured := _with_images(usage, price, pico_from_usd(bill.listed) - _sum(bill.parts)):
+            found = _bill(attempt, row, price, pictured, service_tier)
             if found.tallies:
-                return found
-            best = best or found
-    return best
+                return replace(found, is_worked_out=True)
+    return bills[0]
+
+
+def _bill(attempt: data.Row, row: data.Row, price: TokenPrice, usage: Usage, service_tier: str) -> Bill:
+    parts = cost_parts(usage, price)
+    listed, owed = (data.money(attempt.get(f"{name}_cost_usd")) for name in ("list", "effective"))
+    return Bill(
+        attempt=int(attempt.get("attempt") or 1),
+        row=row,
+        parts=parts,
+        listed=listed,
+        more=_beyond(parts, usage, price, service_tier, pico_from_usd(owed)),
+        owed=owed,
+    )
+
+
+def _beyond(
+    parts: Sequence[CostPart], usage: Usage, price: TokenPrice, service_tier: str, owed: int
+) -> tuple[CostPart, ...]:
+    """The lines between list price and what is owed; none where they do not lead there exactly."""
+    lines: list[CostPart] = []
+    at_tier = list_cost(usage, price, service_tier=service_tier)
+    if moved := at_tier - _sum(parts):
+        lines.append(CostPart(f"service tier {service_tier}", 1, moved, moved))
+    fees = owed - at_tier
+    if fees > 0 and price.per_search and fees % price.per_search == 0:
+        lines.append(CostPart("per_search", fees // price.per_search, price.per_search, fees))
+        fees = 0
+    return tuple(lines) if not fees else ()
+
+
+def _with_images(usage: Usage, price: TokenPrice, missing: int) -> Usage | None:
+    """``usage`` with as many image tokens as make up for ``missing`` pico-USD, where one number alone does."""
+    found = []
+    for name, room, extra in (
+        ("image_input_tokens", usage.uncached_input_tokens - usage.audio_input_tokens,
+         price.image_input - price.input),
+        ("image_output_tokens", usage.output_tokens - usage.audio_output_tokens,
+         price.image_output - price.output),
+    ):  # fmt: skip
+        if extra and missing % extra == 0 and 0 < missing // extra <= room:
+            found.append(replace(usage, **{name: missing // extra}))
+    return found[0] if len(found) == 1 else None
 
 
 def _in_order(attempt: data.Row, rows: Sequence[data.Row]) -> list[data.Row]:

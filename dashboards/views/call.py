@@ -141,7 +141,7 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
     for attempt in attempts:
         if not attempt.get("price_version"):
             continue
-        found = bill.bill_of(attempt, rows, tier)
+        found = bill.bill_of(attempt, rows, tier, heard(row, attempt))
         version = display.escaped(attempt["price_version"])
         if found is None:
             st.caption(
@@ -149,7 +149,7 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
             )
             continue
         whose = found.row["provider_name"] or "your configuration"
-        st.markdown(f"**Bill of attempt {found.attempt}**, at list price")
+        st.markdown(f"**Bill of attempt {found.attempt}**")
         if found.parts:
             st.dataframe(
                 found.lines(),
@@ -160,14 +160,27 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
                 key=f"bill_{found.attempt}",
                 alt="What each class of tokens cost",
             )
-        sums = (
-            f"The lines sum to the ledger's {display.usd_exact(found.owed)} USD."
-            if found.tallies
-            else f"The ledger says {display.usd_exact(found.owed)} USD: audio, searches or a region's "
-            "uplift are not among these lines, or another row stood in."
-        )
         about = f"{found.row['model']} of {whose}, by {found.row['source']}, "
-        st.caption(display.escaped(f"{about}price book {attempt['price_version']}. {sums}"))
+        st.caption(display.escaped(f"{about}price book {attempt['price_version']}. {sums(found)}", 900))
+
+
+def sums(found: bill.Bill) -> str:
+    """What the lines of a bill add up to, and what of it is not certain."""
+    owed, listed = (f"{display.usd_exact(amount)} USD" for amount in (found.owed, found.listed))
+    worked_out = " How many image tokens there were is worked out from the amount." * found.is_worked_out
+    if found.is_owed:
+        return f"The lines sum to the ledger's {owed}, really owed.{worked_out}"
+    if found.tallies:
+        return f"The lines sum to the ledger's {listed} at list price; {owed} are really owed.{worked_out}"
+    return f"The ledger says {listed} at list price, {owed} really owed: another row stood in."
+
+
+def heard(row: data.Row, attempt: data.Row) -> tuple[int, int]:
+    """The audio tokens, in and out, of the attempt that answered: of the others they are not known."""
+    counts = ("input_tokens", "output_tokens")
+    if any(int(row.get(name) or 0) != int(attempt.get(name) or 0) for name in counts):
+        return 0, 0
+    return int(row.get("audio_input_tokens") or 0), int(row.get("audio_output_tokens") or 0)
 
 
 def _attributes(row: data.Row) -> dict[str, object]:

@@ -9,9 +9,11 @@ import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from collector.domain.price import TokenPrice
 from collector.pricing.book import PriceBook
+from dashboards import bill
 from dashboards.bill import bill_of, rows_question
-from dashboards.views.call import trace_link
+from dashboards.views.call import sums, trace_link
 
 Visit = Callable[..., AppTest]
 PICO = Decimal("1E-12")
@@ -45,10 +47,11 @@ def book() -> PriceBook:
 
 def test_the_lines_sum_to_the_amount_of_the_ledger(book: PriceBook) -> None:
     # 600 at $0.15, 400 cached at $0.075 and 100 at $0.60 a million: 90 + 30 + 60 millionths of a dollar.
-    owed = attempt(book, list_cost_usd=Decimal("0.000180000000"))
+    owed = attempt(book, list_cost_usd=Decimal("0.000180000000"), effective_cost_usd=Decimal("0.00018"))
     found = bill_of(owed, rows_of(book, "gpt-4o-mini"))
     assert found is not None
     assert found.tallies
+    assert found.is_owed
     assert found.row["provider_name"] == "openai"
     lines = [tuple(line.values()) for line in found.lines()]
     assert [(part, count, Decimal(str(rate)), cost) for part, count, rate, cost in lines] == [
@@ -70,6 +73,71 @@ def test_an_amount_that_no_row_gives_is_said_not_to_tally(book: PriceBook) -> No
     assert found is not None
     assert not found.tallies
     assert bill_of(attempt(book, list_cost_usd=Decimal("0.1")), []) is None
+
+
+TERMS = {
+    "input": 2, "output": 8, "cache_read": 1, "audio_input": 20, "audio_output": 40, "image_input": 5,
+    "image_output": 30, "per_search": "0.01",
+}  # fmt: skip
+
+
+def bought(monkeypatch: pytest.MonkeyPatch, list_usd: str, owed_usd: str, **more: Any) -> Any:
+    """The bill of 1000 tokens in, 400 of them cached, and 100 out, at `TERMS` and half of it as a batch."""
+    pico = {
+        name: int(Decimal(rate) * (10**12 if name == "per_search" else 10**6)) for name, rate in TERMS.items()
+    }
+    batch = TokenPrice(**{name: rate // 2 for name, rate in pico.items()})
+    price = TokenPrice(**pico, service_tiers=(("batch", batch),))
+    monkeypatch.setattr(bill, "price_of_row", lambda row, at: price)
+    row = {"price_version": "v", "provider_name": "openai", "model": "gpt-4o-mini", "price_grade": "listed"}
+    owed = attempt(PriceBook.load(), price_version="v", list_cost_usd=Decimal(list_usd),
+                   effective_cost_usd=Decimal(owed_usd))  # fmt: skip
+    return bill_of(owed, [row], **more)
+
+
+def quantities(found: Any) -> dict[str, int]:
+    return {str(line["part"]): int(line["quantity"]) for line in found.lines()}
+
+
+# 600 in at 2, 400 cached at 1 and 100 out at 8 are 2400 millionths of a dollar.
+@pytest.mark.parametrize(
+    ("list_usd", "owed_usd", "more", "lines"),
+    [
+        # 50 of the input at 20 and 10 of the output at 40 are 50 x 18 + 10 x 32 more.
+        ("0.003620", "0.003620", {"audio": (50, 10)}, {"audio input": 50, "audio output": 10, "input": 550}),
+        ("0.002700", "0.002700", {}, {"image input": 100, "input": 500}),  # 100 x 3 more
+        ("0.003082", "0.003082", {}, {"image output": 31, "output": 69}),  # 31 x 22 more
+        ("0.002400", "0.032400", {}, {"per search": 3}),
+        ("0.002400", "0.001200", {"service_tier": "batch"}, {"service tier batch": 1}),
+        ("0.002400", "0.011200", {"service_tier": "batch"}, {"service tier batch": 1, "per search": 1}),
+    ],
+    ids=["audio", "images in", "images out", "searches", "another tier", "a tier and a search"],
+)
+def test_audio_images_searches_and_tiers_have_lines_that_sum_to_what_is_owed(
+    monkeypatch: pytest.MonkeyPatch, list_usd: str, owed_usd: str, more: dict[str, Any], lines: dict[str, int]
+) -> None:
+    found = bought(monkeypatch, list_usd, owed_usd, **more)
+    assert found.is_owed
+    assert lines.items() <= quantities(found).items()
+    assert found.is_worked_out == any("image" in name for name in lines)
+    assert sum(Decimal(str(line["cost"])) for line in found.lines()) == Decimal(owed_usd)
+
+
+def test_where_images_in_and_out_both_explain_an_amount_neither_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = bought(monkeypatch, "0.003060", "0.003060")  # 660 are 30 x 22, and 220 x 3
+    assert not found.tallies
+    assert "another row stood in" in sums(found)
+
+
+def test_what_is_owed_for_another_reason_is_said_beside_the_list_price(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = bought(monkeypatch, "0.002400", "0.002401")  # such as of a GPU of one's own
+    assert found.tallies
+    assert not found.is_owed
+    assert "at list price" in sums(found)
 
 
 def test_only_the_versions_and_names_that_may_be_meant_are_asked_for(book: PriceBook) -> None:
