@@ -33,6 +33,9 @@ page = st.navigation(
     position="top",
 )
 
+# Streamlit marks the link that has the keyboard by a shade of grey that hardly anybody sees.
+st.html("<style>header a:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }</style>")
+
 viewer.gate()
 filters.bar(page.url_path)
 page.run()

@@ -156,7 +156,7 @@ def _beyond(
 
 
 def _with_images(usage: Usage, price: TokenPrice, missing: int) -> Usage | None:
-    """``usage`` with as many image tokens as make up for ``missing`` pico-USD, where one number alone does."""
+    """``usage`` with as many image tokens as make up for ``missing`` pico-USD, where one number does."""
     found = []
     for name, room, extra in (
         ("image_input_tokens", usage.uncached_input_tokens - usage.audio_input_tokens,

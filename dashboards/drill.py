@@ -1,10 +1,9 @@
-"""A click on a part of a chart, or a row of a table, narrows what is looked at to that part.
+"""A click on a part of a chart narrows what is looked at to that part.
 
 The bar of filters stands outside of the fragment that a page is: after a click all is drawn anew.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -21,19 +20,15 @@ def key(name: str) -> str:
 
 def point(key: str) -> tuple[int, int] | None:
     """The series of a chart and the place in it that were clicked; for callbacks."""
+    st.session_state[_CLICKS] = st.session_state.get(_CLICKS, 0) + 1
     return next(
         (
             (int(group["series_index"]), int(place))
-            for group in _selection(key).selected
+            for group in st.session_state[key].selection.selected
             for place in group["data_indices"]
         ),
         None,
     )
-
-
-def row(key: str) -> int | None:
-    """The row of a table that was clicked; for callbacks."""
-    return next((int(place) for place, _ in _selection(key).cells), None)
 
 
 def wanted(split: str, value: str) -> dict[str, str]:
@@ -55,8 +50,3 @@ def settle() -> None:
     """Draw everything anew if something was clicked; to be called first in a page's fragment."""
     if st.session_state.pop(_NARROWED, False):
         st.rerun()
-
-
-def _selection(key: str) -> Any:
-    st.session_state[_CLICKS] = st.session_state.get(_CLICKS, 0) + 1
-    return st.session_state[key].selection

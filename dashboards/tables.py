@@ -1,12 +1,15 @@
 """Rows as tables that show text as text."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
 import streamlit as st
 
 from dashboards.display import plain
+
+OPEN = "open"
+"""The column of buttons of :func:`openable`."""
 
 
 def shown(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
@@ -22,6 +25,72 @@ def shown(table: pa.Table, columns: Mapping[str, str]) -> pa.Table:
 def column_config(columns: Mapping[str, str], zone_name: str = "UTC") -> dict[str, Any]:
     """How Streamlit draws the columns: title, unit and digits, judged by the column's name."""
     return {name: _drawn(name, title, zone_name) for name, title in columns.items()}
+
+
+def openable(
+    rows: pa.Table | Sequence[Mapping[str, object]],
+    columns: Mapping[str, str],
+    opened: Callable[[int], None],
+    *,
+    key: str,
+    alt: str,
+    zone_name: str = "UTC",
+    word: str = "Open",
+    height: int | Literal["auto"] = "auto",
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """Draw a table each row of which can be opened: by its button, or by Shift+Space on the keyboard.
+
+    Not by the choice of a cell: cells are chosen where the keyboard merely passes by.
+
+    Args:
+        rows: fit to be looked at.
+        columns: name and title of those shown, in order.
+        opened: told the place of the row, before anything is drawn.
+        key: of the table.
+        alt: what it is, for those who listen.
+        zone_name: the reader's time zone.
+        word: on the buttons.
+        height: in pixels.
+        more: how single columns are drawn, where not as usual.
+    """
+    length = rows.num_rows if isinstance(rows, pa.Table) else len(rows)
+    # The key moves on with every row that was opened, so that none stays ticked.
+    turns = f"{key}_turns"
+    drawn = f"{key}_{st.session_state.get(turns, 0)}"
+    pressed = f"{drawn}_open"
+
+    def open_row(place: int) -> None:
+        st.session_state[turns] = st.session_state.get(turns, 0) + 1
+        if place < length:
+            opened(place)
+
+    def press() -> None:
+        if click := st.session_state.get(pressed):
+            open_row(click["row"])
+
+    def tick() -> None:
+        for place in st.session_state[drawn].selection.rows:
+            open_row(place)
+
+    button = st.column_config.ButtonColumn(
+        "", type="tertiary", on_click=press, key=pressed, width=24 + 9 * len(word), pinned=True
+    )
+    words = pa.array([word] * length, pa.string())
+    st.dataframe(
+        rows.add_column(0, OPEN, words)
+        if isinstance(rows, pa.Table)
+        else [{OPEN: word, **row} for row in rows],
+        hide_index=True,
+        placeholder="–",
+        column_order=[OPEN, *columns],
+        column_config={OPEN: button, **column_config(columns, zone_name), **(more or {})},
+        height=height,
+        on_select=tick,
+        selection_mode="single-row",
+        key=drawn,
+        alt=f"{alt}; Shift+Space opens a row",
+    )
 
 
 def facts(title: str, pairs: Mapping[str, object]) -> None:

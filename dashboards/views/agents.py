@@ -293,28 +293,24 @@ def tools(rows: Sequence[data.Row]) -> None:
 
 
 def dearest(rows: Sequence[data.Row]) -> None:
-    """The dearest conversations; a click on one shows its course."""
+    """The dearest conversations, each of which can be opened to show its course."""
     with st.container(border=True):
         st.markdown("**The dearest conversations**")
         if not rows:
             st.caption("No conversation of more than a question and its answer in this time range.")
             return
         st.caption(
-            "Click one to see its course. "
+            "Open one to see its course. "
             + (f"Only the {MOST} dearest are shown." if len(rows) == MOST else "")
         )
-        key = f"runs_{st.session_state.get('runs_shown', 0)}"
         identities = [str(row["conversation_id"]) for row in rows]
-        st.dataframe(
+        tables.openable(
             [run(row) for row in rows],
-            hide_index=True,
-            placeholder="–",
-            column_order=list(RUNS),
-            column_config=tables.column_config(RUNS, filters.zone().key),
-            on_select=lambda: _choose(key, identities),
-            selection_mode="single-cell",
+            RUNS,
+            lambda place: _choose(identities[place]),
+            zone_name=filters.zone().key,
             height=36 * min(len(rows), 8) + 40,
-            key=key,
+            key="runs_table",
             alt="Conversations, the dearest on top",
         )
 
@@ -342,11 +338,9 @@ def ended(row: data.Row) -> str:
     return f"perhaps: {', '.join(map(str, guessed))}" if guessed else "–"
 
 
-def _choose(key: str, identities: list[str]) -> None:
-    for row, _ in st.session_state[key].selection.cells:
-        st.query_params[conversation.PARAMETER] = identities[row]
-        st.session_state["conversation_chosen"] = True
-        st.session_state["runs_shown"] = st.session_state.get("runs_shown", 0) + 1
+def _choose(identity: str) -> None:
+    st.query_params[conversation.PARAMETER] = identity
+    st.session_state["conversation_chosen"] = True
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

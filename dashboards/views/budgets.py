@@ -58,7 +58,7 @@ def page() -> None:
     st.caption(
         display.escaped(
             f"As of {found.at.astimezone(filters.zone()):%H:%M:%S}, counted by the sidecar. "
-            "Click one to see who spends it and what can be done."
+            "Open one to see who spends it and what can be done."
             + (f" Only the {MOST} that are used up most are shown." if len(counters) > MOST else "")
         )
     )
@@ -135,7 +135,7 @@ def tiles(counters: Sequence[Counter], found: Standings, speed: Rates, now: date
 
 
 def table(counters: Sequence[Counter], found: Standings, speed: Rates, now: datetime) -> None:
-    """Every counter, the one that is used up most on top; a click on a row shows that one."""
+    """Every counter, the one that is used up most on top; each can be opened."""
     if counters:
         standing(counters, found, speed, now)
     untouched = sorted({one.name for one in found.budgets} - {counter.budget for counter in counters})
@@ -145,17 +145,13 @@ def table(counters: Sequence[Counter], found: Standings, speed: Rates, now: date
 
 def standing(counters: Sequence[Counter], found: Standings, speed: Rates, now: datetime) -> None:
     """The table itself."""
-    key = f"budgets_{st.session_state.get('budgets_shown', 0)}"
-    st.dataframe(
+    tables.openable(
         [line(counter, found, speed, now) for counter in counters],
-        hide_index=True,
-        placeholder="–",
-        column_order=list(TABLE),
-        column_config=tables.column_config(TABLE, filters.zone().key)
-        | {"share": st.column_config.ProgressColumn("Used", format="percent", min_value=0, max_value=1)},
-        on_select=lambda: _choose(key, counters),
-        selection_mode="single-cell",
-        key=key,
+        TABLE,
+        lambda place: _choose(counters[place]),
+        zone_name=filters.zone().key,
+        more={"share": st.column_config.ProgressColumn("Used", format="percent", min_value=0, max_value=1)},
+        key="budgets_table",
         alt="Budgets, the one that is used up most on top",
     )
 
@@ -209,11 +205,9 @@ def _names(counters: Sequence[Counter]) -> str:
     return f"{shown} and {len(counters) - 8} more" if len(counters) > 8 else shown
 
 
-def _choose(key: str, counters: Sequence[Counter]) -> None:
-    for row, _ in st.session_state[key].selection.cells:
-        budget.choose(counters[row])
-        st.session_state["budget_chosen"] = True
-        st.session_state["budgets_shown"] = st.session_state.get("budgets_shown", 0) + 1
+def _choose(counter: Counter) -> None:
+    budget.choose(counter)
+    st.session_state["budget_chosen"] = True
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

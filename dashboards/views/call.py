@@ -53,7 +53,7 @@ ATTEMPTS = {
     "energy_j": "Energy, J",
 }
 
-BILL = {"part": "Part", "quantity": "Quantity", "rate": "USD a million", "cost": "USD"}
+BILL = {"part": "Part", "quantity": "Quantity", "rate": "USD a million, or each", "cost": "USD"}
 
 
 def show_chosen() -> None:
@@ -64,7 +64,6 @@ def show_chosen() -> None:
 
 def _close() -> None:
     st.query_params.pop(PARAMETER, None)
-    st.session_state["calls_shown"] = st.session_state.get("calls_shown", 0) + 1
 
 
 @st.dialog("One call", width="large", on_dismiss=_close)
@@ -155,7 +154,10 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
                 found.lines(),
                 hide_index=True,
                 column_order=list(BILL),
-                column_config={name: st.column_config.Column(title) for name, title in BILL.items()}
+                column_config={
+                    name: st.column_config.Column(title, alignment="left" if name == "part" else "right")
+                    for name, title in BILL.items()
+                }
                 | {"quantity": st.column_config.NumberColumn(BILL["quantity"], format="%,d")},
                 key=f"bill_{found.attempt}",
                 alt="What each class of tokens cost",

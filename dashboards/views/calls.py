@@ -90,24 +90,21 @@ def told(found: data.Answer, total: data.Row, page: int, sought: str) -> None:
     st.caption(
         display.escaped(
             f"Ledger: {spent} USD · {display.counted(calls, 'call')}, {listed} · {pages} · "
-            f"as of {notices.drawn_at([found])}. Click one to see everything about it."
+            f"as of {notices.drawn_at([found])}. Open one to see everything about it."
         )
     )
 
 
 def table(found: data.Answer, scope: Scope) -> None:
-    """One page of calls; a click on a row shows that call."""
-    key = f"calls_{st.session_state.get('calls_shown', 0)}"
+    """One page of calls, each of which can be opened."""
     identities = [row["call_id"] for row in found.rows]
-    st.dataframe(
+    tables.openable(
         tables.shown(found.table, TABLE),
-        hide_index=True,
-        placeholder="–",
+        TABLE,
+        lambda place: _choose(identities[place]),
         height=520,
-        column_config=tables.column_config(TABLE, scope.zone_name),
-        on_select=lambda: _choose(key, identities),
-        selection_mode="single-cell",
-        key=key,
+        zone_name=scope.zone_name,
+        key="calls_table",
         alt="Calls, newest first",
     )
 
@@ -138,8 +135,10 @@ def pager(found: data.Answer, cursors: list[str], scope: Scope, sought: str) -> 
 
 
 def _calls(scope: Scope, sought: str, *, limit: int, before: str = "") -> data.Question:
-    more = {name: text for name, text in (("search", sought), ("before", before)) if text}
-    return data.about("calls", scope, limit=limit, **more)
+    more: dict[str, str | int] = {"search": sought} if sought else {}
+    if before:
+        more["before"] = before
+    return data.about("calls", scope, None, limit=limit, **more)
 
 
 def _cursors(scope: Scope, sought: str) -> list[str]:
@@ -152,18 +151,16 @@ def _cursors(scope: Scope, sought: str) -> list[str]:
     return cursors
 
 
-def _choose(key: str, identities: list[str]) -> None:
-    for row, _ in st.session_state[key].selection.cells:
-        st.query_params[call.PARAMETER] = identities[row]
-        st.session_state["call_chosen"] = True
+def _choose(identity: str) -> None:
+    st.query_params[call.PARAMETER] = identity
+    st.session_state["call_chosen"] = True
 
 
 def _seek() -> None:
     sought = st.session_state["call_sought"].strip()
     if sought:
-        st.query_params[call.PARAMETER] = sought
         st.session_state["call_sought"] = ""
-        st.session_state["call_chosen"] = True
+        _choose(sought)
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

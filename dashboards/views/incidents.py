@@ -61,22 +61,18 @@ def page() -> None:
     st.caption(
         display.escaped(
             f"{still_open} open, {len(rows) - still_open} ended in this time range · "
-            f"as of {notices.drawn_at([found])}. Click one to see its course."
+            f"as of {notices.drawn_at([found])}. Open one to see its course."
             + (f" Only the first {MOST} are shown." if len(rows) == MOST else "")
         )
     )
-    key = f"incidents_{st.session_state.get('incidents_shown', 0)}"
     identities = [str(row["anomaly_id"]) for row in rows]
-    st.dataframe(
+    tables.openable(
         [_line(row, events) for row in rows],
-        hide_index=True,
-        placeholder="–",
-        column_order=list(TABLE),
-        column_config=tables.column_config(TABLE, filters.zone().key)
-        | {"usd_per_hour": st.column_config.TextColumn("USD an hour")},
-        on_select=lambda: _choose(key, identities),
-        selection_mode="single-cell",
-        key=key,
+        TABLE,
+        lambda place: _choose(identities[place]),
+        zone_name=filters.zone().key,
+        more={"usd_per_hour": st.column_config.TextColumn("USD an hour", alignment="right")},
+        key="incidents_table",
         alt="Incidents, those that are open first",
     )
     of_verdicts(rows, events, trouble)
@@ -257,11 +253,9 @@ def _line(row: data.Row, events: Sequence[data.Row]) -> dict[str, object]:
     return shown | {name: row[name] for name in ("since_at", "until_at")}
 
 
-def _choose(key: str, identities: list[str]) -> None:
-    for row, _ in st.session_state[key].selection.cells:
-        st.query_params[PARAMETER] = identities[row]
-        st.session_state["incident_chosen"] = True
-        st.session_state["incidents_shown"] = st.session_state.get("incidents_shown", 0) + 1
+def _choose(identity: str) -> None:
+    st.query_params[PARAMETER] = identity
+    st.session_state["incident_chosen"] = True
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

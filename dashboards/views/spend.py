@@ -206,17 +206,11 @@ def over_time(found: Spending, tags: list[str]) -> None:
 
 
 def details(found: Spending) -> None:
-    """The chosen split as a table, whose rows can be clicked, and as a file."""
+    """The chosen split as a table, each row of which the page can be narrowed to, and as a file."""
     dimension = column_of(found.split)
     title = title_of(found.split)
     answer = found.breakdowns[found.split]
-    key = drill.key("spend_table")
     values = [str(value or "") for value in answer.table.column(dimension).to_pylist()]
-
-    def choose() -> None:
-        if (row := drill.row(key)) is not None and row < len(values):
-            drill.narrow(drill.wanted(found.split, values[row]))
-
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(
@@ -224,14 +218,13 @@ def details(found: Spending) -> None:
                 + (f", first {MAX_ROWS}" if _cut(answer) else "")
             )
             exports.menu(f"spend-by-{dimension}", [dimension, *TABLE], lambda: answer.table, found.scope)
-        st.dataframe(
-            tables.shown(answer.table, {dimension: title} | TABLE),
-            hide_index=True,
-            placeholder="–",
-            column_config=tables.column_config({dimension: title} | TABLE),
-            on_select=choose,
-            selection_mode="single-cell",
-            key=key,
+        columns = {dimension: title} | TABLE
+        tables.openable(
+            tables.shown(answer.table, columns),
+            columns,
+            lambda place: drill.narrow(drill.wanted(found.split, values[place])),
+            word="Only",
+            key="spend_table",
             alt=f"Calls, tokens and spend by {title.lower()}",
         )
 

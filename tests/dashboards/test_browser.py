@@ -17,6 +17,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 from support.browsing import (
     BACKGROUNDS,
+    OPEN_X,
     Watch,
     opened_browser,
     said,
@@ -104,11 +105,11 @@ def click_first_bar(page: Page, answer: str) -> None:
 
 
 def open_first_row(page: Page) -> Locator:
-    """Click the first row of the table until its dialog opens: a table that is drawn anew takes no click."""
+    """Press the first row's button until its dialog opens: a table that is drawn anew takes no click."""
     dialog = page.get_by_role("dialog")
     for _ in range(10):
         wait_until_drawn(page)
-        page.locator("[data-testid=stDataFrame]").first.click(position={"x": 200, "y": 50})
+        page.locator("[data-testid=stDataFrame]").first.click(position={"x": OPEN_X, "y": 50})
         with contextlib.suppress(AssertionError):
             expect(dialog).to_be_visible(timeout=5_000)
             break
@@ -120,6 +121,7 @@ def open_first_row(page: Page) -> Locator:
 def test_the_page_adds_up_reacts_and_asks_nobody_else(
     collector: Any, dashboard: str, browser_page: Page, tmp_path: Path
 ) -> None:
+    """I04, among other things: an agent's name that is a program is shown, not run."""
     some_calls(collector)
     page, watch = browser_page, Watch(browser_page)
 
@@ -175,6 +177,7 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
 
 
 def test_only_this_machine_is_listened_to_and_only_under_our_own_name(dashboard: str) -> None:
+    """I01."""
     address = urlsplit(dashboard).netloc
     port = f":{int(address.rpartition(':')[2]):04X}"
     listening = [

@@ -28,17 +28,8 @@ def test_a_point_is_a_series_and_a_place_in_it_and_is_not_taken_twice(clicked: d
 
 def test_a_click_that_takes_the_choice_back_narrows_nothing(clicked: dict[str, Any]) -> None:
     key = drill.key("bars")
-    clicked[key] = SimpleNamespace(selection=SimpleNamespace(selected=[], cells=[]))
+    clicked[key] = SimpleNamespace(selection=SimpleNamespace(selected=[], areas=[]))
     assert drill.point(key) is None
-    key = drill.key("table")
-    clicked[key] = SimpleNamespace(selection=SimpleNamespace(cells=[]))
-    assert drill.row(key) is None
-
-
-def test_the_row_of_a_table_is_that_of_the_cell(clicked: dict[str, Any]) -> None:
-    key = drill.key("table")
-    clicked[key] = SimpleNamespace(selection=SimpleNamespace(cells=[(3, "calls")]))
-    assert drill.row(key) == 3
 
 
 def test_what_is_narrowed_to_stands_in_the_address(clicked: dict[str, Any]) -> None:

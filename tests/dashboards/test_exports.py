@@ -34,6 +34,7 @@ COLUMNS = ("agent", "effective_cost_usd", "started_at", "not there")
 
 
 def test_a_csv_has_the_columns_shown_with_every_digit_and_no_formula() -> None:
+    """I05."""
     first, second = rows_of(exports.as_csv(COLUMNS, TABLE))
     assert first == {
         "agent": "'=cmd()",

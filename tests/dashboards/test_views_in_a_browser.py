@@ -5,10 +5,12 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect
-from support.browsing import PAGES, Watch, opened_browser, said, wait_until_drawn, without_chromium
+from support.browsing import OPEN_X, PAGES, Watch, opened_browser, said, wait_until_drawn, without_chromium
 from support.staged import Staged, staged
 
 from tests.dashboards.pictures import interesting, take
@@ -80,7 +82,7 @@ def test_a_click_on_a_conversation_opens_its_course_and_the_link_brings_it_back(
     for _ in range(10):  # A table that is being drawn takes no click.
         wait_until_drawn(page)
         tables = page.get_by_test_id("stDataFrame")
-        tables.last.click(position={"x": 60, "y": 50})
+        tables.last.click(position={"x": OPEN_X, "y": 50})
         try:
             expect(course).to_be_visible(timeout=5_000)
             break
@@ -108,7 +110,7 @@ def test_a_click_on_a_budget_shows_who_eats_it(stage: Staged, page: Page) -> Non
     eaters = said(page, "Who is eating it")
     for _ in range(10):
         wait_until_drawn(page)
-        page.get_by_test_id("stDataFrame").first.click(position={"x": 40, "y": 50})
+        page.get_by_test_id("stDataFrame").first.click(position={"x": OPEN_X, "y": 50})
         try:
             expect(eaters).to_be_visible(timeout=5_000)
             break
@@ -127,6 +129,124 @@ def test_the_range_and_the_filters_stay_from_view_to_view(stage: Staged, page: P
         expect(page).to_have_url(re.compile("agent=coding-agent"))
         expect(said(page, "Agent: coding-agent")).to_be_visible()
         expect(said(page, told)).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("path", "drawn", "at", "narrowed"),
+    [
+        ("?look=Map", "Spend by team, agent and model as areas", (0.2, 0.5),
+         r"team=platform&agent=coding-agent&request_model="),
+        ("?look=Map", "Spend by team, agent and model as areas", (0.1, 0.03), r"team=platform$"),
+        ("?look=Why+it+changed&split=team", "Change of spend by team", (0.55, 0.08), r"&team=platform$"),
+        ("models?", "USD a million tokens, by model", None, r"&request_model="),
+    ],
+    ids=["an area of the map", "a team of the map", "a cause", "a model"],
+)  # fmt: skip
+def test_a_click_on_a_chart_narrows_the_page_to_what_was_clicked(
+    stage: Staged, page: Page, path: str, drawn: str, at: tuple[float, float] | None, narrowed: str
+) -> None:
+    watch = Watch(page)
+    page.goto(f"{stage.url}/{path}&{RANGE}")
+    for _ in range(10):  # A chart that is being drawn takes no click.
+        wait_until_drawn(page)
+        chart = page.get_by_role("img", name=drawn).last
+        size = chart.bounding_box()
+        assert size is not None
+        for x, y in [at] if at else scattered():
+            chart.click(position={"x": size["width"] * x, "y": size["height"] * y})
+        try:
+            expect(page).to_have_url(re.compile(narrowed), timeout=5_000)
+            break
+        except AssertionError:
+            continue
+    expect(page).to_have_url(re.compile(narrowed))
+    filters = {
+        name: values[0]
+        for name, values in parse_qs(urlsplit(page.url).query).items()
+        if name in ("team", "agent", "request_model")
+    }
+    expect(said(page, spent(stage, **filters))).to_be_visible()
+    assert watch.complaints == []
+
+
+def scattered() -> list[tuple[float, float]]:
+    """Places all over a chart, near enough to one another that a spot is hit."""
+    return [(x / 60, y / 24) for x in range(8, 58, 1) for y in range(2, 16, 1)]
+
+
+def test_calls_are_found_by_a_text_that_the_link_brings_along(stage: Staged, page: Page) -> None:
+    page.goto(f"{stage.url}/calls?{RANGE}")
+    expect(said(page, "Ledger:")).to_be_visible()
+    (newest,) = stage.ask("calls", since="90d", search="research", limit=1)
+    page.get_by_label("Search").fill("research")
+    page.keyboard.press("Enter")
+    expect(said(page, "shown are those with “research”")).to_be_visible()
+    expect(page).to_have_url(re.compile("search=research"))
+    expect(cells(page, newest["call_id"])).to_be_attached()
+    page.reload()
+    expect(said(page, "shown are those with “research”")).to_be_visible()
+
+
+def test_a_chart_is_saved_as_a_png_by_its_own_button(stage: Staged, page: Page, tmp_path: Path) -> None:
+    page.goto(f"{stage.url}/?{RANGE}")
+    wait_until_drawn(page)
+    chart = page.get_by_role("img", name="Spend per day by model")
+    expect(chart).to_be_visible()
+    chart.hover()
+    with page.expect_download() as saved:
+        page.get_by_role("button", name=re.compile("Download", re.I)).first.click()
+    file = tmp_path / "chart.png"
+    saved.value.save_as(file)
+    with Image.open(file) as image:
+        assert image.format == "PNG"
+        assert min(image.size) >= 250
+        assert len(set(image.convert("RGB").resize((64, 64)).getdata())) > 10  # something is drawn on it
+
+
+@pytest.mark.parametrize("path", ["", "calls", "models", "budgets"])
+def test_the_keyboard_reaches_everything_and_one_sees_where_it_is(
+    stage: Staged, page: Page, path: str
+) -> None:
+    page.goto(f"{stage.url}/{path}?{RANGE}")
+    wait_until_drawn(page)
+    page.wait_for_load_state("networkidle")
+    met: list[str] = []
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        focus = page.evaluate(FOCUS)
+        if focus is None:
+            continue
+        met.append(focus["name"])
+        assert focus["seen"], f"nothing shows that {focus} has the focus"
+    told = " | ".join(met)
+    assert [name for name in ("Spend", "Budgets", "Health") if name in told] == ["Spend", "Budgets", "Health"]
+    for what in ("24h", "Compare with", "Filters", "Live"):
+        assert what in told, what
+    assert met.index("Spend") < told_at(met, "24h") < told_at(met, "Filters")  # as one reads
+    assert any("canvas" in name or "data grid" in name for name in met), "no table can be reached"
+    for chart in page.get_by_role("img").all():
+        assert chart.get_attribute("aria-label") or chart.get_attribute("alt")
+
+
+def told_at(met: list[str], words: str) -> int:
+    return next(place for place, name in enumerate(met) if words in name)
+
+
+FOCUS = """() => {
+  const on = document.activeElement;
+  if (!on || on === document.body) return null;
+  const told = on.getAttribute('aria-label') || on.innerText || on.tagName;
+  const table = on.closest('[data-testid=stDataFrame]') ? 'data grid ' : '';
+  // The ring may be drawn around the element or what holds it.
+  let seen = false;
+  for (let it = on, n = 0; it && n < 6 && !seen; it = it.parentElement, n++) {
+    const style = getComputedStyle(it);
+    seen = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0)
+      || style.boxShadow !== 'none' || it.matches('[data-focused=true]');
+  }
+  return {name: table + told.trim().slice(0, 60), seen: seen || !!table, tag: on.tagName};
+}"""
+"""What has the focus, by its name, and whether it can be seen; nothing where the page itself has it."""
 
 
 def test_every_view_is_in_the_navigation(stage: Staged, page: Page) -> None:

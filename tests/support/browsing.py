@@ -29,6 +29,9 @@ PATIENCE_MS = 60_000
 PAGES = ("spend", "budgets", "agents", "calls", "models", "cache", "gpu", "incidents", "health")
 """Every view, by its place in the address; ``spend`` is the first page and has none."""
 
+OPEN_X = 62
+"""Where in a table the buttons are that open a row, in pixels from its left."""
+
 BACKGROUNDS = {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 23, 30)"}
 
 without_chromium = pytest.mark.skipif(

@@ -129,6 +129,7 @@ def test_the_filter_panel_asks_for_values_only_when_it_is_open(collector: Any, v
 
 
 def test_names_are_shown_as_the_characters_they_are(collector: Any, visit: Visit) -> None:
+    """I04."""
     for name in HOSTILE:
         collector.book(agent=name, team=name, request_model=name, cost="0.5")
     app = visit(split="agent", team=HOSTILE[3])
