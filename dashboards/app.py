@@ -34,7 +34,7 @@ page = st.navigation(
 )
 
 # Streamlit marks the link that has the keyboard by a shade of grey that hardly anybody sees.
-st.html("<style>header a:focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }</style>")
+st.html("<style>header a:focus-visible { outline: 2px solid currentColor !important }</style>")
 
 viewer.gate()
 filters.bar(page.url_path)

@@ -3,21 +3,31 @@
 The text is bound twice: as it is (``$sought``) for ids, in small letters (``$sought_lower``) for names.
 """
 
+import re
+
 NAMES = (
     *("agent", "team", "tenant", "user_id", "request_model", "response_model", "provider_name", "upstream"),
     *("key_id", "api", "outcome", "outcome_reason", "error_type"),
 )
 """Have few values each: DuckDB looks at each value once for many calls."""
 
-IDS = ("call_id", "conversation_id", "task_id", "trace_id", "response_id")
-"""Compared by how they begin, which is cheap; a text in their midst would be sought in every one."""
+GIVEN_IDS = ("conversation_id", "task_id")
+"""May look like anything. All ids are compared by how they begin, which is cheap."""
 
-SOUGHT = "({})".format(
-    " OR ".join(
-        (
-            *(f"contains(lower({name}), $sought_lower)" for name in NAMES),
-            *(f"starts_with({name}, $sought)" for name in IDS),
-        )
-    )
-)
-"""Whether a row of the calls has the text."""
+HEXADECIMAL_IDS = ("call_id", "trace_id")
+PROVIDERS_IDS = ("response_id",)
+"""Such as ``chatcmpl-…``. Of these columns each call has a text of its own, which takes long to read."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-f-]+")
+_PROVIDERS = re.compile(r"[A-Za-z0-9]+[-_]\S*")
+
+
+def condition(text: str) -> str:
+    """Whether a row of the calls has ``text``: only columns that may hold such a text are looked at."""
+    ids = [*GIVEN_IDS]
+    if _HEXADECIMAL.fullmatch(text):
+        ids += HEXADECIMAL_IDS
+    if _PROVIDERS.fullmatch(text):
+        ids += PROVIDERS_IDS
+    named = [f"contains(lower({name}), $sought_lower)" for name in NAMES]
+    return f"({' OR '.join([*named, *(f'starts_with({name}, $sought)' for name in ids)])})"

@@ -7,12 +7,11 @@ from dataclasses import replace
 from datetime import UTC
 from typing import Any, NamedTuple
 
-from collector.store import rollups
+from collector.store import rollups, searching
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed, day_start, step_us
 from collector.store.questions import CALLS_LISTED, VALUES
 from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
-from collector.store.searching import SOUGHT
 
 _LONGEST_CALL_US = 4 * HOUR_US
 """A call that took longer is not found by when it ended; calls are cut off long before, by default."""
@@ -286,7 +285,8 @@ def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
     kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)"
-    kept += where.of("calls") + (f" AND {SOUGHT}" if "sought" in asked.values else "")
+    sought = asked.values.get("sought")
+    kept += where.of("calls") + (f" AND {searching.condition(sought)}" if sought else "")
     if "floor" in asked.values:
         # Of eighty columns only those are read that tell which rows it will be, until that is known.
         order, after = _page(asked)

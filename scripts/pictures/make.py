@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 PATIENCE_S = 180
@@ -29,12 +29,18 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 
+CHART = "[data-testid=stEChartsChart] canvas"
+
 PICTURES = {
-    "spend": ("?range=30d&live=false", "light", "stEChartsChart"),
-    "why": ("?range=7d&live=false&look=Why+it+changed&split=agent&compare=vs+week+before", "dark", "look"),
-    "models": ("models?range=30d&live=false", "light", "stDataFrame"),
+    "spend": ("?range=30d&live=false", "light", CHART),
+    "why": (
+        "?range=7d&live=false&look=Why+it+changed&split=agent&compare=vs+week+before",
+        "dark",
+        "[aria-label*='Change of spend']",
+    ),
+    "models": ("models?range=30d&live=false", "light", CHART),
 }
-"""Address, appearance, and what must be there before the picture is taken."""
+"""Address, appearance, and what must be there before the picture is taken (a selector)."""
 
 
 @contextlib.contextmanager
@@ -69,6 +75,32 @@ def address(log: Path, process: "subprocess.Popen[bytes]") -> str:
     raise SystemExit("the dashboard did not come up")
 
 
+def opened(page: Page, address: str, awaited: str) -> None:
+    """Open a page, again until the ledger has caught up with the journal and everything is drawn."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        page.goto(address)
+        page.wait_for_selector(awaited)
+        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        late = page.get_by_text("behind the journal").or_(page.get_by_text("No figures"))
+        if not late.count() and not page.locator("[data-testid=stSkeleton]").count():
+            return
+        time.sleep(2)
+    raise SystemExit(f"{address} was not complete in {PATIENCE_S} s")
+
+
+def at_rest(page: Page) -> bytes:
+    """A picture of the screen once nothing on it moves any more: charts grow into place."""
+    before, deadline = b"", time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        page.wait_for_timeout(400)
+        now = page.screenshot()
+        if now == before:
+            return now
+        before = now
+    raise SystemExit("the page never came to rest")
+
+
 def take(browser: Browser, base: str, name: str, folder: Path) -> Path:
     """One picture, made small."""
     path, appearance, awaited = PICTURES[name]
@@ -79,18 +111,13 @@ def take(browser: Browser, base: str, name: str, folder: Path) -> Path:
     )
     page = context.new_page()
     page.set_default_timeout(PATIENCE_S * 1000)
-    page.goto(f"{base}/{path}")
-    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-    if awaited == "look":
-        page.wait_for_timeout(3000)
+    opened(page, f"{base}/{path}", awaited)
+    if name == "why":
         page.get_by_text("Why it changed").first.evaluate("look => look.scrollIntoView()")
         page.mouse.move(WIDTH / 2, HEIGHT / 2)
         page.mouse.wheel(0, -90)  # From under the navigation.
-    else:
-        page.wait_for_selector(f"[data-testid={awaited}]")
-    page.wait_for_timeout(3000)  # Charts move in.
     file = folder / f"{name}.png"
-    page.screenshot(path=file)
+    file.write_bytes(at_rest(page))
     context.close()
     with Image.open(file) as image:
         image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
@@ -104,14 +131,16 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         raise SystemExit("no chromium on PATH (Debian: apt-get install chromium)")
-    with tempfile.TemporaryDirectory() as temporary, demonstration(Path(temporary)) as base:
-        time.sleep(60)  # Alerts learn, and the ledger's sums settle.
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
-            for name in PICTURES:
-                file = take(browser, base, name, folder)
-                sys.stdout.write(f"{file}  {file.stat().st_size >> 10} KiB\n")
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        demonstration(Path(temporary)) as base,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        for name in PICTURES:
+            file = take(browser, base, name, folder)
+            sys.stdout.write(f"{file}  {file.stat().st_size >> 10} KiB\n")
+        browser.close()
 
 
 if __name__ == "__main__":
