@@ -147,7 +147,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
             {
                 "type": "line",
                 "name": name,
-                "showSymbol": False,
+                "showSymbol": sum(figure is not None for figure in line.figures) == 1,
                 "connectNulls": False,
                 "lineStyle": {"width": 2},
                 "data": list(line.figures),

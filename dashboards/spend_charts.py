@@ -216,6 +216,7 @@ def treemap(leaves: Sequence[Leaf]) -> Option:
                 "label": {
                     "overflow": "truncate",
                     "color": "#ffffff",
+                    "lineHeight": 16,
                     "textBorderColor": "rgba(0,0,0,0.65)",
                     "textBorderWidth": 2,
                 },

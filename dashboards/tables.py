@@ -131,7 +131,7 @@ def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
 WRITTEN_AMOUNTS = frozenset(
     {
         *("spend", "wasted", "avoided", "declared", "cost", "usd_per_hour", "took", "latency"),
-        *("limit", "spent", "held", "remaining", "per_hour", "spend_share", "share_of"),
+        *("limit", "spent", "held", "remaining", "per_hour", "spend_share", "share", "share_of"),
         *(
             "instead",
             "saved",
@@ -160,4 +160,5 @@ def _drawn(name: str, title: str, zone_name: str) -> Any:
         return st.column_config.NumberColumn(title, format="%,.0f")
     if name.endswith(("_tokens", "calls")):
         return st.column_config.NumberColumn(title, format="%,d")
-    return st.column_config.Column(title)
+    # The first rows alone decide how wide a column becomes, and names of models differ much.
+    return st.column_config.Column(title, width=150 if name == "request_model" else None)

@@ -11,6 +11,7 @@ MAX_EXPORT = 5_000
 
 TABLE = {
     "started_at": "Started",
+    "effective_cost_usd": "Cost",
     "agent": "Agent",
     "team": "Team",
     "request_model": "Model",
@@ -19,7 +20,6 @@ TABLE = {
     "input_tokens": "Input",
     "cache_read_input_tokens": "cached",
     "output_tokens": "Output",
-    "effective_cost_usd": "Cost",
     "duration_ms": "Took, ms",
     "time_to_first_chunk_ms": "First chunk, ms",
     "cache": "Cache",
