@@ -23,7 +23,7 @@ IMPORTS = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH"
 """Where our processes find what they import: here first, then wherever this one does."""
 
 
-def wait_for(what: str, condition: Any, timeout_s: float = 30.0) -> Any:
+def wait_for(what: str, condition: Any, timeout_s: float = 60.0) -> Any:
     """Poll until ``condition()`` is true; its value."""
     until = time.monotonic() + timeout_s
     while not (found := condition()):
