@@ -117,7 +117,9 @@ class RedisConnection(asyncio.Protocol):
         self._on_push = on_push
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[_Waiting] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._sweeps_at = 0.0
+        """When the timer strikes: uvloop's handle of a time that has passed does not tell."""
         self.timeouts = 0
         """Given up on since the last reply in time."""
         self.heard = self.loop.time()
@@ -144,10 +146,8 @@ class RedisConnection(asyncio.Protocol):
             return
         deadline = self.loop.time() + timeout_s
         self._waiting.append(_Waiting(on_reply, late, deadline))
-        if self._timer is None or deadline < self._timer.when():
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self.loop.call_at(deadline, self._sweep)
+        if self._timer is None or deadline < self._sweeps_at:
+            self._sweep_at(deadline)
         transport.write(command)
 
     async def ask(self, *command: str | bytes | int, timeout_s: float) -> Reply:
@@ -208,6 +208,12 @@ class RedisConnection(asyncio.Protocol):
                 told(lost)
         self._on_lost()
 
+    def _sweep_at(self, deadline: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._sweeps_at = deadline
+        self._timer = self.loop.call_at(deadline, self._sweep)
+
     def _sweep(self) -> None:
         now = self.loop.time()
         self._timer = None
@@ -222,7 +228,7 @@ class RedisConnection(asyncio.Protocol):
             elif earliest is None or due.deadline < earliest:
                 earliest = due.deadline
         if earliest is not None:
-            self._timer = self.loop.call_at(earliest, self._sweep)
+            self._sweep_at(earliest)
         self.timeouts += len(expired)
         for on_reply in expired:
             on_reply(RedisTimeout("Redis did not answer in time"))

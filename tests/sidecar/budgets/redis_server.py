@@ -20,7 +20,7 @@ def free_cluster_port() -> int:
     return port
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait for ``condition``; fails loudly when it does not come."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
