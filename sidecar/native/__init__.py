@@ -3,6 +3,9 @@
     module.c     what Python sees of it
     native.h     what its files share
     digests.c    CRC-32 and the digests made of it
+    json.c       a reader of JSON
+    chat.c       what a chat request asks
+    completion.c what a whole reply to one says
 
 Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
 else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
@@ -14,7 +17,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 1
+INTERFACE: Final = 3
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #define SHAPE_BYTES 2048
-#define SHAPE_BITS 0x7fffffffu
 
 /* Eight bytes at a step: tables[k][b] is byte b moved on by k more bytes. */
 static uint32_t tables[8][256];
@@ -37,25 +36,28 @@ uint32_t crc32_of(const uint8_t *data, size_t size, uint32_t seed)
     return ~crc;
 }
 
-/* The text's both ends without its digits; `out` has room for SHAPE_BYTES. */
-static size_t shape_of(const uint8_t *text, size_t size, uint8_t *out)
+uint32_t crc32_shape(const uint8_t *text, size_t size, uint32_t seed)
 {
-    size_t kept = 0;
-    size_t half = size <= SHAPE_BYTES ? size : SHAPE_BYTES / 2;
-    for (size_t place = 0; place < half; place++)
-        if (text[place] < '0' || text[place] > '9')
-            out[kept++] = text[place];
-    for (size_t place = size <= SHAPE_BYTES ? size : size - SHAPE_BYTES / 2; place < size; place++)
-        if (text[place] < '0' || text[place] > '9')
-            out[kept++] = text[place];
-    return kept;
+    uint8_t kept[256];
+    size_t number = 0;
+    for (size_t place = 0; place < size; place++) {
+        kept[number] = text[place];
+        number += text[place] < '0' || text[place] > '9';
+        if (number == sizeof kept) {
+            seed = crc32_of(kept, number, seed);
+            number = 0;
+        }
+    }
+    return crc32_of(kept, number, seed);
 }
 
 uint64_t two_ways(const uint8_t *text, size_t size)
 {
-    uint8_t shape[SHAPE_BYTES];
-    size_t kept = shape_of(text, size, shape);
-    uint64_t digest = (uint64_t)(crc32_of(shape, kept, 0) & SHAPE_BITS) << 32 | crc32_of(text, size, 0);
+    size_t end = size <= SHAPE_BYTES ? size : SHAPE_BYTES / 2;
+    uint32_t shape = crc32_shape(text, end, 0);
+    if (end < size)
+        shape = crc32_shape(text + size - end, end, shape);
+    uint64_t digest = (uint64_t)(shape & SHAPE_BITS) << 32 | crc32_of(text, size, 0);
     return digest ? digest : 1;
 }
 

@@ -3,6 +3,9 @@
 
 static PyMethodDef functions[] = {
     {"fold", (PyCFunction)(void (*)(void))fold, METH_FASTCALL, NULL},
+    {"filled", (PyCFunction)(void (*)(void))filled, METH_FASTCALL, NULL},
+    {"read_completion", (PyCFunction)(void (*)(void))read_completion, METH_FASTCALL, NULL},
+    {"read_chat", (PyCFunction)(void (*)(void))read_chat, METH_FASTCALL, NULL},
     {"told_two_ways", told_two_ways, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -20,7 +23,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (module == NULL)
         return NULL;
     digests_init();
-    if (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) {
+    if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -7,14 +7,25 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 1
+#define INTERFACE 3
 
 /* digests.c */
+#define SHAPE_BITS 0x7fffffffu
 void digests_init(void);
 uint32_t crc32_of(const uint8_t *data, size_t size, uint32_t seed);
+/* As crc32_of, of the text without its digits. */
+uint32_t crc32_shape(const uint8_t *text, size_t size, uint32_t seed);
 uint64_t two_ways(const uint8_t *text, size_t size);
 uint64_t folded(uint64_t previous, uint32_t seed, const uint8_t *text, size_t size);
 PyObject *fold(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *told_two_ways(PyObject *module, PyObject *text);
+
+/* chat.c */
+int chat_init(void);
+PyObject *read_chat(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* completion.c */
+PyObject *read_completion(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *filled(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 #endif

@@ -12,7 +12,6 @@ scope. Memory is bounded by ``MOST_BYTES``.
 from typing import Final, NamedTuple
 
 from sidecar.wire.facts import RequestFacts
-from sidecar.wire.strict import Fields, place_of
 
 WORTH_BYTES: Final = 8 << 10
 """Shorter bodies are read as quickly as they are looked up."""
@@ -67,17 +66,19 @@ class Beginnings:
                 return known, body[: known.list_at] + rest
         return None
 
-    def keep(self, scope: str, body: bytes, fields: Fields, facts: RequestFacts) -> None:
-        """Remember how ``body``, which says ``facts``, begins."""
-        place = place_of(fields, body, "messages")
-        end = place + memoryview(fields["messages"]).nbytes - 1
+    def keep(self, scope: str, body: bytes, place: int, end: int, facts: RequestFacts) -> None:
+        """Remember how ``body``, which says ``facts``, begins.
+
+        Its list of messages begins at ``place`` and ends before ``end``; -1 where that is not known.
+        """
+        end -= 1
         if place < 0 or end > MOST_BYTES or body[place : place + 2] != b"[{" or body[end - 1 : end] != b"}":
             return
         self._put(Beginning(scope, body[:end], body[end - _TAIL : end], place + 1, facts), None)
 
-    def extend(self, before: Beginning, body: bytes, fields: Fields, facts: RequestFacts) -> None:
-        """``body``, whose ``fields`` are those without the messages of ``before``, goes on from it."""
-        added = memoryview(fields["messages"]).nbytes - 1  # with its first bracket in the place of the comma
+    def extend(self, before: Beginning, body: bytes, list_bytes: int, facts: RequestFacts) -> None:
+        """``body`` goes on from ``before``; the list of its messages without those takes ``list_bytes``."""
+        added = list_bytes - 1  # with its first bracket in the place of the comma
         end = len(before.text) + added
         if added < 2 or end > MOST_BYTES or body[end - 1 : end + 1] != b"}]":
             return

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from sidecar.native import native
 from sidecar.wire.facts import RequestFacts
 from sidecar.wire.hashing import (
     SYSTEM_ROLES,
@@ -149,6 +150,45 @@ def read_typed_chat(fields: Fields, body: bytes, before: RequestFacts | None = N
     if not _OTHERS.isdisjoint(names):
         _read_others(fields, facts)
     return facts
+
+
+_in_c: Final = None if native is None else native.read_chat
+
+
+def read_chat_in_c(body: bytes, before: RequestFacts | None = None) -> tuple[RequestFacts, int, int] | None:
+    """As :func:`read_typed_chat`, of a whole body that nobody has looked at; None where that has to be read.
+
+    Also where the list of messages stands in ``body``: where it begins, and behind its end.
+
+    Raises:
+        InvalidRequest: tools nest too deeply.
+    """
+    if _in_c is None:
+        return None
+    hashes = before.message_hashes if before is not None else None
+    read = _in_c(body, hashes[-1] if hashes else 0)
+    if read is None:
+        return None
+    model, stream, cap, attributes, user, hashes, size, system, role, said, results, others, start, end = read
+    facts = RequestFacts("openai.chat", model, stream, cap, attributes=attributes)
+    facts.user = user
+    errors = sum([says_error(result) for result in results]) if results else 0
+    if before is not None:
+        check_number(len(before.message_hashes) + len(hashes), "messages")
+        if not hashes:
+            role, said, errors = before.input_role, before.input_hash, before.tool_errors
+        elif len(results) == len(hashes) and before.input_role in _TOOL_ROLES:
+            # Results that were handed in before count on where nothing but results has come since.
+            errors += before.tool_errors
+        hashes = before.message_hashes + hashes
+        size += before.message_bytes
+        system = system or before.system_hash
+    facts.message_hashes = hashes
+    facts.text_bytes = facts.message_bytes = size
+    facts.system_hash, facts.input_role, facts.input_hash, facts.tool_errors = system, role, said, errors
+    if others:
+        _read_others({name: Raw(raw) for name, raw in others.items()}, facts)
+    return facts, start, end
 
 
 def _read_carefully(fields: Fields) -> RequestFacts:

@@ -5,13 +5,13 @@ from types import MappingProxyType
 from typing import Final
 
 from sidecar.wire.beginnings import WORTH_BYTES, Beginnings
-from sidecar.wire.chat_request import read_chat_request, read_typed_chat
+from sidecar.wire.chat_request import read_chat_in_c, read_chat_request, read_typed_chat
 from sidecar.wire.facts import InvalidRequest, RequestFacts
 from sidecar.wire.messages_request import read_count_tokens_request, read_messages_request
 from sidecar.wire.prompt_request import read_completions_request, read_embeddings_request
 from sidecar.wire.request_fields import check_fields
 from sidecar.wire.responses_request import read_responses_request
-from sidecar.wire.strict import Fields, top_level
+from sidecar.wire.strict import Fields, place_of, top_level
 
 REQUEST_READERS: Final[Mapping[str, Callable[[Fields, bytes], RequestFacts]]] = MappingProxyType(
     {
@@ -34,19 +34,30 @@ def read_chat_going_on(body: bytes, scope: str, known: Beginnings) -> RequestFac
     found = known.find(scope, body)
     if found is not None:
         before, rest = found
-        fields = top_level(rest)
-        check_fields(fields)
-        facts = read_typed_chat(fields, rest, before.facts)
-        if facts is not None:
-            known.extend(before, body, fields, facts)
+        read = read_chat_in_c(rest, before.facts) or _read_ordinary_chat(rest, before.facts)
+        if read is not None:
+            facts, place, end = read
+            known.extend(before, body, end - place, facts)
             return facts
+    read = read_chat_in_c(body) or _read_ordinary_chat(body)
+    if read is None:
+        return read_chat_request(top_level(body), body)
+    facts, place, end = read
+    known.keep(scope, body, place, end, facts)
+    return facts
+
+
+def _read_ordinary_chat(
+    body: bytes, before: RequestFacts | None = None
+) -> tuple[RequestFacts, int, int] | None:
+    """The facts of an ordinary body, and from where to where its list of messages stands, as far as known."""
     fields = top_level(body)
     check_fields(fields)
-    facts = read_typed_chat(fields, body)
+    facts = read_typed_chat(fields, body, before)
     if facts is None:
-        return read_chat_request(fields, body)
-    known.keep(scope, body, fields, facts)
-    return facts
+        return None
+    place = place_of(fields, body, "messages")
+    return facts, place, place + memoryview(fields["messages"]).nbytes
 
 
 def read_request(
@@ -78,6 +89,8 @@ def read_request(
     try:
         if beginnings is not None and api == "openai.chat" and len(body) >= WORTH_BYTES:
             return read_chat_going_on(body, scope, beginnings)
+        if api == "openai.chat" and (read := read_chat_in_c(body)) is not None:
+            return read[0]
         fields = top_level(body)
         check_fields(fields)
         return REQUEST_READERS[api](fields, body)

@@ -6,11 +6,14 @@ reads everything; where both can read a body, the facts are the same.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from collector.domain.usage import Usage
+from sidecar.native import native
 from sidecar.wire.dialects import GOOGLE_MODELS
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.hashing import call_digest, call_mark, fold
@@ -151,12 +154,47 @@ class _Chat(msgspec.Struct, gc=False):
 _decode_chat: Final = msgspec.json.Decoder(_Chat).decode
 
 
+_in_c: Final = None if native is None else native.read_completion
+_filled: Final = None if native is None else native.filled
+_COUNTS: Final = tuple([vars(Usage)[field.name] for field in fields(Usage)])
+
+
 def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
     """The facts of a chat completion, a completion or an embedding.
 
     Raises:
         ValueError, msgspec.DecodeError: it needs a closer look.
     """
+    return read_whole_chat_in_c(body, request) or read_whole_chat_in_python(body, request)
+
+
+def read_whole_chat_in_c(body: bytes, request: RequestFacts) -> ReplyFacts | None:
+    """The same of a reply that is ordinary in every part; None of any other."""
+    if _in_c is None or _filled is None:
+        return None
+    hashes = request.message_hashes
+    read = _in_c(body, hashes[-1] if hashes and request.choice_count <= 1 else 0)
+    if read is None:
+        return None
+    counts, response_id, model, reasons, tools, digests, output, thought, tier, fingerprint, after = read
+    return ReplyFacts(
+        usage=_filled(Usage, _COUNTS, counts),  # C has checked what a Usage checks when it is made.
+        response_id=response_id,
+        response_model=model,
+        finish_reasons=reasons,
+        tool_names=tools,
+        tool_call_hashes=digests,
+        complete=True,
+        output_text_bytes=output,
+        reasoning_text_bytes=thought,
+        service_tier=tier,
+        system_fingerprint=fingerprint,
+        last_message_hash=after,
+    )
+
+
+def read_whole_chat_in_python(body: bytes, request: RequestFacts) -> ReplyFacts:
+    """The same by way of objects."""
     reply = _decode_chat(body)
     model, choices = reply.model, reply.choices
     if len(choices) > 1 or model.startswith(GOOGLE_MODELS):
