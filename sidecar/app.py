@@ -35,6 +35,7 @@ from sidecar.copies import Copies
 from sidecar.errors import NoRoute
 from sidecar.http import HeaderList, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
+from sidecar.native import native
 from sidecar.parts import (
     deadlines_of,
     journal_config,
@@ -150,7 +151,12 @@ class Sidecar:
         self.keys = KeyRing(config.data_dir)
         self.metrics = CallMetrics(label_limits(config))
         self.source = source_name(worker)
-        self.journal = JournalWriter(config.journal_dir, self.source, journal_config(config))
+        self.journal = JournalWriter(
+            config.journal_dir,
+            self.source,
+            journal_config(config),
+            frame=None if native is None else native.frame_bytes,
+        )
         self.books = Books(
             self.journal,
             self.metrics,

@@ -24,6 +24,7 @@ LEARN_ALL = 500
 """So many calls teach how many bytes a token of their model takes; after them one in ``LEARN_EACH``."""
 LEARN_EACH = 8
 
+_REPORTED = UsageGrade.REPORTED
 _tuple = tuple.__new__
 
 
@@ -180,7 +181,7 @@ class Books:
         self._settled += 1
         if self._settled >= LEARN_ALL and self._settled % LEARN_EACH:
             return
-        if reply is not None and grade is UsageGrade.REPORTED:
+        if reply is not None and grade is _REPORTED:
             self._learn(attempt, facts, reply)
 
     def _used(
@@ -195,7 +196,7 @@ class Books:
             and attempt.status is not None
             and call.api not in FREE_APIS
         ):
-            return reply.usage, UsageGrade.REPORTED  # as `usage_of` would say
+            return reply.usage, _REPORTED  # as `usage_of` would say
         facts = call.facts
         assert facts is not None
         output_bytes = reply.output_text_bytes if reply is not None else 0

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.price import TokenPrice
@@ -17,6 +17,7 @@ from collector.domain.record import CacheResult, Outcome
 from collector.domain.usage import NOTHING
 from collector.pricing.book import Quote
 from sidecar.http import HeaderList, Request, Responder
+from sidecar.native import native
 from sidecar.routes import Route
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
 
@@ -28,6 +29,20 @@ _random = random.SystemRandom()
 # Ids need to be unique, not secret; a system call for each would cost more than the rest of them.
 _bits = random.Random(_random.getrandbits(256)).getrandbits  # noqa: S311
 
+
+_BYPASS: Final = CacheResult.BYPASS  # looking a member up takes a while
+_FAILED: Final = Outcome.FAILED
+
+
+def drawn_ids_in_python(unix_ms: int, drawn: bytes) -> tuple[str, str, str, str]:
+    """A call's id, two span ids and a trace id, of the time and 48 random bytes."""
+    call_id = uuid7(unix_ms, int.from_bytes(drawn[:16]))
+    return call_id, drawn[16:24].hex(), drawn[24:32].hex(), drawn[32:].hex()
+
+
+drawn_ids: Final[Callable[[int, bytes], tuple[str, str, str, str]]] = (
+    drawn_ids_in_python if native is None else native.drawn_ids
+)
 
 _NO_TAGS: dict[str, str] = {}
 
@@ -71,7 +86,7 @@ class Attempt:
         self.provider = provider
         self.model = model
         self.quote = quote
-        self.span_id = f"{_bits(64):016x}"
+        self.span_id = _bits(64).to_bytes(8).hex()
         self.started_at_us = time.time_ns() // 1000
         self.started_ns = time.monotonic_ns()
         self.sent_ns = self.first_chunk_ns = self.ended_ns = 0
@@ -156,15 +171,14 @@ class Call:
         self.api = route.api
         self.started_at_us = now_ns // 1000
         self.started_ns = request.received_ns
-        # Drawn and written out at once: the call's own bits, two span ids, and a trace id.
-        digits = f"{_bits(256):064x}"
-        self.call_id = uuid7(now_ns // 1_000_000, _bits(128))
-        self.span_id = digits[:16]
-        self.gen_ai_span_id = digits[16:32]
+        # Drawn and written out at once.
+        self.call_id, self.span_id, self.gen_ai_span_id, trace_id = drawn_ids(
+            now_ns // 1_000_000, _bits(384).to_bytes(48)
+        )
         header = request.header(b"traceparent")
         parent: TraceParent | None = parse_traceparent(header.decode("latin-1")) if header else None
         if parent is None:
-            self.trace_id, self.parent_span_id, self.sampled = digits[32:], "", True
+            self.trace_id, self.parent_span_id, self.sampled = trace_id, "", True
         else:
             self.trace_id, self.parent_span_id, self.sampled = parent
         self.caller = NOBODY
@@ -172,8 +186,8 @@ class Call:
         self.reply_facts: ReplyFacts | None = None
         self.meter: Meter | None = None
         self.attempts: list[Attempt] = []
-        self.cache = CacheResult.BYPASS
-        self.outcome = Outcome.FAILED
+        self.cache = _BYPASS
+        self.outcome = _FAILED
         self.downgraded_from = self.outcome_reason = self.error_type = ""
         self.target: Target | None = None
         """Where it goes; None until somebody has decided."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from collector.conversations.memory import MOST_CALLS, from_records, scope_of
 from collector.domain.record import CallRecord, ConversationSource
-from collector.domain.stitching import STITCHED_APIS, Stitcher, Via
+from collector.domain.stitching import STITCHED_APIS, Placement, Stitcher, Via
 from collector.journal import BadSegment, FrameKind, ReadEnd, decode_record, read_frames, segments
 from collector.logs import get
 from sidecar.call import Call, Caller
@@ -18,6 +18,8 @@ _CONVERSATION = Caller._fields.index("conversation")  # followed by its source
 _AFTER = _CONVERSATION + 2
 
 _tuple = tuple.__new__
+_EXPLICIT, _STITCHED = Via.EXPLICIT, ConversationSource.STITCHED
+_VIA = Placement._fields.index("via")
 
 _AT_ONCE = 200
 """Calls taken up again in one turn of the loop."""
@@ -43,9 +45,8 @@ class Stitching:
             instructions_apart=call.api != "openai.chat",
         )
         call.placement = placed
-        if placed.via is not Via.EXPLICIT:
-            known = (placed.conversation_id, ConversationSource.STITCHED)
-            call.caller = _tuple(Caller, caller[:_CONVERSATION] + known + caller[_AFTER:])
+        if placed[_VIA] is not _EXPLICIT:
+            call.caller = _tuple(Caller, (*caller[:_CONVERSATION], placed[0], _STITCHED, *caller[_AFTER:]))
 
     def settle(self, call: Call) -> None:
         """``call`` has ended: the next may go on from its reply."""

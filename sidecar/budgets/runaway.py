@@ -34,6 +34,9 @@ Key = tuple[str, str]
 """Tenant and conversation."""
 
 
+_SERVED, _NEW = Outcome.SERVED, Via.NEW
+
+
 class Stop(NamedTuple):
     """A conversation that may not go on."""
 
@@ -116,13 +119,13 @@ class RunawayBreaker:
     def settle(self, call: Call) -> None:
         """``call`` has ended: take up what it did."""
         placement, reply, facts = call.placement, call.reply_facts, call.facts
-        if placement is None or reply is None or facts is None or call.outcome is not Outcome.SERVED:
+        if placement is None or reply is None or facts is None or call.outcome is not _SERVED:
             return
         caller = call.caller
         key = (caller.tenant, caller.conversation)
         track = self._tracks.get(key)
         if track is None:
-            if placement.via is Via.NEW and not reply.tool_call_hashes:
+            if placement.via is _NEW and not reply.tool_call_hashes:
                 return  # A question and its answer; most never go on.
             track = self._begin(key, caller.agent)
         else:

@@ -7,8 +7,11 @@ is remembered is bounded, and never a secret.
 """
 
 import re
+from collections.abc import Callable
+from typing import Final
 
 from sidecar.http.target import is_host
+from sidecar.native import native
 
 HeaderField = tuple[bytes, bytes]
 HeaderList = list[HeaderField]
@@ -21,6 +24,9 @@ _MOST_REMEMBERED = 4096
 _LONGEST_REMEMBERED = 192
 _read: dict[bytes, HeaderField] = {}
 _written: dict[HeaderField, bytes] = {}
+_lines_in_c: Final[Callable[[HeaderList], bytes | None] | None] = (
+    None if native is None else native.field_lines
+)
 
 
 class FieldError(ValueError):
@@ -67,6 +73,15 @@ def field_lines(headers: HeaderList) -> bytes:
     Raises:
         ValueError: a field would break the head apart, or decides the framing, which is ours.
     """
+    if _lines_in_c is not None:
+        lines = _lines_in_c(headers)
+        if lines is not None:
+            return lines
+    return field_lines_in_python(headers)
+
+
+def field_lines_in_python(headers: HeaderList) -> bytes:
+    """The same, remembering what was written; it also says what is wrong."""
     get = _written.get
     return b"".join([get(field) or _field_line(field) for field in headers])
 

@@ -7,16 +7,22 @@ they read the same way.
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from sidecar.http.exchange import Request
 from sidecar.http.fields import FieldError, HeaderList, read_fields
 from sidecar.http.target import TargetError, split_target
+from sidecar.native import native
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]++) ([\x21-\xff]++) HTTP/([0-9])\.([0-9])")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [\t\x20-\x7e\x80-\xff]*+)?")
 _ILLEGAL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n|\Z)")
 """Never in a head, whole or begun: control bytes, a bare LF, a bare CR."""
+
+_head_in_c: Callable[[bytes, int], tuple[int, HeaderList, int | None, bool, bool] | None] | None = (
+    None if native is None else native.read_response_head
+)
 
 _MARK = ord("?")  # looking for a number in bytes is twenty times cheaper than for a byte string
 _METHODS = {name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")}
@@ -235,6 +241,17 @@ def read_response_head(head: bytes, max_fields: int) -> tuple[int, HeaderList, i
     Raises:
         HeadError: the head is malformed or ambiguous; the status in it means nothing.
     """
+    if _head_in_c is not None:
+        read = _head_in_c(head, max_fields)
+        if read is not None:
+            return read
+    return read_response_head_in_python(head, max_fields)
+
+
+def read_response_head_in_python(
+    head: bytes, max_fields: int
+) -> tuple[int, HeaderList, int | None, bool, bool]:
+    """The same of any head; it also says what is wrong."""
     lines = head.split(b"\r\n")
     status, keep_alive = _status_line(lines[0])
     del lines[0]

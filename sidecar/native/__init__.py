@@ -6,6 +6,8 @@
     json.c       a reader of JSON
     chat.c       what a chat request asks
     completion.c what a whole reply to one says
+    heads.c      fields of HTTP heads
+    frames.c     frames of the journal, and ids
 
 Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
 else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
@@ -17,7 +19,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 3
+INTERFACE: Final = 4
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -1,11 +1,17 @@
 /* What Python sees of the extension: a table of functions, and the interface they stand for. */
 #include "native.h"
 
+#define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
+
 static PyMethodDef functions[] = {
-    {"fold", (PyCFunction)(void (*)(void))fold, METH_FASTCALL, NULL},
-    {"filled", (PyCFunction)(void (*)(void))filled, METH_FASTCALL, NULL},
-    {"read_completion", (PyCFunction)(void (*)(void))read_completion, METH_FASTCALL, NULL},
-    {"read_chat", (PyCFunction)(void (*)(void))read_chat, METH_FASTCALL, NULL},
+    FAST(drawn_ids),
+    {"field_lines", field_lines, METH_O, NULL},
+    FAST(filled),
+    FAST(fold),
+    FAST(frame_bytes),
+    FAST(read_chat),
+    FAST(read_completion),
+    FAST(read_response_head),
     {"told_two_ways", told_two_ways, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -23,6 +29,7 @@ PyMODINIT_FUNC PyInit__native(void)
     if (module == NULL)
         return NULL;
     digests_init();
+    heads_init();
     if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) {
         Py_DECREF(module);
         return NULL;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 3
+#define INTERFACE 4
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -27,5 +27,14 @@ PyObject *read_chat(PyObject *module, PyObject *const *given, Py_ssize_t number)
 /* completion.c */
 PyObject *read_completion(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *filled(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* heads.c */
+void heads_init(void);
+PyObject *field_lines(PyObject *module, PyObject *fields);
+PyObject *read_response_head(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* frames.c */
+PyObject *frame_bytes(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *drawn_ids(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 #endif

@@ -17,6 +17,7 @@ from sidecar.wire import error_body
 CLIENT_LEFT = 499
 """What nginx calls the status of a reply that nobody waited for."""
 
+_SERVED = Outcome.SERVED
 _JSON = (b"content-type", b"application/json")
 _CACHE = {result: b"x-bursar-cache: %b\r\n" % result.value.encode() for result in CacheResult}
 
@@ -44,8 +45,9 @@ class Record:
         lines = own_lines(call)
         if reply.stream is None:
             self._books.close(call, reply.status, len(reply.body))
-            if call.attempts and call.outcome is Outcome.SERVED:
-                cost = sum([attempt.cost_pico for attempt in call.attempts])
+            tried = call.attempts
+            if tried and call.outcome is _SERVED:
+                cost = tried[0].cost_pico if len(tried) == 1 else sum([one.cost_pico for one in tried])
                 lines = b"%bx-bursar-cost-usd: %b\r\n" % (lines, usd_text(cost).encode())
         call.responder.own_lines = lines
         return reply

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sidecar.stages.forward import Forward
 
 
+_SERVED = Outcome.SERVED
+
+
 class ForwardedStream:
     """A reply that is relayed while it comes."""
 
@@ -123,7 +126,7 @@ def note_end(call: Call, attempt: Attempt) -> None:
         attempt.error_type = call.error_type = (wrong.error_class if wrong else "") or str(attempt.status)
         call.outcome_reason = reason_of(wrong.message, call) if wrong else ""
     else:
-        call.outcome = Outcome.SERVED
+        call.outcome = _SERVED
 
 
 def reason_of(message: str, call: Call) -> str:

@@ -175,19 +175,19 @@ def test_any_reply_is_read_alike_or_handed_on(body: dict[str, Any], ascii_only: 
 
 
 def test_what_is_no_reply_is_refused() -> None:
-    for given in [(), (b"{}",), ("{}", 0), (b"{}", "0")]:
+    for wrong in [(), (b"{}",), ("{}", 0), (b"{}", "0")]:
         with pytest.raises(TypeError):
-            native.read_completion(*given)
+            native.read_completion(*wrong)
 
 
 def test_only_slots_of_the_class_itself_are_filled() -> None:
     member = vars(Usage)["input_tokens"]
     assert native.filled(Usage, (member,), (7,)).input_tokens == 7
-    for given in [
+    for wrong in [
         (Usage, (member,), ()),
         (Usage, ("x",), (7,)),
         (RequestFacts, (member,), (7,)),
         (7, (), ()),
     ]:
         with pytest.raises(TypeError):
-            native.filled(*given)
+            native.filled(*wrong)
