@@ -17,7 +17,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     """Everything the ledger will know of ``call``."""
     facts, reply, request = call.facts or _NO_FACTS, call.reply_facts or _NO_REPLY, call.request
     caller, route, reuse, tried = call.caller, call.route, call.reuse, call.attempts
-    tenant, team, user, agent, conversation, source, task, tags, key_id, _, _, _ = caller
+    tenant, team, user, agent, conversation, source, task, tags, key_id, _, capture, _ = caller
     usage, grade, price_grade, price_version = NOTHING, "", "", ""
     provider, upstream, replica, model_span = "", route.upstream, "", ""
     first: int | None = None
@@ -111,7 +111,7 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
             response_attributes(reply),
             facts.message_hashes,
             reply.last_message_hash,
-            captured(call, capture_bytes) if caller.capture else None,
+            captured(call, capture_bytes) if capture else None,
             tuple([attempt_record(number, attempt) for number, attempt in enumerate(tried, 1)]),
             reply.tool_call_hashes,
             facts.input_role,

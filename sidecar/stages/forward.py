@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from collector.domain.record import Outcome
 from inference.pool.retrying import TURNED_AWAY_STATUS
@@ -46,7 +47,8 @@ OPENING_S = 60.0
 than prompts wait and are read on a busy server, which sends its head before that."""
 
 
-class Asked(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Asked:
     """An attempt whose answer has begun."""
 
     attempt: Attempt
@@ -196,7 +198,12 @@ class Forward:
         Raises:
             UpstreamFailed: it broke off before it was whole.
         """
-        attempt, upstream, _, answer, withhold, translation = asked
+        attempt, upstream, answer, translation = (
+            asked.attempt,
+            asked.upstream,
+            asked.answer,
+            asked.translation,
+        )
         facts = call.facts
         assert facts is not None
         headers = returned_headers(answer.headers)
@@ -208,7 +215,7 @@ class Forward:
                 status=answer.status,
                 headers=answer.headers,
                 request=facts,
-                withhold_usage=withhold,
+                withhold_usage=asked.withhold,
             )
         else:
             created = call.started_at_us // 1_000_000
@@ -250,10 +257,10 @@ class Forward:
 
     def _whole(self, call: Call, asked: Asked, body: bytes, headers: HeaderList) -> Reply:
         """The reply whose whole ``body`` the meter has read."""
-        attempt, upstream, _, answer, _, translation = asked
+        attempt, upstream, answer = asked.attempt, asked.upstream, asked.answer
         self.settle(call, attempt, sent=True)
         note_end(call, attempt)
-        if translation is not None and cast("TranslatingMeter", call.meter).broken:
+        if asked.translation is not None and cast("TranslatingMeter", call.meter).broken:
             said = "answered with something that cannot be translated"
             raise UpstreamFailed(f"upstream {upstream.name!r} {said}", code="untranslatable_reply")
         if answer.status >= 400:

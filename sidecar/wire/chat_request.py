@@ -170,8 +170,6 @@ def read_chat_in_c(body: bytes, before: RequestFacts | None = None) -> tuple[Req
     if read is None:
         return None
     model, stream, cap, attributes, user, hashes, size, system, role, said, results, others, start, end = read
-    facts = RequestFacts("openai.chat", model, stream, cap, attributes=attributes)
-    facts.user = user
     errors = sum([says_error(result) for result in results]) if results else 0
     if before is not None:
         check_number(len(before.message_hashes) + len(hashes), "messages")
@@ -183,9 +181,22 @@ def read_chat_in_c(body: bytes, before: RequestFacts | None = None) -> tuple[Req
         hashes = before.message_hashes + hashes
         size += before.message_bytes
         system = system or before.system_hash
-    facts.message_hashes = hashes
-    facts.text_bytes = facts.message_bytes = size
-    facts.system_hash, facts.input_role, facts.input_hash, facts.tool_errors = system, role, said, errors
+    # All at once: setting the members of one that is made takes several times as long.
+    facts = RequestFacts(
+        "openai.chat",
+        model,
+        stream,
+        cap,
+        user=user,
+        text_bytes=size,
+        message_bytes=size,
+        message_hashes=hashes,
+        input_role=role,
+        input_hash=said,
+        tool_errors=errors,
+        system_hash=system,
+        attributes=attributes,
+    )
     if others:
         _read_others({name: Raw(raw) for name, raw in others.items()}, facts)
     return facts, start, end

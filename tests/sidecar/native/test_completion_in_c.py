@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.alike import often
 
 from collector.domain.usage import Usage
 from sidecar.native import native
@@ -168,7 +169,7 @@ replies = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@often
 @given(replies, st.booleans())
 def test_any_reply_is_read_alike_or_handed_on(body: dict[str, Any], ascii_only: bool) -> None:
     same_or_handed_on(json.dumps(body, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.alike import often
 
 from sidecar.native import native
 from sidecar.wire.hashing import fold_in_python, told_two_ways_in_python
@@ -17,6 +18,7 @@ texts = (
 words = st.sampled_from(["system", "user", "", "é", "a\udc80b"]) | st.text(st.characters())
 
 
+@often
 @given(texts)
 def test_two_digests_of_a_text(text: bytes) -> None:
     assert native.told_two_ways(text) == told_two_ways_in_python(text)
@@ -28,6 +30,7 @@ def test_two_digests_at_the_sizes_where_the_way_changes(size: int) -> None:
     assert native.told_two_ways(text) == told_two_ways_in_python(text)
 
 
+@often
 @given(st.integers(0, (1 << 63) - 1), words, texts, words)
 def test_the_hash_after_one_more_message(previous: int, role: str, text: bytes, marks: str) -> None:
     assert native.fold(previous, role, text, marks) == fold_in_python(previous, role, text, marks)

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from support.alike import often
 
 from collector.journal import FrameKind, frame_bytes
 from sidecar.call import drawn_ids_in_python
@@ -93,7 +94,7 @@ names = (
 values = st.sampled_from([b"", b" 1 ", b"a\tb", b"\xe9", b"a\r\nb", b"\x7f"]) | st.binary()
 
 
-@settings(max_examples=200, deadline=None)
+@often
 @given(st.lists(st.tuples(names, values), max_size=4))
 def test_fields_are_written_alike_or_left_to_python(fields: HeaderList) -> None:
     lines = native.field_lines(fields)
@@ -108,11 +109,13 @@ def test_what_is_no_list_of_fields_is_left_to_python() -> None:
         assert native.field_lines(odd) is None
 
 
+@often
 @given(st.integers(1, (1 << 64) - 1), st.sampled_from(FrameKind), st.binary(max_size=300))
 def test_a_frame_of_the_journal(sequence: int, kind: FrameKind, payload: bytes) -> None:
     assert native.frame_bytes(sequence, kind, payload) == frame_bytes(sequence, kind, payload)
 
 
+@often
 @given(st.integers(0, (1 << 48) - 1), st.binary(min_size=48, max_size=48))
 def test_ids_of_a_call(unix_ms: int, drawn: bytes) -> None:
     assert native.drawn_ids(unix_ms, drawn) == drawn_ids_in_python(unix_ms, drawn)
