@@ -19,7 +19,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -212,7 +212,9 @@ static int read_call(struct cursor *c, struct completion *reply)
             return -1;
         more = next_member(c, '}');
     }
-    return more < 0 || !(seen & 1) ? -1 : hear_call(reply, &id, &called, &arguments);
+    if (more < 0 || !(seen & 1) || (id.size == 0 && called.size == 0))
+        return -1;
+    return hear_call(reply, &id, &called, &arguments);
 }
 
 static int read_calls(struct cursor *c, struct completion *reply)

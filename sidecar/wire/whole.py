@@ -253,6 +253,8 @@ def _read_calls(calls: list[_Call]) -> tuple[list[str], list[int], str, int]:
     written = 0
     for call in calls:
         name = call.function.name[:_MOST_NAME]
+        if not name and not call.id:
+            raise _Unusual
         names.append(name)
         marks += call_mark(call.id[:_MOST_NAME], name)
         arguments = call.function.arguments.encode()

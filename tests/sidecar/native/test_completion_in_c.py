@@ -40,7 +40,12 @@ def reply(message: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
 ORDINARY: list[dict[str, Any]] = [
     reply({"role": "assistant", "content": " Grüße\n😀 ", "annotations": [{"a": [1.5e3, -0, True]}]}),
     reply(
-        {"content": None, "tool_calls": [CALL, {"function": {}}], "refusal": None}, system_fingerprint="fp"
+        {
+            "content": None,
+            "tool_calls": [CALL, {"function": {"name": "f"}}, {"id": "c", "function": {}}],
+            "refusal": None,
+        },
+        system_fingerprint="fp",
     ),
     reply({"content": "", "reasoning_content": "", "reasoning": "hm", "refusal": "nö"}, service_tier="flex"),
     {"data": [{"embedding": [0.5, -1e-7]}], "model": "e", "usage": {"prompt_tokens": 5, "total_tokens": 5}},
@@ -60,6 +65,7 @@ UNUSUAL: list[dict[str, Any]] = [
     reply({"content": "x", "function_call": {"name": "f"}}),
     reply({"content": "x"}, id="x" * 257),
     reply({"content": None, "tool_calls": [{"function": {"name": "schön"}}]}),
+    reply({"content": None, "tool_calls": [{"function": {"arguments": "{}"}}]}),
 ]
 
 
