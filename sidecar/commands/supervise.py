@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collector.logs import get
+from collector.settings import Address
 
 log = get("bursar.supervisor")
 
@@ -18,6 +19,8 @@ FIRST_BACKOFF_S = 0.5
 LONGEST_BACKOFF_S = 30.0
 STEADY_S = 60.0
 """A process that ran this long starts again without waiting."""
+HEAD_START_S = 2.0
+"""How long those that follow wait at most for a part to listen."""
 INVALID_CONFIGURATION = 2
 """Exit code after which starting again is no use."""
 
@@ -33,6 +36,10 @@ class Part:
     """How long it may take to end after SIGTERM."""
     log_file: Path | None = None
     """Where what it writes goes; None for where ours goes."""
+    listens: Address | None = None
+    """Once it listens here, the next part is started: before, that would take the processor from it."""
+    niceness: int = 0
+    """It gives way to those that have less, from its first instant on."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -58,6 +65,8 @@ class Supervisor:
         for part in self.parts:
             await self._spawn(part)
             self._watchers.append(asyncio.create_task(self._watch(part), name=part.name))
+            if part.listens is not None:
+                await self._head_start(part.listens)
 
     async def stopped(self) -> None:
         """Wait until somebody asked to stop, or a part cannot be kept running."""
@@ -87,6 +96,15 @@ class Supervisor:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
 
+    async def _head_start(self, address: Address) -> None:
+        until = self._clock() + HEAD_START_S
+        while self._clock() < until and not self._stopping.is_set():
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+                writer.close()
+                return
+            await asyncio.sleep(0.01)
+
     async def _spawn(self, part: Part) -> None:
         environment = {**os.environ, **part.environment}
         with contextlib.ExitStack() as files:
@@ -95,6 +113,9 @@ class Supervisor:
             part.process = await asyncio.create_subprocess_exec(
                 *part.argv, env=environment, start_new_session=True, stdout=out, stderr=out
             )
+        if part.niceness:
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, part.process.pid, part.niceness)
 
     async def _watch(self, part: Part) -> None:
         backoff = FIRST_BACKOFF_S

@@ -7,8 +7,6 @@ import os
 import shutil
 import socket
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from collector.settings import Address
@@ -56,8 +54,13 @@ def parts_of(config: BursarConfig, path: Path | None, *, dashboard: bool) -> lis
     """The processes, in the order in which they stop: records are made before they are taken in."""
     shared = ["--supervised", *(["--config", str(path)] if path else [])]
     parts = [
-        Part("sidecar", bursar("sidecar", *shared), stop_within_s=config.deadlines.drain + 10),
-        Part("collector", bursar("collector", *shared), stop_within_s=20),
+        Part(
+            "sidecar",
+            bursar("sidecar", *shared),
+            stop_within_s=config.deadlines.drain + 10,
+            listens=config.listen,
+        ),
+        Part("collector", bursar("collector", *shared), stop_within_s=20, niceness=10),
     ]
     if config.inference.servers:
         parts.append(
@@ -112,10 +115,14 @@ async def wait_until_ready(config: BursarConfig, supervisor: Supervisor) -> bool
 
 def answers_ok(url: str) -> bool:
     """Whether ``url`` answers 200."""
+    # It takes a while to import; whoever is to answer has been started before.
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310
+        with urlopen(url, timeout=2) as reply:  # noqa: S310
             return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
+    except (URLError, OSError):
         return False
 
 
