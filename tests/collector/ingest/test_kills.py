@@ -178,11 +178,22 @@ sys.exit(run(config, data_dir=Path(sys.argv[1]), environ={}))
 """
 
 
+def wait_for_more(path: Path, size: int) -> int:
+    """Wait until ``path`` has more than ``size`` bytes; how many it has then."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if path.exists() and path.stat().st_size > size:
+            return path.stat().st_size
+        time.sleep(0.02)
+    raise AssertionError(f"{path.name} does not grow")
+
+
 def kill_in_turn(folder: Path, kills: int, noise: random.Random) -> dict[str, int]:
     """Kill a sidecar and a collector in turn while they work; the calls that were acknowledged."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     port = free_port()
     running: dict[str, subprocess.Popen[bytes]] = {}
+    written = 0
 
     def start(what: str, boot: int) -> None:
         script = SIDECAR if what == "sidecar" else COLLECTOR
@@ -197,6 +208,8 @@ def kill_in_turn(folder: Path, kills: int, noise: random.Random) -> dict[str, in
         start("collector", 0)
         start("sidecar", 1)
         for turn in range(kills):
+            # However slow the machine is, the sidecar has written something before anybody dies.
+            written = wait_for_more(folder / "acknowledged", written)
             time.sleep(noise.uniform(0.3, 1.5))
             victim = "sidecar" if turn % 2 else "collector"
             assert running[victim].poll() is None, f"the {victim} ended by itself"
