@@ -16,15 +16,22 @@ ARROW = "application/vnd.apache.arrow.stream"
 JSON = "application/json"
 
 
+_UTC = pa.timestamp("us", "UTC")
+
+
 def in_utc(table: pa.Table) -> pa.Table:
     """``table`` with its instants marked as the UTC that they are."""
-    fields = [
-        field.with_type(pa.timestamp("us", "UTC"))
-        if pa.types.is_timestamp(field.type) and field.type.tz is None
-        else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+    for place, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz is None:
+            table = table.set_column(place, field.with_type(_UTC), _marked(table.column(place)))
+    return table
+
+
+def _marked(instants: pa.ChunkedArray) -> pa.ChunkedArray:
+    if instants.type.unit != "us":
+        return instants.cast(_UTC)
+    # The same numbers under another type. A cast takes a part of pyarrow that nothing else needs: 9 MiB.
+    return pa.chunked_array([chunk.view(_UTC) for chunk in instants.chunks], _UTC)
 
 
 def arrow_bytes(table: pa.Table) -> bytes:
