@@ -5,6 +5,7 @@ journal   what happened, in order, on disk: the truth
 settings  configuration, with every mistake reported at once
 logs      what we say to operators, and nothing that is secret
 pricing   what tokens cost
+native    parts of ingest in C, where they could be built
 ingest    from the journal into the ledger, exactly once
 store     the ledger (DuckDB), its schema, its questions
 export    Prometheus text and OpenTelemetry spans

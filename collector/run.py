@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collector.domain.access import Role
     from collector.domain.record import CallRecord
     from collector.export.spans import SpanExport
-    from collector.ingest.books import RecordSink
+    from collector.ingest.entry import RecordSink
     from collector.ingest.events import OutcomeRow
     from collector.ingest.state import State
     from collector.judging.judge import Judge

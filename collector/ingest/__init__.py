@@ -4,6 +4,7 @@ follower   reads the segments of this machine's sidecars
 pairing    frames to what must be booked (pure)
 crashed    what a call costs whose end nobody wrote down (pure)
 clamp      makes an absurd record fit (pure)
+entry      a batch on its way into the tables
 books      rows, open intents and marks in one transaction
 archive    lets go of segments that are booked and old
 remote     batches from other machines

@@ -8,7 +8,6 @@ own tables, changed only after a commit.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -17,8 +16,9 @@ from collector import logs
 from collector.domain.record import CallRecord
 from collector.ingest.clamp import clamped, sensible_instant
 from collector.ingest.crashed import presumed_record
+from collector.ingest.entry import Counts, Entry, RecordSink
 from collector.ingest.events import BudgetRow, OutcomeRow, columns_of
-from collector.ingest.pairing import Batch, Mark, Note, Opened, take
+from collector.ingest.pairing import Mark, Note, Opened, in_columns, take
 from collector.journal import Frame, decode_intent
 from collector.store import rollups, schema
 from collector.store.duckdb import Connection, Database, DatabaseError, UnfittingValue, told_apart
@@ -29,49 +29,8 @@ _log = logs.get("collector.ingest")
 UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """A value does not fit its Arrow column."""
 
-RecordSink = Callable[[Sequence[CallRecord]], Callable[[], object] | None]
-"""Shown records while they are turned into columns; what it returns is called once they are booked.
-
-Nothing else keeps a record until then: to let go of each few hundred at once spares their memory, and the
-time that it takes to touch it.
-"""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What was done since the process started."""
-
-    calls: int = 0
-    attempts: int = 0
-    events: int = 0
-    """Outcomes, and what befell budgets."""
-    frames: int = 0
-    commits: int = 0
-    presumed: int = 0
-    corrected: int = 0
-    notes: dict[str, int] = field(default_factory=dict)
-    """Notes by reason."""
-    lost_frames: int = 0
-    """Frames that a gap or damage cost, as far as sequences tell."""
-    committed_at: float = 0.0
-    """Unix time of the last commit."""
-
-
 _FRAMES_AT_ONCE = 1024
 """Frames decoded and turned into columns together."""
-
-
-@dataclass(slots=True)
-class Entry(Batch):
-    """A batch on its way into the tables, as columns."""
-
-    calls: list[pa.RecordBatch] = field(default_factory=list)
-    attempts: list[pa.RecordBatch] = field(default_factory=list)
-    contents: list[tuple[str, int, str | None, str | None]] = field(default_factory=list)
-    oldest_us: int = 1 << 62
-    """The earliest start among its calls."""
-    told: list[Callable[[], object]] = field(default_factory=list)
-    """To be called once it is committed."""
 
 
 class Books:
@@ -133,8 +92,14 @@ class Books:
         """Add the frames of ``source`` to ``entry``; see `collector.ingest.pairing.take`."""
         for start in range(0, len(frames), _FRAMES_AT_ONCE):
             part = frames[start : start + _FRAMES_AT_ONCE]
-            take(entry, source, part, entry.marks.get(source, mark), self.opened, self.presumed)
-            self._stage(entry)
+            before = entry.marks.get(source, mark)
+            ready = in_columns(part, before.sequence, self._now_us())
+            known = None if ready is None else (facts.call_id for facts in ready.records.facts)
+            take(entry, source, part, before, self.opened, self.presumed, known)
+            if ready is None:
+                self._stage(entry)
+            else:
+                self._keep(entry, ready.records, ready.oldest_us, ready.calls, ready.attempts)
 
     def presume(self, batch: Entry, opened: Iterable[Opened]) -> None:
         """Book calls from their intents alone: no record of them will come, as far as anyone can tell."""
@@ -354,20 +319,30 @@ class Books:
             records = self._cut_to_fit(batch, records, now)
             calls = schema.staged_calls(records) if records else None
             attempts = schema.staged_attempts(records) if records else None
-        if calls is not None:
-            batch.calls.append(calls)
-        if attempts is not None:
-            batch.attempts.append(attempts)
         batch.contents.extend(
             (record.call_id, record.started_at_us, record.content.get("input"), record.content.get("output"))
             for record in records
             if record.content
         )
-        batch.oldest_us = min(batch.oldest_us, oldest)
+        self._keep(batch, records, oldest, calls, attempts)
+        batch.records, batch.suspicious = [], False
+
+    def _keep(
+        self,
+        batch: Entry,
+        records: Sequence[CallRecord],
+        oldest_us: int,
+        calls: pa.RecordBatch | None,
+        attempts: pa.RecordBatch | None,
+    ) -> None:
+        if calls is not None:
+            batch.calls.append(calls)
+        if attempts is not None:
+            batch.attempts.append(attempts)
+        batch.oldest_us = min(batch.oldest_us, oldest_us)
         tell = self._on_records(records) if self._on_records is not None else None
         if tell is not None:
             batch.told.append(tell)
-        batch.records, batch.suspicious = [], False
 
     def _cut_to_fit(self, batch: Entry, records: list[CallRecord], now_us: int) -> list[CallRecord]:
         """Every record with its fields inside their columns; those that still do not fit are set aside."""

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from collector.ingest.books import Books, Entry
+from collector.ingest.books import Books
+from collector.ingest.entry import Entry
 from collector.ingest.pairing import Mark, Note, Opened
 from collector.journal import (
     BadSegment,

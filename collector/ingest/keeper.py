@@ -17,7 +17,8 @@ from pathlib import Path
 from collector import logs
 from collector.ingest.archive import ArchiveConfig
 from collector.ingest.archive import let_go as let_go_of_segments
-from collector.ingest.books import Books, RecordSink
+from collector.ingest.books import Books
+from collector.ingest.entry import RecordSink
 from collector.ingest.follower import Follower, FollowerConfig
 from collector.ingest.state import Ledger, State
 from collector.store import prices, retention
@@ -73,7 +74,7 @@ class Keeper:
         config: where and how.
         state: told of everything that others want to know.
         stop: set to end; what was read by then is committed.
-        on_records: shown every batch of records; see `collector.ingest.books.RecordSink`.
+        on_records: shown every batch of records; see `collector.ingest.entry.RecordSink`.
     """
 
     def __init__(

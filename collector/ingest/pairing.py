@@ -5,7 +5,7 @@ stays open is kept until the record comes or its source has ended. A record of a
 was already booked from its intent takes that booking's place. An event is a row of its own.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,11 +13,10 @@ from typing import NamedTuple
 import msgspec
 
 from collector.domain.record import CallRecord
+from collector.ingest.clamp import sensible_instant
 from collector.ingest.events import BudgetRow, OutcomeRow, SimilarRow, row_of
 from collector.journal import Frame, FrameKind, decode_record
-
-LARGE_PAYLOAD = 32 << 10
-"""A record longer than this is looked at field by field."""
+from collector.store.packed import LARGEST, Columns, columns_of
 
 
 class Mark(NamedTuple):
@@ -110,6 +109,25 @@ def record_of(payload: bytes) -> CallRecord:
         raise ValueError(f"not msgpack: {error}") from error
 
 
+def in_columns(frames: Iterable[Frame], sequence: int, now_us: int) -> Columns | None:
+    """The records in ``frames``, which follow ``sequence``, as columns at once.
+
+    None where they are to be looked at one by one: one of them is not ordinary, or was taken before.
+    """
+    payloads = []
+    for number, kind, payload, _ in frames:
+        if number <= sequence:
+            return None
+        sequence = number
+        if kind == _RECORD:
+            payloads.append(payload)
+    columns = columns_of(payloads)
+    if columns is None:
+        return None
+    sensible = sensible_instant(columns.oldest_us, now_us) and sensible_instant(columns.latest_us, now_us)
+    return columns if sensible else None
+
+
 def take(
     batch: Batch,
     source: str,
@@ -117,6 +135,7 @@ def take(
     mark: Mark,
     opened: Mapping[str, Opened],
     presumed: AbstractSet[str],
+    known: Iterator[str] | None = None,
 ) -> None:
     """Add the frames of ``source`` that follow ``mark`` to ``batch``.
 
@@ -127,6 +146,8 @@ def take(
         mark: where to go on; its segment and position are those after the last frame.
         opened: calls that are open before this batch.
         presumed: calls booked from their intent before this batch.
+        known: the calls of the records in ``frames``, in their order, where those are columns already; then
+            none of them is added to the batch's records, and no frame lies before the mark.
     """
     sequence = mark.sequence
     records, fresh = batch.records, batch.opened
@@ -141,16 +162,18 @@ def take(
         taken += 1
         try:
             if kind == _RECORD:
-                record = record_of(payload)
-                call_id = record.call_id
+                if known is not None:
+                    call_id = next(known)
+                else:
+                    record = record_of(payload)
+                    call_id = record.call_id
+                    batch.suspicious = batch.suspicious or len(payload) > LARGEST
+                    records.append(record)
                 if fresh.pop(call_id, None) is None:
                     if call_id in opened:
                         batch.settled.append(call_id)
                     elif call_id in presumed:
                         batch.corrected.append(call_id)
-                if len(payload) > LARGE_PAYLOAD:
-                    batch.suspicious = True
-                records.append(record)
             elif kind == _INTENT:
                 head = _intent_head(payload)
                 if head.call_id in opened:

@@ -2,12 +2,12 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 from collector.domain.record import CallRecord, Outcome
 from collector.domain.waste import LEFT_ALONE_US, REASONING_FREE
+from collector.store.packed import Facts, PackedRecords, facts_of
 
 QUIET_US: Final = 10_000_000
 """A conversation is judged when it has been quiet for so long,"""
@@ -27,21 +27,6 @@ Key = tuple[str, str]
 
 _SERVED: Final = Outcome.SERVED.value
 _QUIET_OUTCOMES: Final = frozenset({Outcome.SERVED.value, Outcome.REFUSED.value, Outcome.REUSED.value})
-
-
-def _places(*names: str) -> Any:
-    return itemgetter(*map(CallRecord._fields.index, names))
-
-
-# Every call of every agent comes by: one look takes all that is needed of it.
-_facts: Final[Callable[[CallRecord], tuple[Any, ...]]] = _places(
-    *("call_id", "started_at_us", "duration_us", "tenant", "conversation_id", "outcome"),
-    *("effective_cost_pico", "reasoning_output_tokens", "message_hashes", "attempts", "tool_call_hashes"),
-)
-_asked: Final[Callable[[CallRecord], tuple[Any, ...]]] = _places(
-    "tenant", "key_id", "user_id", "request_model", "tools_hash", "system_hash"
-)
-"""Of two calls with the same messages, what must be the same as well for one answer to do for both."""
 
 
 class Due(NamedTuple):
@@ -67,24 +52,25 @@ class Notices:
 
     def offer(self, records: Sequence[CallRecord]) -> None:
         """Take notice of records that are being booked."""
+        known = records.facts if isinstance(records, PackedRecords) else map(facts_of, records)
         with self._lock:
-            for record in records:
-                self._notice(record)
+            for facts in known:
+                self._notice(facts)
 
-    def _notice(self, record: CallRecord) -> None:
+    def _notice(self, facts: Facts) -> None:
         (
             call_id, start, duration, tenant, conversation, outcome,
-            cost, reasoning, hashes, attempts, tool_calls,
-        ) = _facts(record)  # fmt: skip
+            cost, reasoning, hashes, tool_calls, *_, attempts,
+        ) = facts  # fmt: skip
         key = (tenant, conversation or call_id)
         doubled = False
         if hashes and cost and outcome == _SERVED:
-            doubled = self._look_for_double(record, key)
+            doubled = self._look_for_double(facts, key)
         if (
             not doubled
             and len(hashes) <= 2
             and outcome in _QUIET_OUTCOMES
-            and len(attempts) <= 1
+            and attempts <= 1
             and not tool_calls
             and reasoning <= REASONING_FREE
             and key not in self._due
@@ -105,18 +91,23 @@ class Notices:
             self._due.popitem(last=False)
             self.forgotten += 1
 
-    def _look_for_double(self, record: CallRecord, key: Key) -> bool:
+    def _look_for_double(self, facts: Facts, key: Key) -> bool:
         """Whether another conversation had this very request answered a while ago."""
-        same = hash((record.message_hashes[-1], _asked(record)))
+        same = hash(
+            (
+                *(facts.message_hashes[-1], facts.tenant, facts.key_id, facts.user_id),
+                *(facts.request_model, facts.tools_hash, facts.system_hash),
+            )
+        )
         known = self._answered.get(same)
-        if known is not None and 0 <= record.started_at_us - known[2] <= SAME_WITHIN_US:
+        if known is not None and 0 <= facts.started_at_us - known[2] <= SAME_WITHIN_US:
             if known[1] == key[1]:
                 return False  # Its own conversation tells.
-            self._duplicates.setdefault(key, {})[record.call_id] = known[0]
+            self._duplicates.setdefault(key, {})[facts.call_id] = known[0]
             if len(self._duplicates) > MOST_BEGUN:
                 self._duplicates.popitem(last=False)
             return True
-        self._answered[same] = (record.call_id, key[1], record.started_at_us + record.duration_us)
+        self._answered[same] = (facts.call_id, key[1], facts.started_at_us + facts.duration_us)
         if len(self._answered) > MOST_ANSWERED:
             self._answered.popitem(last=False)
         return False

@@ -1,7 +1,7 @@
 """The ledger: DuckDB, and what can be asked of it.
 
 migrations/, migrate   the tables, and how an older file gets them
-schema                 records as columns
+schema, packed         records as columns; the second in C
 duckdb                 one locked-down database file
 opening                a working ledger, whatever state the files are in
 rollups                sums by minute, hour and day, exact at every instant

@@ -158,6 +158,7 @@ def _converted(values: Sequence[Any], kind: Kind) -> pa.Array:
 
 
 _LONG = 1024
+_NESTED = frozenset({Kind.TAGS, Kind.WORDS, Kind.HASHES})
 _said_before: dict[Column, tuple[object, pa.Array]] = {}
 """By column: what it said of every call when it last did, so many times."""
 
@@ -167,9 +168,12 @@ def _the_same(value: object, column: Column, length: int) -> pa.Array:
     before = _said_before.get(column)
     if before is not None and length <= _LONG and before[0] == value:
         return before[1].slice(0, length)
-    one = _converted((value,), column.kind)
-    # Arrow repeats what is nested item by item, which takes longer than to convert it.
-    again = one.take(pa.repeat(pa.scalar(0, pa.int32()), max(length, _LONG)))
+    many = max(length, _LONG)
+    if column.kind in _NESTED:
+        # Arrow repeats what is nested item by item, which takes longer than to convert it.
+        again = _converted((value,) * many, column.kind)
+    else:
+        again = pa.repeat(_converted((value,), column.kind)[0], many)
     _said_before[column] = (value, again)
     return again.slice(0, length)
 

@@ -1,4 +1,4 @@
-"""Build sidecar/native where there is a C compiler with Python's headers; Python's twins serve otherwise.
+"""Build what is in C where there is a C compiler with Python's headers; Python's twins serve otherwise.
 
 Run by ``make env``, in place for the interpreter that runs it, and by the wheel's builder as its hook.
 """
@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCES = ROOT / "sidecar/native"
+FOLDERS = ("sidecar/native", "collector/native")
+"""Each an extension of its own: the collector does not import the sidecar."""
 FLAGS = ("-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 
 
@@ -24,8 +25,8 @@ def compiler() -> str | None:
     return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
 
 
-def build(folder: Path, *more: str) -> Path | None:
-    """The extension, built into ``folder``; None, and a line that says why, where it cannot be."""
+def build(sources: Path, folder: Path, *more: str) -> Path | None:
+    """What ``sources`` hold, built into ``folder``; None, and a line that says why, where it cannot be."""
     include = Path(sysconfig.get_path("include"))
     cc = compiler()
     if cc is None or not (include / "Python.h").is_file():
@@ -36,9 +37,9 @@ def build(folder: Path, *more: str) -> Path | None:
         return None
     target = folder / f"_native{sysconfig.get_config_var('EXT_SUFFIX')}"
     part = target.with_suffix(f".{os.getpid()}.part")
-    sources = sorted(map(str, SOURCES.glob("*.c")))
+    files = sorted(map(str, sources.glob("*.c")))
     done = subprocess.run(
-        [cc, *FLAGS, *more, f"-I{include}", "-o", str(part), *sources], capture_output=True, text=True
+        [cc, *FLAGS, *more, f"-I{include}", "-o", str(part), *files], capture_output=True, text=True
     )
     if done.returncode != 0:
         part.unlink(missing_ok=True)
@@ -65,12 +66,16 @@ else:
             if version != "standard" or self.target_name != "wheel":
                 return
             self._folder = tempfile.TemporaryDirectory()
-            built = build(Path(self._folder.name))
-            if built is not None:
-                build_data["pure_python"] = False
-                build_data["infer_tag"] = True
-                build_data["force_include"][str(built)] = f"sidecar/native/{built.name}"  # type: ignore[index]
+            for name in FOLDERS:
+                folder = Path(self._folder.name, name)
+                folder.mkdir(parents=True)
+                built = build(ROOT / name, folder)
+                if built is not None:
+                    build_data["pure_python"] = False
+                    build_data["infer_tag"] = True
+                    build_data["force_include"][str(built)] = f"{name}/{built.name}"  # type: ignore[index]
 
 
 if __name__ == "__main__":
-    build(SOURCES, *sys.argv[1:])
+    for name in FOLDERS:
+        build(ROOT / name, ROOT / name, *sys.argv[1:])
