@@ -183,7 +183,12 @@ class Sidecar:
             listen=str(config.listen),
         )
         self.answers = Answers(
-            config.cache, config.data_dir, self.metrics, worker=worker, journal=self.journal
+            config.cache,
+            config.data_dir,
+            self.metrics,
+            worker=worker,
+            journal=self.journal,
+            quote=lambda *asked: self.books.prices.quote(*asked),
         )
         self.plane = Plane(
             config, self.books, self.keys, self.credit, self.runaways, self.answers, worker_of(config)

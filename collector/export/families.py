@@ -59,6 +59,20 @@ FAMILIES = {
             announced=False,
         ),
         Family(
+            "bursar_cache_embedding_tokens_total",
+            "counter",
+            "Tokens of questions that an embeddings endpoint has read to find similar answers.",
+            ("model",),
+            announced=False,
+        ),
+        Family(
+            "bursar_cache_embedding_cost_usd_total",
+            "counter",
+            "What they cost at the price of its model; no call of an agent, so in no budget.",
+            ("model",),
+            announced=False,
+        ),
+        Family(
             "bursar_cache_comparisons_total",
             "counter",
             "Similar answers that were compared with what the model said.",

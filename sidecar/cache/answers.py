@@ -2,12 +2,17 @@
 
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from collector.domain.money import usd
+from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
+from collector.pricing.book import Quote
+from sidecar.accounting import cost_of
 from sidecar.cache.entry import Entry
 from sidecar.cache.flights import Flights
 from sidecar.cache.key import Key
@@ -48,6 +53,7 @@ class Answers:
         clock: seconds since the epoch.
         worker: which of this machine's processes this is.
         journal: told how similar answers compared with the model's.
+        quote: what a model of a provider costs at a time (:meth:`collector.pricing.book.PriceBook.quote`).
     """
 
     def __init__(
@@ -58,6 +64,7 @@ class Answers:
         clock: Callable[[], float] = time.time,
         worker: int = 0,
         journal: JournalWriter | None = None,
+        quote: Callable[[str, str, int], Quote] | None = None,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
@@ -69,7 +76,10 @@ class Answers:
         self.similar: Resemblance | None = None
         """None where no route asks for similar answers."""
         self._journal = journal
+        self._quote = quote
         self._worker = worker
+        self.embedding_usd = Decimal(0)
+        """What an embeddings endpoint has cost since the start."""
         self.purges = 0
         """How often answers were taken away; answers asked for before the last time are not kept."""
         self._asked: dict[Key, float] = {}
@@ -118,8 +128,19 @@ class Answers:
             more=more if config.redis is not None else None,
             redis=self.redis,
             on_compared=partial(note_comparison, journal) if journal is not None else None,
+            on_used=self._embedded,
         )
         self.similar.start()
+
+    def _embedded(self, tokens: int) -> None:
+        """Count what an embeddings endpoint has read for us, and what that costs at its model's price."""
+        labels = {"model": self._config.similar.embedding.model}
+        self._metrics.add("bursar_cache_embedding_tokens_total", labels, tokens)
+        if self._quote is not None:
+            quote = self._quote("", labels["model"], int(self.clock() * 1e6))
+            cost = usd(cost_of(Usage(input_tokens=tokens), quote, "").effective_pico)
+            self._metrics.add("bursar_cache_embedding_cost_usd_total", labels, cost)
+            self.embedding_usd += cost
 
     async def follow(self, config: CacheConfig) -> None:
         """Look for similar answers as ``config`` says; where answers lie does not change before a restart."""
@@ -220,7 +241,7 @@ class Answers:
         """What is kept, for people."""
         kept = self._stored()
         if self.similar is not None:
-            kept["similar"] = self.similar.stats()
+            kept["similar"] = self.similar.stats() | {"embedding_cost_usd": f"{self.embedding_usd:f}"}
         return kept
 
     def _stored(self) -> dict[str, object]:

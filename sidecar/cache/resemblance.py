@@ -109,6 +109,7 @@ class Resemblance:
         who: tells this sidecar from others of this machine.
         more: what the finder is told besides the settings of the embedding.
         on_compared: told of each comparison, and whether the similar answer was right.
+        on_used: told of tokens that an embeddings endpoint has read.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Resemblance:
         more: dict[str, Any] | None = None,
         redis: "RedisStore | None" = None,
         on_compared: Callable[[Check, bool], None] | None = None,
+        on_used: Callable[[int], None] = lambda tokens: None,
     ) -> None:
         self._config = config
         self._file = folder / f"cache-bound-{who}.msgpack"
@@ -130,7 +132,7 @@ class Resemblance:
         self._metrics = metrics
         self._redis = redis
         self._on_compared = on_compared
-        self.finder = Similar(config.embedding, more)
+        self.finder = Similar(config.embedding, more, on_used)
         self.bound = Bound()
         self._comparing: set[asyncio.Task[None]] = set()
         self._saved = 0

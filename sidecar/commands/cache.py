@@ -80,6 +80,8 @@ def trust(similar: Mapping[str, Any]) -> list[str]:
     said = [f"found by {similar['found_by']}"]
     if similar["problem"]:
         said.append(str(similar["problem"]))
+    if Decimal(str(similar.get("embedding_cost_usd", 0))):
+        said.append(f"its vectors cost {similar['embedding_cost_usd']} USD since the start")
     said.append(f"{similar['right']} compared right and {similar['wrong']} wrong since the start")
     said.append(f"{similar['bins_serving']} steps of distance serve, {similar['bins_learning']} still learn")
     if similar["error"] is None:

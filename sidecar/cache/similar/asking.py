@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, NamedTuple
 
@@ -57,10 +57,17 @@ class Similar:
 
     Args:
         more: what its assignment says besides the embedding's settings.
+        on_used: told of tokens that an endpoint has read for it.
     """
 
-    def __init__(self, config: EmbeddingConfig, more: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        config: EmbeddingConfig,
+        more: dict[str, Any] | None = None,
+        on_used: Callable[[int], None] = lambda tokens: None,
+    ) -> None:
         self.config = config
+        self._on_used = on_used
         self._more = more or {}
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -213,6 +220,9 @@ class Similar:
                 oldest = min((sent for _, sent in self._waiting.values()), default=time.monotonic())
                 if time.monotonic() - oldest >= SILENT_S:
                     raise TimeoutError(f"it owes an answer for {SILENT_S:.0f} s") from None
+                continue
+            if said[0] == 0:
+                self._on_used(said[1])
                 continue
             waiting = self._waiting.pop(said[0], None)
             if waiting is not None and len(said) == 2 and time.monotonic() - waiting[1] <= self._patience_s:

@@ -23,7 +23,7 @@ from sidecar.cache.guards import Told, judge, told_by
 from sidecar.cache.similar.comparing import same_answer
 from sidecar.cache.similar.frames import LENGTH_BYTES, MOST_FRAME, pack, unpack
 from sidecar.cache.similar.index import Growing
-from sidecar.cache.similar.runners import Runner, RunnerMissing, Vectors, distance_of, runner_of
+from sidecar.cache.similar.runners import Endpoint, Runner, RunnerMissing, Vectors, distance_of, runner_of
 
 if TYPE_CHECKING:
     from sidecar.cache.similar.shelf import Shelf
@@ -255,6 +255,8 @@ async def serve(
             room.release()
         if asked[0]:
             write(pack(said))
+        if isinstance(runner, Endpoint) and (tokens := runner.used()):
+            write(pack([0, tokens]))
 
     while (body := await frame(reader)) is not None:
         await room.acquire()

@@ -9,9 +9,9 @@ The first frame in is the assignment, the first one out tells which runner works
     [0, "forget", tenant or None, model or None]
     [0, "lose", [key, ...]]
 
-and ``[id, None, problem]`` where something failed. Scopes and keys are bytes, an owner a tenant and a model:
-all of them digests, that nothing can be read from. ``until`` is a monotonic time: what was asked for in vain
-by then need not be looked for.
+and ``[id, None, problem]`` where something failed; ``[0, tokens]`` says what an endpoint has read.
+Scopes and keys are bytes, an owner a tenant and a model: all of them digests, that nothing can be read from.
+``until`` is a monotonic time: what was asked for in vain by then need not be looked for.
 """
 
 from typing import Any, Final

@@ -1,9 +1,11 @@
 """What makes vectors of texts, behind one interface. All of them run in the finder's process."""
 
+import contextlib
 import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -15,6 +17,8 @@ Vectors = NDArray[np.float32]
 
 HASHED: Final = 1024
 """Columns of TF-IDF vectors."""
+BYTES_PER_TOKEN: Final = 4
+"""Of English, about; only for endpoints that do not say what they read."""
 GRAMS: Final = (3, 4, 5)
 """Lengths of the character sequences counted; whole words do worse."""
 
@@ -97,6 +101,7 @@ class Endpoint:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.Client(timeout=timeout_s, headers=headers, trust_env=False)
         self._error = httpx.HTTPError
+        self._used: SimpleQueue[int] = SimpleQueue()
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """What the endpoint says, scaled to length one.
@@ -109,11 +114,30 @@ class Endpoint:
             reply.raise_for_status()
         except self._error as error:
             raise OSError(f"{type(error).__name__}: {error}") from error
-        return vectors_in(reply.json(), len(texts))
+        said = reply.json()
+        self._used.put(tokens_in(said, texts))
+        return vectors_in(said, len(texts))
+
+    def used(self) -> int:
+        """Tokens that the endpoint read since this was asked last."""
+        total = 0
+        with contextlib.suppress(Empty):
+            while True:
+                total += self._used.get_nowait()
+        return total
 
     def close(self) -> None:
         """Give its connections up."""
         self._client.close()
+
+
+def tokens_in(said: Any, texts: Sequence[str]) -> int:
+    """Tokens that an endpoint's reply says it read; a guess where it does not say."""
+    usage = said.get("usage") if isinstance(said, dict) else None
+    told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+    if isinstance(told, int) and told >= 0:
+        return told
+    return sum(-(-len(text.encode()) // BYTES_PER_TOKEN) for text in texts)
 
 
 def vectors_in(said: Any, wanted: int) -> Vectors:

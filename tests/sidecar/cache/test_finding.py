@@ -24,6 +24,7 @@ from sidecar.cache.similar.runners import (  # noqa: E402
     RunnerMissing,
     TfIdf,
     runner_of,
+    tokens_in,
     vectors_in,
 )
 
@@ -104,6 +105,7 @@ def test_an_endpoint_is_asked_as_openai_defines_it() -> None:
     with ScriptedUpstream(lambda seen: Answer(pieces=[json.dumps(reply).encode()])) as server:
         with contextlib.closing(Endpoint(f"{server.url}/v1/", "m", "sk-1", 5.0)) as endpoint:
             said = endpoint.embed(["a", "b"])
+            assert (endpoint.used(), endpoint.used()) == (2, 0)  # It does not say: a token for each.
         assert np.allclose(said, [[0.6, 0.8], [0, 1]])
         (seen,) = server.seen
     assert (seen.target, seen.header("authorization")) == ("/v1/embeddings", "Bearer sk-1")
@@ -125,6 +127,12 @@ def test_an_endpoint_is_asked_as_openai_defines_it() -> None:
 def test_what_is_no_vector_is_none(said: Any) -> None:
     with pytest.raises(ValueError):
         vectors_in(said, 1)
+
+
+def test_what_an_endpoint_has_read_is_what_it_says_or_a_guess() -> None:
+    assert tokens_in({"usage": {"prompt_tokens": 7}}, ["a"]) == 7
+    for said in ({}, [], {"usage": {"prompt_tokens": None}}, {"usage": {"prompt_tokens": -1}}):
+        assert tokens_in(said, ["nine byte", "four"]) == 4  # 9 and 4 bytes are 3 tokens and 1.
 
 
 def test_an_endpoint_that_fails_says_so() -> None:
