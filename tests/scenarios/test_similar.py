@@ -382,6 +382,35 @@ def test_what_an_endpoint_reads_is_counted_and_priced(
             assert told == Decimal("0.05") * len(embeddings.seen)
 
 
+def test_an_endpoint_behind_bursar_itself_is_booked_as_any_call(
+    upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    vectors = {"object": "list", "model": "gpt-4o-mini", "data": [{"index": 0, "embedding": [3, 4]}]}
+    vectors["usage"] = {"prompt_tokens": 50_000, "total_tokens": 50_000}
+
+    def script(seen: Seen) -> Answer:
+        body = json.dumps(vectors).encode() if seen.target.endswith("/embeddings") else chat_reply()
+        return Answer(pieces=[body])
+
+    upstream.script = script
+    keys: dict[str, str] = {}
+    stack = stack_at(tmp_path_factory.mktemp("itself"), upstream, keys)
+    embedding = {"runner": "endpoint", "url": f"{stack.url}/v1", "model": "gpt-4o-mini", "api_key": "${OWN}"}
+    cache = {**SETTINGS["cache"], "similar": {"embedding": {**embedding, "deadline": "5s"}}}
+    stack.settings = {**stack.settings, "cache": cache}
+    stack.environment = {**stack.environment, "OWN": keys["plain"]}
+    with stack:
+        wait_for("the finder", lambda: similar(stack)["found_by"] != "nothing yet")
+        assert Asker(stack, keys["a"]).how(body_of("How do I reset my password")) == "miss"
+
+        def booked() -> Any:
+            rows = stack.ask("calls", limit=100)
+            return [row for row in rows if row["api"] == "openai.embeddings" and row["agent"] == "plain"]
+
+        row = wait_for("its row", booked)[0]
+        assert Decimal(row["effective_cost_usd"]) in (Decimal("0.05"), 0)  # Asked, or given again.
+
+
 def test_an_endpoint_that_hangs_holds_up_no_call(
     upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
