@@ -72,6 +72,15 @@ $(SEARCH_STAMP): requirements/redis-search.txt scripts/setup/redis_search.sh | $
 .PHONY: minilm
 minilm: $(MINILM_STAMP) ## install the weights of MiniLM, for similar answers
 
+# Into the environment for development: its versions are those of the other pins.
+ONNX_STAMP := $(VENV)/.ready-onnx
+$(ONNX_STAMP): requirements/onnx.txt | $(DEV_STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/onnx.txt
+	@touch $@
+
+.PHONY: onnx
+onnx: $(ONNX_STAMP) ## install onnxruntime, another runner for similar answers
+
 .PHONY: pictures
 pictures: $(DEV_STAMP) ## make the README's pictures of the dashboard from a demonstration (needs chromium)
 	@$(BIN)/python scripts/pictures/make.py $(ARGS)
@@ -89,7 +98,7 @@ screenshots: $(DEV_STAMP) services ## pictures of every view of the dashboard, i
 	PYTHONPATH=.:tests $(BIN)/python tests/dashboards/pictures.py screenshots $(ARGS)
 
 .PHONY: test-slow
-test-slow: $(DEV_STAMP) $(MINILM_STAMP) $(SEARCH_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
+test-slow: $(DEV_STAMP) $(MINILM_STAMP) $(ONNX_STAMP) $(SEARCH_STAMP) services ## the tests that take minutes: full kill counts, ten million calls
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
 
 .PHONY: vllm

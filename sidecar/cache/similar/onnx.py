@@ -1,4 +1,4 @@
-"""A sentence encoder as an ONNX graph, by onnxruntime where that is installed: about twice as fast as numpy.
+"""A sentence encoder as an ONNX graph, by onnxruntime where that is installed: somewhat faster than numpy.
 
 The folder holds ``model.onnx`` and ``vocab.txt``, as sentence-transformers' own exports do
 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2/tree/main/onnx). Vectors are the mean of the
