@@ -9,7 +9,7 @@ np = pytest.importorskip("numpy", reason="similar answers need the semantic extr
 from sidecar.cache.settings import SimilarConfig  # noqa: E402
 from sidecar.cache.similar.minilm import MiniLM  # noqa: E402
 from sidecar.cache.similar.runners import RunnerMissing  # noqa: E402
-from tests.bench.similar import DATA, LookUps, question_pairs, rephrasings  # noqa: E402
+from tests.bench.similar import DATA, LookUps, agreement, question_pairs, rephrasings  # noqa: E402
 
 LIKE = ("same", "rephrased")
 
@@ -31,6 +31,14 @@ def test_rephrased_statements_are_found_and_found_rightly(minilm: MiniLM) -> Non
     score = LookUps(rephrasings()[1::2], minilm).score(SimilarConfig().distance, LIKE)
     assert score.precision >= 0.95
     assert score.hits / score.asked > 0.15
+
+
+def test_answers_that_say_something_else_are_hardly_ever_held_to_agree(minilm: MiniLM) -> None:
+    compared = agreement(rephrasings()[:300], minilm)
+    assert compared.missed == 0 < compared.denied
+    # Many statements of other numbers do say the same; the rest of the same is counted as wrong, to be safe.
+    assert compared.mistaken < 0.15 * compared.different
+    assert compared.agreed >= 0.5 * compared.same
 
 
 def test_of_question_pairs_few_wrong_ones_are_served_and_hardly_any_whose_numbers_differ(

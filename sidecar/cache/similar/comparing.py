@@ -1,9 +1,12 @@
 """Whether two answers say the same; where that is in doubt, they do not."""
 
 import json
+from collections import Counter
 from typing import Any, Final
 
-from sidecar.cache.guards import judge, told_by
+from sidecar.cache.guards import Told, judge, told_by
+from sidecar.cache.guards.lexicon import NEGATIONS
+from sidecar.cache.guards.marks import Mark
 
 SHORT: Final = 400
 """Characters up to which an answer is read word by word."""
@@ -31,8 +34,13 @@ def same_answer(one: str, other: str, distance: float) -> bool:
     told, said = told_by(one), told_by(other)
     if longer <= SHORT:
         return judge(told, said).reason not in _TURNED
-    literal = [{mark for mark in text.marks if mark.kind != "word"} for text in (told, said)]
-    return told.language == said.language and literal[0] == literal[1]
+    return told.language == said.language and _literal(told) == _literal(said)
+
+
+def _literal(text: Told) -> tuple[set[Mark], Counter[str]]:
+    """What must be the same in two long answers: numbers, identifiers and the like, and each denial."""
+    denials = Counter(mark.text for mark in text.marks if mark.text in NEGATIONS)
+    return {mark for mark in text.marks if mark.kind != "word"}, denials
 
 
 def _parsed(text: str) -> Any:

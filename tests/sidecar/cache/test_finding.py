@@ -270,6 +270,9 @@ def test_answers_are_compared_in_their_sense_and_doubt_is_a_no() -> None:
     assert same_answer("You can reset it in the settings.", "You may reset it in the settings.", 0.03)
     assert not same_answer("It is 42.", "It is 24.", 0.01)
     assert not same_answer("Yes, you can.", "No, you can not.", 0.01)
+    long = "You can return what you bought within the time that the shop gives you for it. " * 6
+    assert same_answer(long, long.replace("You can", "People can", 1), 0.01)
+    assert not same_answer(long, long.replace("You can", "You can not", 1), 0.01)
     assert not same_answer("Yes, you can.", "Yes, you can.  And a great deal more is to be said of it.", 0.05)
     assert not same_answer("The sky is blue.", "Grass is green, mostly.", 0.4)
     assert same_answer('{"a": 1, "b": 2}', '{"b":2,"a":1}', 0.2)
