@@ -161,6 +161,7 @@ class Call:
         "target",
         "trace_id",
         "watch",
+        "watch_room",
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
@@ -192,8 +193,10 @@ class Call:
         self.target: Target | None = None
         """Where it goes; None until somebody has decided."""
         self.watch: Callable[[], bool] | None = None
-        self.measured: Mapping[str, TokenPrice] | None = None
         """Asked whenever more of a stream has been read; False holds it back (:meth:`Relay.run`)."""
+        self.watch_room: Callable[[], int] | None = None
+        """Bytes of text before there is anything to ask it; None: it is to be asked each time."""
+        self.measured: Mapping[str, TokenPrice] | None = None
         self.go_on: Callable[[], None] | None = None
         """Forwards what was held back; None while no stream runs."""
         self.hold: tuple[int, int, int] | None = None

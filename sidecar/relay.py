@@ -10,10 +10,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.http import HeaderList, Responder, UpstreamError, UpstreamReply
-from sidecar.wire import Meter
+from sidecar.http import ChunkedDecoder, HeaderList, Responder, UpstreamError, UpstreamReply
+from sidecar.wire import Lane, Meter
 
 CAPTURED_REPLY_LIMIT: Final = 1 << 20
+
+TOLD_EVERY: Final = 4096
+"""Bytes of text after which the meter is told what was read in C, where nobody watches."""
 
 OPENING_LIMIT: Final = 64 << 10
 """Bytes of a stream that are held back at most while it is not known whether it fails at once."""
@@ -46,6 +49,7 @@ class Relay:
         "_finished",
         "_flowing",
         "_held",
+        "_lane",
         "_limit",
         "_meter",
         "_on_end",
@@ -55,6 +59,7 @@ class Relay:
         "_streaming",
         "_upstream",
         "_watch",
+        "_watch_room",
         "error",
         "first_ns",
         "head",
@@ -78,6 +83,8 @@ class Relay:
         self._opening = self._piped = False
         self._on_end: Callable[[], None] | None = None
         self._watch: Callable[[], bool] | None = None
+        self._watch_room: Callable[[], int] | None = None
+        self._lane: Lane | None = None
         self._back: list[bytes] = []
         self.first_ns = 0
         """Monotonic time of the first byte of the body; 0 before."""
@@ -136,16 +143,23 @@ class Relay:
         meter = self._meter
         return meter.first_content_seen or meter.ended or meter.facts().error is not None
 
-    async def run(self, on_end: Callable[[], None], watch: Callable[[], bool] | None = None) -> None:
+    async def run(
+        self,
+        on_end: Callable[[], None],
+        watch: Callable[[], bool] | None = None,
+        watch_room: Callable[[], int] | None = None,
+    ) -> None:
         """Send the head and the body as it comes; ``on_end`` runs before the last bytes go.
 
         When the upstream breaks off, so does the reply: the agent sees it is incomplete.
 
         ``watch`` is asked whenever the meter has read more, before that is forwarded. Where it says
-        no, what comes is held back until :meth:`go_on` or :meth:`cut`.
+        no, what comes is held back until :meth:`go_on` or :meth:`cut`. It has nothing to say before another
+        ``watch_room()`` bytes of text have passed; without that it is asked each time.
         """
         self._on_end = on_end
         self._watch = watch
+        self._watch_room = watch_room
         status, headers = self.head
         self._responder.start(status, headers, length=None)
         self._responder.on_flow(self._upstream.pause, self._upstream.resume)
@@ -198,6 +212,8 @@ class Relay:
             out = meter.feed(data)
             if out:
                 self._pass(out)
+            if self._lane is None:
+                self._use_lane()
             if meter.ended:
                 self._expect_end()
             return
@@ -227,6 +243,36 @@ class Relay:
             if self._limit < 0 or (self._opening and self._has_opened()):
                 self._upstream.pause()
                 self._wake()
+
+    def _use_lane(self) -> None:
+        """Have chunks that only add text read in C, and forwarded as they came."""
+        if self._lane is None and self._captured is None:
+            self._lane = lane = self._meter.lane()
+            if lane is not None:
+                lane.limit = self._room()
+                self._upstream.coded_sink = self._take_chunks
+
+    def _room(self) -> int:
+        """How much text may pass before whoever watches is to be asked."""
+        if self._watch is None:
+            return TOLD_EVERY
+        return self._watch_room() if self._watch_room is not None else 0
+
+    def _take_chunks(self, coded: bytes) -> int:
+        """See :data:`sidecar.http.reply.CodedSink`."""
+        responder, lane = self._responder, self._lane
+        assert lane is not None
+        if not responder.steady or self._back:
+            return 0
+        size = lane.take(coded)
+        if size > 0:
+            responder.pass_on(coded, size)
+        elif size < 0:
+            size = -size
+            self._meter.catch_up()
+            self._pass(ChunkedDecoder().feed(coded))
+            lane.limit = self._room()
+        return size
 
     def _pass(self, out: bytes) -> None:
         """Forward ``out``, if whoever watches has nothing against it."""

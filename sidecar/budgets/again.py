@@ -22,6 +22,7 @@ class Readmission:
         hold = self._control.hold_for(call)
         growing = hold is not None and hold.allow.growing and call.facts is not None and call.facts.stream
         call.watch = hold.look if hold is not None and growing else None
+        call.watch_room = None
 
     async def admit(self, call: Call, target: Target) -> bool:
         """Hold what an attempt at ``target`` may cost on top of what was spent; false without room."""

@@ -42,6 +42,8 @@ class StreamGuard:
             return inner is None or inner()
 
         call.watch = look
+        # What a budget asks, it asks of each chunk.
+        call.watch_room = watch.room if inner is None else None
 
     def _goes_on(self, call: Call, found: OffTrack) -> bool:
         """Do what is to be done about ``found``, once; whether the stream goes on."""

@@ -172,6 +172,10 @@ class Watch:
             return None
         return self._look_at_blocks()
 
+    def room(self) -> int:
+        """Bytes of text before anything more is looked at."""
+        return BLOCK - len(self._fresh) if self.found is None else BLOCK
+
     def _look_at_blocks(self) -> OffTrack | None:
         fresh, self._fresh = bytes(self._fresh), bytearray()
         whole = len(fresh) - len(fresh) % BLOCK

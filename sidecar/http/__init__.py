@@ -11,6 +11,7 @@ on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`.
 Both sides are strict: what two readers of HTTP could read in two ways is refused.
 """
 
+from sidecar.http.chunked import ChunkedDecoder
 from sidecar.http.exchange import ErrorBody, Handler, Request, Responder
 from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.head import end_to_end
@@ -21,6 +22,7 @@ from sidecar.http.tls import upstream_tls
 from sidecar.http.upstream import UpstreamPool
 
 __all__ = [
+    "ChunkedDecoder",
     "Deadlines",
     "ErrorBody",
     "Handler",

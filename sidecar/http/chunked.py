@@ -36,7 +36,7 @@ class ChunkedDecoder:
     The result does not depend on where the pieces were cut.
     """
 
-    __slots__ = ("_between", "_data_left", "_end_left", "_excess", "_held", "_trailer", "done", "rest")
+    __slots__ = ("_data_left", "_end_left", "_excess", "_held", "_trailer", "between", "done", "rest")
 
     def __init__(self) -> None:
         self.done = False
@@ -46,8 +46,13 @@ class ChunkedDecoder:
         self._data_left = 0  # of the current chunk
         self._end_left = 0  # of the CRLF behind it
         self._trailer = -1  # bytes of trailer so far; -1 before the last chunk
-        self._between = True  # whether the next byte begins a chunk
+        self.between = True
+        """Whether the next byte begins a chunk."""
         self._excess = -_FREE_OVERHEAD  # bytes of framing beyond what the data so far allow
+
+    def passed(self, coded: int, size: int) -> None:
+        """Whole chunks of ``coded`` bytes, with ``size`` of body, were read elsewhere."""
+        self._excess += coded - (1 + _OVERHEAD_RATIO) * size
 
     def feed(self, data: bytes) -> bytes:
         """The body bytes in ``data``; may be empty.
@@ -55,7 +60,7 @@ class ChunkedDecoder:
         Raises:
             ChunkError: the framing is broken; nothing more can be read.
         """
-        if self._between:
+        if self.between:
             # What an event stream sends: one whole chunk in one read.
             line_end = data.find(b"\r\n")
             size = _COMMON_SIZES.get(data[:line_end])
@@ -82,7 +87,7 @@ class ChunkedDecoder:
             else:
                 position = self._read_trailer(data, position)
         self._check_overhead()
-        self._between = not (self._data_left or self._end_left or self._held) and self._trailer < 0
+        self.between = not (self._data_left or self._end_left or self._held) and self._trailer < 0
         if self.done:
             self.rest = data[position:]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

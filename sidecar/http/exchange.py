@@ -83,8 +83,8 @@ class Responder:
 
     __slots__ = (
         "_buffer_limit", "_chunked", "_disconnect", "_head", "_head_only", "_http_10", "_length", "_loop",
-        "_pause", "_paused", "_resume", "_steady", "_transport", "bytes_written", "finished", "keep_alive",
-        "own_lines", "started",
+        "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive",
+        "own_lines", "started", "steady",
     )  # fmt: skip
 
     def __init__(
@@ -111,7 +111,8 @@ class Responder:
         self._http_10 = request.http_version == "1.0"
         self._length: int | None = None
         self._chunked = self._paused = False
-        self._steady = False  # a chunked reply whose head is out, and whose client keeps up
+        self.steady = False
+        """Whether the reply is chunked, its head is out, and the client is here and keeps up."""
         self._disconnect: Callable[[], object] | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
@@ -199,7 +200,7 @@ class Responder:
             ValueError: more bytes than ``start`` announced; the reply is aborted.
         """
         transport = self._transport
-        if self._steady and transport is not None and data:
+        if self.steady and transport is not None and data:
             size = len(data)
             self.bytes_written += size
             line = _SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size
@@ -231,7 +232,14 @@ class Responder:
         if self._paused:
             self._check_unsent(transport)
         else:
-            self._steady = self._chunked
+            self.steady = self._chunked
+
+    def pass_on(self, coded: bytes, size: int) -> None:
+        """Send whole chunks with ``size`` bytes of body as they came, while :attr:`steady`."""
+        transport = self._transport
+        if transport is not None:
+            self.bytes_written += size
+            transport.write(coded)
 
     def _check_unsent(self, transport: asyncio.WriteTransport) -> None:
         """Break off towards a client that has fallen too far behind."""
@@ -244,7 +252,7 @@ class Responder:
             return
         if not self.started:
             raise RuntimeError("the reply has not been started")
-        self._steady = False
+        self.steady = False
         if self._chunked and not self._head_only:
             transport = self._transport
             self.finished = True
@@ -270,6 +278,7 @@ class Responder:
         self.started = True
         transport = self._transport
         self._transport = None
+        self.steady = False
         self._head = b""
         if self._http_10:
             # Where the end of the connection ends the body, only a reset says that this was not the end.
@@ -299,6 +308,7 @@ class Responder:
         if self._transport is None:
             return
         self._transport = None
+        self.steady = False
         self._head = b""
         callback = self._disconnect
         self._disconnect = None
@@ -308,7 +318,7 @@ class Responder:
     def flow(self, *, paused: bool) -> None:
         """The client's socket is full, or has emptied."""
         self._paused = paused
-        self._steady = False
+        self.steady = False
         callback = self._pause if paused else self._resume
         if callback is not None and not self.finished:
             callback()

@@ -47,6 +47,11 @@ class UpstreamError(Exception):
         """Whether bytes of the request may have reached the upstream."""
 
 
+CodedSink = Callable[[bytes], int]
+"""Takes whole chunks of a reply in the chunked coding, as they came, and passes them on so.
+
+Gives the bytes of body in them; 0 where it took nothing, and the body goes to the sink."""
+
 Sink = Callable[[bytes, bool, UpstreamError | None], None]
 """Takes body bytes; whether they are the last; and the error if the reply broke off there."""
 
@@ -75,7 +80,7 @@ class UpstreamReply:
     """Status, fields and body of one reply. Either :meth:`pipe` or :meth:`read` it, or :meth:`close` it."""
 
     __slots__ = (
-        "_done", "_early", "_error", "_held_back", "_source", "address", "head_ns", "headers",
+        "_done", "_early", "_error", "_held_back", "_source", "address", "coded_sink", "head_ns", "headers",
         "length", "reused", "sent_ns", "sink", "status",
     )  # fmt: skip
 
@@ -104,6 +109,8 @@ class UpstreamReply:
         self._source: Source | None = source
         self.sink: Sink | None = None
         """Where the body is pushed to, once somebody asked for it (:meth:`pipe`)."""
+        self.coded_sink: CodedSink | None = None
+        """Asked before the sink, where the body comes chunked."""
         self._early = b""  # came before anyone read it
         self._held_back = self._done = False
         self._error: UpstreamError | None = None
@@ -185,7 +192,7 @@ class UpstreamReply:
         """Abandon what is left of the reply: the socket is closed, the sink not called again."""
         source = self._source
         self._source = None
-        self.sink = None
+        self.sink = self.coded_sink = None
         self._early = b""
         if source is not None:
             source.abandon()

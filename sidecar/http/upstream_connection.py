@@ -103,7 +103,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._stirred = True
         state = self._state
         if state == CHUNKED:
-            self._read_chunks(data)
+            decoder, reply = self._decoder, self._reply
+            assert reply is not None and decoder is not None
+            coded = reply.coded_sink
+            if coded is not None and decoder.between and (size := coded(data)):
+                decoder.passed(len(data), size)
+            else:
+                self._read_chunks(data)
         elif state == AWAITING_HEAD:
             self._read_head(data)
         elif state in (IDLE, CLOSED):

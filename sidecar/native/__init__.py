@@ -8,6 +8,7 @@
     completion.c what a whole reply to one says
     heads.c      fields of HTTP heads
     frames.c     frames of the journal, and ids
+    streams.c    chunks of an event stream that only add text
 
 Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
 else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
@@ -19,7 +20,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 5
+INTERFACE: Final = 6
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -30,7 +30,8 @@ PyMODINIT_FUNC PyInit__native(void)
         return NULL;
     digests_init();
     heads_init();
-    if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) {
+    if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0 ||
+        PyModule_AddType(module, &lane_type) < 0) {
         Py_DECREF(module);
         return NULL;
     }

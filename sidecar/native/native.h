@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 5
+#define INTERFACE 6
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -36,5 +36,8 @@ PyObject *read_response_head(PyObject *module, PyObject *const *given, Py_ssize_
 /* frames.c */
 PyObject *frame_bytes(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *drawn_ids(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* streams.c */
+extern PyTypeObject lane_type;
 
 #endif

@@ -58,7 +58,7 @@ class ForwardedStream:
         call = self._call
         call.cut, call.go_on = self._cut, self._relay.go_on
         try:
-            await self._relay.run(partial(self._finish, on_end), call.watch)
+            await self._relay.run(partial(self._finish, on_end), call.watch, call.watch_room)
         except asyncio.CancelledError:
             self._relay.close()
             self._call.outcome, self._call.outcome_reason = Outcome.ABANDONED, "client disconnected"

@@ -9,6 +9,7 @@ rewrite          the changes we make to a body
 meter            one reply: the same bytes out, facts beside them
   whole          a JSON reply of an API we know, read once by type when it has ended
   passing        every other reply, read as it passes
+    ordinary     chunks that only add text, in C
   modes          which of four things it is
 dialects         the map: who reads which reply
   openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama
@@ -28,6 +29,7 @@ from sidecar.wire.beginnings import Beginnings
 from sidecar.wire.estimate import TokenRatios
 from sidecar.wire.facts import APIS, InvalidRequest, ReplyFacts, RequestFacts, StreamPlace, WireError
 from sidecar.wire.meter import Meter, meter_for
+from sidecar.wire.ordinary import Lane
 from sidecar.wire.paths import spends
 from sidecar.wire.raw import read_raw_request
 from sidecar.wire.refusals import error_body, error_event
@@ -39,6 +41,7 @@ __all__ = [
     "APIS",
     "Beginnings",
     "InvalidRequest",
+    "Lane",
     "Meter",
     "ReplyFacts",
     "RequestFacts",

@@ -27,7 +27,7 @@ def read_ordinary_event(payload: bytes, reading: Reading) -> bool:
     """Count an event that adds to an open block; false when it is not one."""
     try:
         event = _decode_delta(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     if event.type != "content_block_delta":
         return False

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 
 from sidecar.wire.dialects import hides_thinking
 from sidecar.wire.facts import ReplyFacts, RequestFacts
+from sidecar.wire.ordinary import Lane
 from sidecar.wire.passing import PassingMeter
 from sidecar.wire.whole import WHOLE_READERS, WholeMeter
 
@@ -49,6 +50,12 @@ class Meter(Protocol):
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
+
+    def lane(self) -> Lane | None:
+        """What may read this stream's chunks in our stead from here on; None where nothing may."""
+
+    def catch_up(self) -> None:
+        """Take in what the lane has read."""
 
     def finish(self) -> bytes:
         """The reply has ended as it should; bytes still held back."""

@@ -42,7 +42,7 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
     """Count a chunk that adds text to one choice and says nothing else; false when it is not one."""
     try:
         chunk = _decode_chunk(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     if (
         len(chunk.choices) != 1

@@ -26,7 +26,7 @@ def read_ordinary_delta(payload: bytes, reading: Reading) -> bool:
     """Count an event that adds text; false when it is not one."""
     try:
         event = _decode_delta(payload)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     reading.scratch["sequence_number"] = event.sequence_number
     return _read_delta(event.type, event.delta, reading)

@@ -20,24 +20,25 @@ from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
 from sidecar.wire.jsonstream import Body
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
+from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
-from sidecar.wire.sse import Splitter
+from sidecar.wire.sse import Splitter, without
 
 _decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
-_TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"', "responses": b'"delta":"'}
+_TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
 _MOST_MISSES: Final = 8
-_CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
 """After so many events in a row that differ in more than their text, they are no longer compared."""
+_CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
 
 
 class PassingMeter:
     """Reads one reply of any kind as its bytes pass. Made by :func:`sidecar.wire.meter.meter_for`."""
 
     __slots__ = (
-        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lead",
-        "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter", "_suffix",
-        "_text_from", "_text_to", "_type", "_withhold", "reading",
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lane",
+        "_lead", "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter",
+        "_suffix", "_text_from", "_text_to", "_type", "_withhold", "reading",
     )  # fmt: skip
 
     def __init__(
@@ -73,10 +74,9 @@ class PassingMeter:
         """Between two events: the next bytes may be one whole event."""
         self._prefix = self._suffix = b""
         """What stood around the text of the last ordinary event, quotation marks included."""
-        self._text_from = self._text_to = (
-            0  # where the text with its quotation marks is then; 0: nothing known
-        )
+        self._text_from = self._text_to = 0  # where the text with its marks is then; 0: nothing known
         self._misses = 0
+        self._lane: Lane | None = None
 
     @property
     def ended(self) -> bool:
@@ -86,11 +86,13 @@ class PassingMeter:
     @property
     def first_content_seen(self) -> bool:
         """The model's first words (or arguments, or thoughts) have passed."""
+        self.catch_up()
         return self.reading.text_bytes > 0
 
     @property
     def output_text_bytes(self) -> int:
         """UTF-8 bytes that the model visibly wrote so far."""
+        self.catch_up()
         return self.reading.text_bytes
 
     def watch(self, told: Callable[[bytes], object]) -> None:
@@ -104,6 +106,7 @@ class PassingMeter:
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
+        self.catch_up()
         if self._ready:
             if self._text_from and data.startswith(self._prefix) and data.endswith(self._suffix):
                 # The last event with another text: when what is between is one JSON string, all is read.
@@ -129,6 +132,19 @@ class PassingMeter:
             return self._relay_events(data)
         return self._consume(data)
 
+    def lane(self) -> Lane | None:
+        """What may read this stream's chunks in our stead from here on; None where nothing may."""
+        if self._lane is None and self._ready and not self._by_shape and self.reading.response_id:
+            self._lane = lane_for(self._dialect.name)
+            if self._lane is not None:
+                self._lane.open = True
+        return self._lane
+
+    def catch_up(self) -> None:
+        """Take in what the lane has read."""
+        if self._lane is not None:
+            tell(self._lane, self._dialect.name, self.reading)
+
     def _relay_whole(self, data: bytes) -> bytes:
         """Read ``data``, which is whole events with plain line ends; what of it goes on."""
         splitter = self._splitter
@@ -144,7 +160,7 @@ class PassingMeter:
                         gaps.append((start + event.start, start + event.end))
                         self.reading.chunks -= 1
             start = end
-        return _without(data, gaps) if gaps else data
+        return without(data, gaps) if gaps else data
 
     def _read_ordinary(self, block: bytes) -> bool:
         """Read ``block`` when it is an event that only adds text; false when it is not."""
@@ -174,6 +190,7 @@ class PassingMeter:
         """The reply has ended as it should; bytes still held back."""
         if self._ended:
             return b""
+        self.catch_up()
         self._ended = True
         held, self._held = self._held, b""
         if self._mode == SSE:
@@ -184,16 +201,15 @@ class PassingMeter:
             if self.reading.finish and self._by_shape:
                 self.reading.complete = True
             return b"" if drop else held
-        if self._mode == JSON:
+        if self._mode in (JSON, UNKNOWN):
             self._read_body(last=True)
         elif self._mode == OPAQUE:
             self.reading.complete = True
-        elif self._mode == UNKNOWN:
-            self._read_body(last=True)
         return held
 
     def facts(self) -> ReplyFacts:
         """The facts as they stand, also of a reply that was cut off."""
+        self.catch_up()
         if self._mode == JSON and not self._ended:
             self._read_body(last=False)
         reading = self.reading
@@ -209,8 +225,7 @@ class PassingMeter:
 
     def _place(self) -> StreamPlace:
         framing = {SSE: "sse", FRAMES: "frames"}.get(self._mode, "array")
-        splitter = self._splitter
-        scratch = self.reading.scratch
+        splitter, scratch = self._splitter, self.reading.scratch
         created = scratch.get("created")
         blocks = scratch.get("open_blocks", ())
         return StreamPlace(
@@ -293,11 +308,13 @@ class PassingMeter:
         elif held:
             self._held = b""
         self._ready = splitter.idle and not self._held and not splitter.after_cr
+        if self._lane is not None:
+            self._lane.open = self._ready
         if not gaps:
             return out
         # With bytes held, the CR ends a line of theirs, not the withheld event.
         self._skip_lf = splitter.after_cr and gaps[-1][1] == whole and not self._held
-        return _without(out, gaps)
+        return without(out, gaps)
 
     def _read_events(self, data: bytes) -> None:
         for event in self._splitter.feed(data) if self._splitter else ():
@@ -381,12 +398,3 @@ class PassingMeter:
             text = kept.text(200).strip()
             error = {"message": text if text and text[0] != "<" else f"HTTP {self.reading.status}"}
         self.reading.fail(error)
-
-
-def _without(data: bytes, gaps: list[tuple[int, int]]) -> bytes:
-    kept: list[bytes] = []
-    place = 0
-    for start, end in gaps:
-        kept.append(data[place:start])
-        place = end
-    return b"".join((*kept, data[place:]))

@@ -96,11 +96,14 @@ class Reading:
     def think(self, text: object) -> None:
         """Count reasoning that the model showed; it is no part of the message."""
         if isinstance(text, str) and text:
-            encoded = text.encode("utf-8", "replace")
-            self.text_bytes += len(encoded)
-            self.reasoning_bytes += len(encoded)
-            if self.watch is not None:
-                self.watch(encoded)
+            self.ponder(text.encode("utf-8", "replace"))
+
+    def ponder(self, text: bytes) -> None:
+        """Count reasoning, in UTF-8."""
+        self.text_bytes += len(text)
+        self.reasoning_bytes += len(text)
+        if self.watch is not None:
+            self.watch(text)
 
     def argue(self, text: object, place: int | None = None) -> None:
         """Count arguments of a tool call: of the one at ``place`` in the list, which they are hashed with."""

@@ -164,3 +164,13 @@ def event_bytes(data: bytes, name: str = "") -> bytes:
 def comment_bytes(text: str) -> bytes:
     """A comment, which clients pass over."""
     return b": " + " ".join(text.split()).encode("utf-8", "replace")[:512] + b"\n\n"
+
+
+def without(data: bytes, gaps: list[tuple[int, int]]) -> bytes:
+    """``data`` but for ``gaps``, each from its start to its end, in order."""
+    kept: list[bytes] = []
+    place = 0
+    for start, end in gaps:
+        kept.append(data[place:start])
+        place = end
+    return b"".join((*kept, data[place:]))

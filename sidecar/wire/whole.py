@@ -77,6 +77,12 @@ class WholeMeter:
             self._hand_over()
         return data
 
+    def lane(self) -> None:
+        """None: each piece is wanted here."""
+
+    def catch_up(self) -> None:
+        """Nothing is behind."""
+
     def finish(self) -> bytes:
         """Read the reply, which has ended as it should; nothing is ever held back."""
         if self._passing is not None:

@@ -106,6 +106,12 @@ class TranslatingMeter:
             return b""
         return self._outer.feed(self._translated(self._stream.feed, data))
 
+    def lane(self) -> None:
+        """None: each piece is wanted here."""
+
+    def catch_up(self) -> None:
+        """Nothing is behind."""
+
     def finish(self) -> bytes:
         """The reply has ended as it should; what is left, translated."""
         self._inner.finish()
