@@ -327,7 +327,7 @@ static int read_reply(struct cursor *c, struct completion *reply)
             failed = once(&seen, 4) < 0 || read_short_or_null(c, &reply->tier, MOST_TIER) < 0;
         else if (IS(name, "system_fingerprint"))
             failed = once(&seen, 5) < 0 || read_short_or_null(c, &reply->fingerprint, MOST_FINGERPRINT) < 0;
-        else if (IS(name, "error") || IS(name, "x_groq"))
+        else if (IS(name, "error") || IS(name, "x_groq") || IS(name, "timings"))
             failed = !TAKEN_NULL(c);
         else
             failed = skip_value(c, 1) < 0;
