@@ -6,6 +6,7 @@ then the sum. Durations are in microseconds.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from operator import itemgetter, sub
 
 from collector.domain.record import CallRecord
@@ -62,8 +63,8 @@ def empty_histogram(bounds: tuple[int, ...]) -> list[int]:
 
 def fill(figures: list[int], bounds: tuple[int, ...], values: Sequence[int]) -> None:
     """Add ``values`` to a histogram."""
-    for value in values:
-        figures[bisect_left(bounds, value)] += 1
+    for bucket in map(bisect_left, repeat(bounds), values):
+        figures[bucket] += 1
     figures[-1] += sum(values)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("sidecar/native", "collector/native")
 """Each an extension of its own: the collector does not import the sidecar."""
-FLAGS = ("-O2", "-g0", "-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+FLAGS = ("-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
+LINKED = ("-bundle", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
 
 
 def compiler() -> str | None:
@@ -39,7 +40,9 @@ def build(sources: Path, folder: Path, *more: str) -> Path | None:
     part = target.with_suffix(f".{os.getpid()}.part")
     files = sorted(map(str, sources.glob("*.c")))
     done = subprocess.run(
-        [cc, *FLAGS, *more, f"-I{include}", "-o", str(part), *files], capture_output=True, text=True
+        [cc, *FLAGS, *LINKED, *more, f"-I{include}", "-o", str(part), *files],
+        capture_output=True,
+        text=True,
     )
     if done.returncode != 0:
         part.unlink(missing_ok=True)
