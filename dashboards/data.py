@@ -1,6 +1,7 @@
 """The only place that talks to the collector.
 
-A question is asked over HTTP and answered as an Arrow stream. Answers are shared by all
+Questions are asked over HTTP, all that a page needs in one request, so that they are answered
+about one state of the ledger, each as an Arrow stream. Answers are shared by all
 readers for ``TTL_S`` seconds. When the collector does not answer, the last good answer to
 the same question is served once more, marked with its age; without one the error is
 raised, and it says what happened and what to do.
@@ -11,9 +12,8 @@ import os
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +24,7 @@ import pyarrow as pa
 import streamlit as st
 
 from dashboards import viewer
+from dashboards.kept import Answers, Body, LastGood
 from dashboards.scope import Scope, Window
 from dashboards.transport import (
     BadAnswer,
@@ -35,6 +36,7 @@ from dashboards.transport import (
     NotAllowed,
     NotUnderstood,
     exchange,
+    told_of,
 )
 
 __all__ = [
@@ -65,9 +67,11 @@ FULL_WAITS_S = (0.5, 1.5)
 MAX_CACHE_ENTRIES = 512
 MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 16 << 20
-PARALLEL_QUESTIONS = 4
+REQUESTS_AT_ONCE = 16
+"""However many look, the collector has no more of our requests in hand; the others wait here."""
 
 ARROW = "application/vnd.apache.arrow.stream"
+SEVERAL = "application/vnd.bursar.answers"
 
 Row = Mapping[str, Any]
 
@@ -108,6 +112,10 @@ class Answer:
         return rows[0] if rows else {}
 
 
+_Key = tuple[str, str, Question]
+"""Whom, in whose name, and what."""
+
+
 def about(name: str, scope: Scope, window: Window | None = None, **params: str | int) -> Question:
     """The question ``name`` about the calls of ``scope``.
 
@@ -130,44 +138,67 @@ def ask(question: Question) -> Answer:
     Raises:
         CollectorError: there is no answer, and none was ever given.
     """
-    return _ask(question, viewer.name())
-
-
-def _ask(question: Question, who: str) -> Answer:
-    base_url = os.environ.get(URL_VARIABLE) or DEFAULT_URL
-    memory = _last_good()
-    try:
-        body, answered_at = (_answered_lastingly if question.lasting else _answered)(base_url, question, who)
-        answer = Answer(_decoded(body), answered_at)
-    except (NotAllowed, NotUnderstood):
-        raise  # What was answered before is no answer to somebody who may not ask any more.
-    except CollectorError as trouble:
-        remembered = memory.get((base_url, who), question)
-        if remembered is None:
-            raise
-        body, answered_at = remembered
-        return Answer(_decoded(body), answered_at, trouble)
-    memory.put((base_url, who), question, body, answered_at)
-    return answer
+    return ask_all([question])[0]
 
 
 def ask_all(questions: Sequence[Question], alongside: Sequence[Question] = ()) -> list[Answer]:
-    """The answers to several questions, asked side by side; in the order of the questions.
+    """The answers to several questions, all about one state of the ledger unless some were known already.
 
     Args:
-        questions: whose answers are wanted.
-        alongside: asked at the same time, only so that :func:`ask` finds their answers in the cache;
+        questions: whose answers are wanted, in their order.
+        alongside: asked at the same time, only so that :func:`ask` finds their answers here;
             what goes wrong with them is told then.
 
     Raises:
         CollectorError: at least one of ``questions`` has no answer.
     """
-    who, pool = viewer.name(), ThreadPoolExecutor(PARALLEL_QUESTIONS)
-    wanted = [pool.submit(_ask, question, who) for question in questions]
-    for question in alongside:
-        pool.submit(_ask, question, who)
-    pool.shutdown(wait=False)  # What was begun goes on; nobody waits for what runs alongside.
-    return [future.result() for future in wanted]
+    who, base_url = viewer.name(), os.environ.get(URL_VARIABLE) or DEFAULT_URL
+    whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=os.environ.get(KEY_VARIABLE, ""), viewer=who)
+    wanted = [*questions, *alongside]
+    keys = [(base_url, who, question) for question in wanted]
+    lasting = [LASTING_TTL_S if question.lasting else TTL_S for question in wanted]
+    bodies, mine = _answers().claim(list(zip(keys, lasting, strict=True)))
+    if mine:
+        _bring(whom, [(keys[place], bodies[place]) for place in mine])
+    return [_given(base_url, who, question, body) for question, body in zip(questions, bodies, strict=False)]
+
+
+def _bring(whom: Neighbour, claimed: Sequence[tuple[_Key, Future[Body]]]) -> None:
+    """Keep what was promised: an answer, or the reason why there is none."""
+    said: Sequence[bytes | BaseException] = ()
+    try:
+        said = _fetch(whom, [question for (_, _, question), _ in claimed])
+    except CollectorError as error:
+        said = [error] * len(claimed)
+    except BaseException as error:
+        said = [error] * len(claimed)
+        raise
+    finally:
+        answered_at = datetime.now(UTC)
+        for (key, body), answer in zip(claimed, said, strict=True):
+            if isinstance(answer, bytes):
+                body.set_result((answer, answered_at))
+            else:
+                _answers().drop(key, body)
+                body.set_exception(answer)
+
+
+def _given(base_url: str, who: str, question: Question, body: Future[Body]) -> Answer:
+    memory, asked = _last_good(), (base_url, who, question.name, question.family)
+    try:
+        said, answered_at = body.result()
+        answer = Answer(_decoded(said), answered_at)
+    except (NotAllowed, NotUnderstood):
+        raise  # What was answered before is no answer to somebody who may not ask any more.
+    except CollectorError as trouble:
+        remembered = memory.get(asked)
+        if remembered is None:
+            raise
+        said, answered_at = remembered
+        return Answer(_decoded(said), answered_at, trouble)
+    if question.family:
+        memory.put(asked, said, answered_at)
+    return answer
 
 
 def tell(action: str, counter: str, detail: Mapping[str, str]) -> None:
@@ -201,8 +232,7 @@ def tell(action: str, counter: str, detail: Mapping[str, str]) -> None:
 
 def forget() -> None:
     """Drop every cached answer, so that the next drawing asks anew. Last good answers are kept."""
-    _answered.clear()
-    _answered_lastingly.clear()
+    _answers().clear()
 
 
 def money(value: Any) -> Decimal:
@@ -210,26 +240,53 @@ def money(value: Any) -> Decimal:
     return value if isinstance(value, Decimal) else Decimal(value or 0)
 
 
-@st.cache_data(ttl=TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
-def _answered(base_url: str, question: Question, who: str) -> tuple[bytes, datetime]:
-    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, ""), who), datetime.now(UTC)
+def _fetch(whom: Neighbour, questions: Sequence[Question]) -> list[bytes | CollectorError]:
+    """The answers' bytes, from the network.
+
+    Raises:
+        CollectorError: there is none at all.
+    """
+    with _LINES:
+        for wait_s in FULL_WAITS_S:  # Many look at once: better a moment later than an error.
+            try:
+                return _exchanged(whom, questions)
+            except CollectorFull:
+                time.sleep(wait_s)
+        return _exchanged(whom, questions)
 
 
-@st.cache_data(ttl=LASTING_TTL_S, max_entries=MAX_CACHE_ENTRIES, show_spinner=False)
-def _answered_lastingly(base_url: str, question: Question, who: str) -> tuple[bytes, datetime]:
-    return _fetch(base_url, question, os.environ.get(KEY_VARIABLE, ""), who), datetime.now(UTC)
+def _exchanged(whom: Neighbour, questions: Sequence[Question]) -> list[bytes | CollectorError]:
+    if len(questions) == 1:
+        (question,) = questions
+        path = f"/v1/questions/{question.name}?{urlencode(question.params)}"
+        return [exchange(whom, "GET", path, accept=ARROW)]
+    asked = []
+    for question in questions:
+        parameters: dict[str, list[str]] = {}
+        for name, value in question.params:
+            parameters.setdefault(name, []).append(value)
+        asked.append({"name": question.name, "parameters": parameters})
+    body = json.dumps({"questions": asked}).encode()
+    said = exchange(whom, "POST", "/v1/questions", accept=SEVERAL, body=body)
+    return _apart(whom, questions, said)
 
 
-def _fetch(base_url: str, question: Question, key: str, who: str) -> bytes:
-    """The answer's bytes, from the network."""
-    whom = Neighbour(url=base_url, variable=URL_VARIABLE, key=key, viewer=who)
-    path = f"/v1/questions/{question.name}?{urlencode(question.params)}"
-    for wait_s in FULL_WAITS_S:  # Many look at once: better a moment later than an error.
-        try:
-            return exchange(whom, "GET", path, accept=ARROW)
-        except CollectorFull:
-            time.sleep(wait_s)
-    return exchange(whom, "GET", path, accept=ARROW)
+def _apart(whom: Neighbour, questions: Sequence[Question], said: bytes) -> list[bytes | CollectorError]:
+    """What was said to each of several questions."""
+    head, _, rest = said.partition(b"\n")
+    try:
+        parts = [(int(part["status"]), int(part["bytes"])) for part in json.loads(head)["answers"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer("The collector's answer is not one to several questions.") from error
+    if len(parts) != len(questions) or sum(length for _, length in parts) != len(rest):
+        raise BadAnswer("The collector's answers are not as many as the questions.")
+    found: list[bytes | CollectorError] = []
+    start = 0
+    for question, (status, length) in zip(questions, parts, strict=True):
+        body = rest[start : start + length]
+        start += length
+        found.append(told_of(whom, question.name, status, body) or body)
+    return found
 
 
 def _decoded(body: bytes) -> pa.Table:
@@ -240,31 +297,14 @@ def _decoded(body: bytes) -> pa.Table:
         raise BadAnswer("The collector's answer is not an Arrow stream.") from error
 
 
-class _LastGood:
-    """The last good answers, by who asked whom for what, apart from the moving window; bounded."""
-
-    def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[tuple[str, str], str, str], tuple[bytes, datetime]] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, asked: tuple[str, str], question: Question) -> tuple[bytes, datetime] | None:
-        with self._lock:
-            return self._answers.get((asked, question.name, question.family))
-
-    def put(self, asked: tuple[str, str], question: Question, body: bytes, answered_at: datetime) -> None:
-        if not question.family or len(body) > MAX_REMEMBERED_BYTES // 4:
-            return
-        key = (asked, question.name, question.family)
-        with self._lock:
-            replaced = self._answers.pop(key, None)
-            self._answers[key] = (body, answered_at)
-            self._bytes += len(body) - (len(replaced[0]) if replaced else 0)
-            while len(self._answers) > MAX_REMEMBERED or self._bytes > MAX_REMEMBERED_BYTES:
-                _, (dropped, _) = self._answers.popitem(last=False)
-                self._bytes -= len(dropped)
+_LINES = threading.BoundedSemaphore(REQUESTS_AT_ONCE)
 
 
 @st.cache_resource(show_spinner=False)
-def _last_good() -> _LastGood:
-    return _LastGood()
+def _answers() -> Answers:
+    return Answers(MAX_CACHE_ENTRIES)
+
+
+@st.cache_resource(show_spinner=False)
+def _last_good() -> LastGood:
+    return LastGood(MAX_REMEMBERED, MAX_REMEMBERED_BYTES)

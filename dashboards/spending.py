@@ -144,7 +144,7 @@ def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Ques
         data.about("totals", scope),
         data.about("totals", scope, scope.compared),
         data.about("spend_over_time", scope, bucket=bucket),
-        *(data.about("spend_by", scope, by=name, limit=MAX_ROWS) for name in dimensions),
+        *(_breakdown(scope, name, split) for name in dimensions),
     ]
     totals, earlier, course, *rest = data.ask_all(
         [replace(question, attempt=attempt) for question in questions], alongside
@@ -161,6 +161,13 @@ def _asked(scope: Scope, split: str, attempt: int, alongside: Sequence[data.Ques
         parts=data.ask(replace(parts, attempt=attempt)),
         breakdowns=breakdowns,
     )
+
+
+def _breakdown(scope: Scope, dimension: str, split: str) -> data.Question:
+    """How long calls took is shown of the chosen split alone."""
+    if dimension == split:
+        return data.about("spend_by", scope, by=dimension, limit=MAX_ROWS)
+    return data.about("spend_by", scope, by=dimension, limit=MAX_ROWS, without="latency")
 
 
 def _narrowed(scope: Scope, split: str, values: Sequence[str]) -> Scope:

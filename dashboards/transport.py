@@ -21,7 +21,7 @@ class CollectorError(Exception):
     ├── CollectorBusy         it has its hands full, or this question took too long (429, 504)
     │   └── CollectorFull     others are before us: worth asking again in a moment (503)
     ├── NotAllowed            it refuses our key (401, 403)
-    ├── NotUnderstood         it does not know the question or a parameter (400, 404, 422)
+    ├── NotUnderstood         it does not know the question or a parameter (400, 404, 405, 422)
     └── BadAnswer             what it sent is not an answer
     """
 
@@ -76,6 +76,7 @@ _ERRORS: Mapping[int, type[CollectorError]] = {
     504: CollectorBusy,
     400: NotUnderstood,
     404: NotUnderstood,
+    405: NotUnderstood,
     422: NotUnderstood,
 }
 
@@ -129,12 +130,18 @@ def exchange(
     finally:
         connection.close()
     what = path.partition("?")[0].rpartition("/")[2]
-    if reply.status not in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
-        kind_of_error = _ERRORS.get(reply.status, BadAnswer)
-        raise kind_of_error(f"{whom.name} answered {what!r} with {reply.status}{_reason(said)}.")
+    if trouble := told_of(whom, what, reply.status, said):
+        raise trouble
     if len(said) > MAX_ANSWER_BYTES:
         raise BadAnswer(f"The answer to {what!r} is larger than {MAX_ANSWER_BYTES >> 20} MiB.")
     return said
+
+
+def told_of(whom: Neighbour, what: str, status: int, said: bytes) -> CollectorError | None:
+    """What a status means for what was asked, and why, as far as the body says; None where all is well."""
+    if status in (http.HTTPStatus.OK, http.HTTPStatus.CREATED):
+        return None
+    return _ERRORS.get(status, BadAnswer)(f"{whom.name} answered {what!r} with {status}{_reason(said)}.")
 
 
 def _unreachable(whom: Neighbour, what: str) -> CollectorUnreachable:

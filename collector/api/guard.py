@@ -91,6 +91,7 @@ def _beyond(viewer: Viewer, method: str, path: str) -> tuple[int, str] | None:
         viewer.sees_all
         or path in OPEN_PATHS
         or (method in ("GET", "HEAD") and path.startswith("/v1/questions"))
+        or (method == "POST" and path == "/v1/questions")
     ):
         return None
     return 403, f"{viewer.name!r} may ask questions and nothing else"

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 from collector.store import questions
 from collector.store.agent_questions import JUDGED
+from collector.store.levels import DAY_US, HOUR_US, MINUTE_US
 from collector.store.question import Question
-from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING
-from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
+from collector.store.questions import BUCKETS, DIMENSIONS, EXTRAS, MOST_ROWS, NARROWING, OMISSIBLE
 
 ORDERS = ("newest", "oldest", "dearest", "slowest")
 MOST_BUCKETS = 20_000
@@ -65,6 +65,8 @@ class Asked:
     order: str = "newest"
     extras: tuple[str, ...] = ()
     """Columns of `EXTRAS` that were asked for."""
+    left_out: tuple[str, ...] = ()
+    """Columns of `OMISSIBLE` that nobody needs."""
     values: dict[str, Any] = field(default_factory=dict)
     """Bound to the statement."""
 
@@ -108,8 +110,9 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
         required = question is questions.SPEND_BY
         asked.by = _dimensions(asked, one.get("by", ""), dimensions, required=required)
     if "with" in known:
-        names = (name.strip() for name in one.get("with", "").split(","))
-        asked.extras = tuple(_choice("with", name, EXTRAS) for name in names if name)
+        asked.extras = _columns("with", one, EXTRAS)
+    if "without" in known:
+        asked.left_out = _columns("without", one, OMISSIBLE)
     if "bucket" in known:
         asked.bucket = _bucket(asked, one.get("bucket") or "auto")
     if "limit" in known:
@@ -251,6 +254,11 @@ def _limit(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
         raise BadParameter("limit", f"a whole number from 1 to {MOST_ROWS}")
     return int(text)
+
+
+def _columns(name: str, given: Mapping[str, str], choices: Sequence[str]) -> tuple[str, ...]:
+    named = (column.strip() for column in given.get(name, "").split(","))
+    return tuple(_choice(name, column, choices) for column in named if column)
 
 
 def _choice(name: str, text: str, choices: Sequence[str]) -> str:

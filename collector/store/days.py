@@ -4,7 +4,7 @@ from datetime import UTC, timedelta, tzinfo
 from typing import NamedTuple
 
 from collector.store.asking import EPOCH, Asked
-from collector.store.rollups import DAY_US, HOUR_US
+from collector.store.levels import DAY_US, HOUR_US
 
 _QUARTER_US = HOUR_US // 4
 

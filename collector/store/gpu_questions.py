@@ -72,9 +72,12 @@ GPUS_OVER_TIME = Question(
             max(memory_used_bytes) AS memory_used_bytes, max(memory_total_bytes) AS memory_total_bytes,
             avg(power_watts) AS power_watts, max(temperature_celsius) AS temperature_celsius,
             avg(sm_clock_hz) AS sm_clock_hz,
-            count(*) FILTER (WHERE json_extract_string(attributes, '$.state') = 'lost') AS lost_samples,
             count(*) FILTER (
-                WHERE len(list_filter(throttle_reasons, lambda reason: reason <> 'gpu_idle')) > 0
+                WHERE contains(CAST(attributes AS VARCHAR), 'lost')
+                    AND json_extract_string(attributes, '$.state') = 'lost'
+            ) AS lost_samples,
+            count(*) FILTER (
+                WHERE len(throttle_reasons) > CAST(list_contains(throttle_reasons, 'gpu_idle') AS INTEGER)
             ) AS throttled_samples,
             count(*) AS samples
         FROM gpu_samples WHERE sampled_at >= {{from}} AND sampled_at < {{to}}{{narrowed}}

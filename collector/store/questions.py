@@ -6,7 +6,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
     {books}     stands for the calls asked about: whole days, hours and minutes where sums
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
-    {latency}   for the same calls counted by how long they took
+    {took}      for how long the same calls took, in each of the groups that are shown
     {dearest}, {shown}  for finding the dearest groups before all else, where there are very many
     {ended}     for the calls that ended in the period, whenever they started
     {talked}    for the conversations of each group, where they were asked for
@@ -22,12 +22,14 @@ bringing its own SQL under the same names.
 from collector.store.agent_questions import AGENT_QUESTIONS, JUDGED
 from collector.store.cache_questions import CACHE_QUESTIONS
 from collector.store.gpu_questions import GPU_QUESTIONS
+from collector.store.levels import DIMENSIONS as SUMMED_DIMENSIONS
+from collector.store.levels import LATENCY_BUCKET
 from collector.store.question import Question
-from collector.store.rollups import DIMENSIONS as SUMMED_DIMENSIONS
-from collector.store.rollups import LATENCY_BUCKET
 
 EXTRAS = ("conversations",)
 """Columns that cost so much that they come only when asked for."""
+OMISSIBLE = ("latency",)
+"""Columns that cost as much as all the others together: an asker may do without."""
 DIMENSIONS = (*SUMMED_DIMENSIONS, "user_id", "conversation_id", "task_id", "tag")
 """What calls can be filtered by, and told apart by (a tag as ``tag:KEY``)."""
 
@@ -108,6 +110,7 @@ PARAMETERS = {
     "call_id": "which call",
     "dimension": "which dimension",
     "with": f"further columns, separated by commas: {', '.join(EXTRAS)} (takes longer)",
+    "without": f"columns to leave out, separated by commas: {', '.join(OMISSIBLE)} (takes half as long)",
 }
 
 TOTALS = Question(
@@ -160,28 +163,13 @@ ENDED_OVER_TIME = Question(
 SPEND_BY = Question(
     name="spend_by",
     help="Who or what the money went on, dearest first, with how long calls took.",
-    parameters=(*PERIOD, "by", "limit", "with"),
+    parameters=(*PERIOD, "by", "limit", "with", "without"),
     sql=f"""
         WITH {{dearest}} spent AS MATERIALIZED (
             SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}} {{shown}}
             GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by_key}} LIMIT $limit
-        ),
-        counted AS (
-            SELECT {{by}} latency_bucket, sum(n) AS n FROM {{latency}} GROUP BY ALL HAVING sum(n) > 0
-        ),
-        ranked AS (
-            SELECT *, sum(n) OVER (PARTITION BY {{by_key}}) AS total,
-                sum(n) OVER (PARTITION BY {{by_key}} ORDER BY latency_bucket) AS upto
-            FROM counted
-        ),
-        took AS (
-            SELECT {{by}}
-                {{quantile_50}} AS p50_ms,
-                {{quantile_95}} AS p95_ms
-            FROM ranked GROUP BY ALL
-        )
-        SELECT spent.*, p50_ms, p95_ms{{talked_column}}
-        FROM spent LEFT JOIN took USING ({{by_key}}) {{talked}}
+        ){{took}}
+        SELECT spent.*{{took_columns}}{{talked_column}} FROM spent {{took_join}} {{talked}}
         ORDER BY effective_cost_usd DESC, {{by_key}}""",
 )
 

@@ -6,6 +6,7 @@ no more than that run, the others wait their turn, and none runs longer than its
 """
 
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -72,19 +73,53 @@ class LedgerReader:
 
     def answer(self, asked: Asked) -> pa.Table:
         """See `Store.answer`."""
+        (found,) = self.answers([asked])
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def answers(self, asked: Sequence[Asked]) -> list[pa.Table | QuestionFailed | BadParameter]:
+        """Answers to several questions, in their order, about one and the same state of the books.
+
+        Where one has no answer there is the reason; what comes after it is of a later state.
+
+        Raises:
+            Busy: as many questions as may run are running.
+        """
         if not self._places.acquire(timeout=self._wait_s):
             raise Busy("too many questions at once; ask again in a moment")
         try:
-            return self._answer(asked)
+            return self._answers(asked)
         finally:
             self._places.release()
 
-    def _answer(self, asked: Asked) -> pa.Table:
+    def _answers(self, asked: Sequence[Asked]) -> list[pa.Table | QuestionFailed | BadParameter]:
         connection = self._database.reader()
+        found: list[pa.Table | QuestionFailed | BadParameter] = []
+        marks: dict[str, rollups.Mark] | None = None
+        try:
+            for one in asked:
+                try:
+                    if marks is None:
+                        connection.execute("BEGIN TRANSACTION READ ONLY")
+                        marks = rollups.load_marks(connection)
+                    found.append(self._answer(connection, one, marks))
+                except BadParameter as error:
+                    found.append(error)
+                except QuestionFailed as error:
+                    found.append(error)
+                    marks = None
+                    with suppress(DatabaseError):
+                        connection.execute("ROLLBACK")
+            return found
+        finally:
+            with suppress(DatabaseError):
+                connection.execute("ROLLBACK")
+            connection.close()
+
+    def _answer(self, connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> pa.Table:
         try:
             with Interrupt(connection, self._seconds) as timer:
-                connection.execute("BEGIN TRANSACTION READ ONLY")
-                marks = rollups.load_marks(connection)
                 asked = _of_its_time(connection, asked, marks)
                 self._find_cursor(connection, asked)
                 made = statement(asked, marks)
@@ -97,10 +132,6 @@ class LedgerReader:
                     f"the question ran longer than {self._seconds:g} s; ask for a shorter period"
                 ) from error
             raise
-        finally:
-            with suppress(DatabaseError):
-                connection.execute("ROLLBACK")
-            connection.close()
         if asked.question is SPEND_OVER_TIME and table.num_rows > MOST_STEPS:
             wider = BUCKETS[BUCKETS.index(asked.bucket) + 1 :]
             raise BadParameter("bucket", f"the answer has more than {MOST_STEPS} rows", wider)

@@ -9,7 +9,8 @@ shrink and does not grow either. The sums by hour and day stay ten times as long
 from typing import Any
 
 from collector.store.duckdb import Database, DatabaseError, told_apart
-from collector.store.rollups import ALL_LEVELS, DAY_US, MINUTE, load_marks
+from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE
+from collector.store.rollups import load_marks
 
 SINGLE = {
     "calls": "started_at",

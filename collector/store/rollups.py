@@ -9,123 +9,27 @@ is the sum over the calls, to the last digit.
 
 A busy minute costs one GROUP BY after it is over, and no row of a batch touches a level
 unless it is late.
-
-Levels differ in width and in what they tell apart. Those of one *chain* answer the same
-questions, the coarsest first:
-
-    plain    day, hour, minute               the thirteen dimensions
-    user     users_day, user_day, user_hour  of users alone, and beside the thirteen
-    tags     tags_day, tags_hour             a call's whole set of tags beside the thirteen
-    talks    talks_hour                      conversation and task beside the thirteen
 """
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-DIMENSIONS = (
-    "tenant",
-    "team",
-    "agent",
-    "request_model",
-    "response_model",
-    "upstream",
-    "provider_name",
-    "api",
-    "outcome",
-    "cache",
-    "key_id",
-    "usage_grade",
-    "price_grade",
+from collector.store.levels import (
+    ALL_LEVELS,
+    DAY_US,
+    HOUR_US,
+    LATENCY,
+    LATENCY_BUCKET,
+    LATENCY_BUCKETS,
+    LEVELS,
+    MINUTE_US,
+    SUMS,
+    Level,
 )
-"""What every level tells apart, but for one."""
-
-SUMS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_write_input_tokens",
-    "cache_write_1h_input_tokens",
-    "reasoning_output_tokens",
-    "list_cost_usd",
-    "effective_cost_usd",
-    "avoided_cost_usd",
-)
-
-LATENCY_BUCKETS = 42
-"""Bucket n holds durations from 2^(n/2) ms on: 1 ms to 25 minutes, each 41 % wider than the last."""
-LATENCY = tuple(f"latency_{bucket:02d}" for bucket in range(LATENCY_BUCKETS))
-LATENCY_BUCKET = (
-    f"CAST(least(greatest(floor(2 * log2(greatest(duration_ms, 1))), 0), {LATENCY_BUCKETS - 1}) AS INTEGER)"
-)
-"""The bucket of a call."""
-
-MINUTE_US = 60_000_000
-HOUR_US = 60 * MINUTE_US
-DAY_US = 24 * HOUR_US
-
-
-class Level(NamedTuple):
-    """One resolution."""
-
-    name: str
-    width_us: int
-    table: str
-    """Where its rows are."""
-    finer: str
-    """The table that it is summed from."""
-    dimensions: tuple[str, ...] = DIMENSIONS
-    listed: bool = False
-    """Its rows stand for few calls each: they list the latency bucket of every call rather than count the
-    calls of every bucket. Of a call that was taken out, the list has the bucket's complement, ``-1 - n``."""
-
-    @property
-    def unit(self) -> str:
-        """The name of its width."""
-        return {DAY_US: "day", HOUR_US: "hour", MINUTE_US: "minute"}[self.width_us]
-
-
-_BY_USER, _BY_TAGS = (*DIMENSIONS, "user_id"), (*DIMENSIONS, "tags")
-_BY_TALK = (*DIMENSIONS, "conversation_id", "task_id")
-_USERS = ("user_id", "outcome", "usage_grade", "price_grade")
-
-DAY = Level("day", DAY_US, "calls_by_day", "calls_by_hour")
-HOUR = Level("hour", HOUR_US, "calls_by_hour", "calls_by_minute")
-MINUTE = Level("minute", MINUTE_US, "calls_by_minute", "calls")
-USERS_DAY = Level("users_day", DAY_US, "users_by_day", "calls_by_user_day", _USERS)
-USER_DAY = Level("user_day", DAY_US, "calls_by_user_day", "calls_by_user_hour", _BY_USER)
-USER_HOUR = Level("user_hour", HOUR_US, "calls_by_user_hour", "calls", _BY_USER)
-TAGS_DAY = Level("tags_day", DAY_US, "calls_by_tags_day", "calls_by_tags_hour", _BY_TAGS)
-TAGS_HOUR = Level("tags_hour", HOUR_US, "calls_by_tags_hour", "calls", _BY_TAGS)
-TALKS_HOUR = Level("talks_hour", HOUR_US, "calls_by_talk_hour", "calls", _BY_TALK, listed=True)
-
-LEVELS = (DAY, HOUR, MINUTE)
-"""Coarse to fine; what most questions are answered from."""
-ALL_LEVELS = (USERS_DAY, USER_DAY, USER_HOUR, TAGS_DAY, TAGS_HOUR, TALKS_HOUR, *LEVELS)
-"""Each before the one that it is summed from."""
 
 _IN_CALLS = {"tags": "CAST(coalesce(to_json(tags), '{}') AS VARCHAR)"}
 """Dimensions that are no plain column of the calls."""
-
-
-def chain(wanted: AbstractSet[str]) -> tuple[Level, ...] | None:
-    """The levels that tell ``wanted`` apart, coarse to fine; None where the calls must be looked at.
-
-    Args:
-        wanted: names of dimensions, ``tag`` for any tag.
-    """
-    if wanted <= set(DIMENSIONS):
-        return LEVELS
-    if wanted <= set(_USERS):
-        return USERS_DAY, USER_HOUR
-    if wanted <= set(_BY_USER):
-        return USER_DAY, USER_HOUR
-    if wanted <= {*DIMENSIONS, "tag"}:
-        return TAGS_DAY, TAGS_HOUR
-    if wanted <= set(_BY_TALK):
-        return (TALKS_HOUR,)
-    return None
 
 
 @dataclass(frozen=True, slots=True)

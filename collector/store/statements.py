@@ -4,14 +4,15 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC
 from typing import Any, NamedTuple
 
-from collector.store import rollups, searching
+from collector.store import levels, searching
 from collector.store.asking import Asked, summed_tag, tag
-from collector.store.days import bucketed, day_start, step_us
+from collector.store.days import bucketed
+from collector.store.levels import DAY_US, HOUR_US
+from collector.store.parts import by_table, pieces_of, spans, talk_pieces
 from collector.store.questions import CALLS_LISTED, VALUES
-from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US, Level, Mark, Piece
+from collector.store.rollups import Mark
 
 _LONGEST_CALL_US = 4 * HOUR_US
 """A call that took longer is not found by when it ended; calls are cut off long before, by default."""
@@ -34,6 +35,18 @@ _DEAREST = """
 """Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; the
 thousand more are for those that cost the same."""
 _SHOWN = "WHERE hash({by_key}) IN (SELECT place FROM dearest)"
+
+
+_TOOK = """,
+        counted AS (
+            SELECT {by} latency_bucket, sum(n) AS n FROM {latency} GROUP BY ALL HAVING sum(n) > 0
+        ),
+        ranked AS (
+            SELECT *, sum(n) OVER (PARTITION BY {by_key}) AS total,
+                sum(n) OVER (PARTITION BY {by_key} ORDER BY latency_bucket) AS upto
+            FROM counted
+        ),
+        took AS (SELECT {by} {p50} AS p50_ms, {p95} AS p95_ms FROM ranked GROUP BY ALL)"""
 
 
 class Statement(NamedTuple):
@@ -64,9 +77,13 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     if "{books}" in sql:
         fields["books"] = _books(asked, marks, where, values)
         fields["bucket"] = bucketed(asked)
-    if "{latency}" in sql:
-        fields["latency"] = _latency(asked, marks, where, values)
-        fields["quantile_50"], fields["quantile_95"] = _quantile(0.5), _quantile(0.95)
+    if "{took}" in sql:
+        fields["took"] = fields["took_columns"] = fields["took_join"] = ""
+        if "latency" not in asked.left_out:
+            fields["latency"] = _latency(asked, marks, where, values)
+            fields["took"] = _TOOK.format(p50=_quantile(0.5), p95=_quantile(0.95), **fields)
+            fields["took_columns"] = ", p50_ms, p95_ms"
+            fields["took_join"] = "LEFT JOIN took USING ({by_key})".format(**fields)
         fields["dearest"] = fields["shown"] = ""
         if any(by.dimension in _MANY for by in asked.by):
             fields["dearest"] = _DEAREST.format(**fields)
@@ -126,65 +143,20 @@ class _Conditions:
         return "".join(conditions)
 
 
-def _pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
-    levels = rollups.chain(asked.dimensions) or ()
-    widest = DAY_US
-    if asked.bucket == "minute":
-        widest = MINUTE_US
-    elif asked.bucket == "hour" or (asked.bucket == "day" and asked.zone is not UTC):
-        widest = HOUR_US
-    levels = tuple(level for level in levels if level.width_us <= widest)
-    if widest == HOUR_US and asked.bucket == "day" and step_us(asked) != HOUR_US:
-        return _pieces_of_days(asked, marks, levels)
-    found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
-    return found or [Piece("calls", asked.since_us, asked.since_us)]
-
-
-def _pieces_of_days(asked: Asked, marks: dict[str, Mark], levels: tuple[Level, ...]) -> list[Piece]:
-    """Days that begin inside of hours: of those hours, one for each day, the calls are looked at."""
-    hours, start = [], day_start(asked.since_us, asked.zone)
-    while start < asked.until_us:
-        hours.append(start // HOUR_US * HOUR_US)
-        start = day_start(start + DAY_US + DAY_US // 2, asked.zone)
-    found: list[Piece] = []
-    for piece in rollups.pieces(asked.since_us, asked.until_us, marks, levels):
-        inside = tuple(hour for hour in hours if piece.since_us <= hour < piece.until_us)
-        if not inside or piece.table in (rollups.MINUTE.table, "calls"):
-            found.append(piece)
-        else:
-            found.append(piece._replace(hours=inside))
-            found.append(Piece("calls", inside[0], inside[-1] + HOUR_US, inside))
-    return found or [Piece("calls", asked.since_us, asked.since_us)]
-
-
-def _span(piece: Piece, column: str, name: str, values: dict[str, Any]) -> str:
-    values[f"from_{name}"], values[f"to_{name}"] = piece.since_us, piece.until_us
-    span = f"{column} >= make_timestamp($from_{name}) AND {column} < make_timestamp($to_{name})"
-    if not piece.hours:
-        return span
-    hours = ", ".join(f"make_timestamp({hour}::BIGINT)" for hour in piece.hours)
-    if piece.table == "calls":
-        # The hours of the day first: to tell them is a quarter of the work.
-        of_day = ", ".join(sorted({str(hour // HOUR_US % 24) for hour in piece.hours}))
-        return f"{span} AND hour({column}) IN ({of_day}) AND date_trunc('hour', {column}) IN ({hours})"
-    return f"{span} AND {column} NOT IN ({hours})"
-
-
 def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
-    sums = ", ".join(rollups.SUMS)
+    sums = ", ".join(levels.SUMS)
     own = {by.name for by in asked.by}
     grades = "".join(f"{name}, " for name in ("outcome", "price_grade", "usage_grade") if name not in own)
     parts = []
-    for position, piece in enumerate(_pieces(asked, marks)):
-        by, kept = _by(asked, piece.table), where.of(piece.table)
-        if piece.table == "calls":
+    for table, pieces in by_table(pieces_of(asked, marks)):
+        by, kept = _by(asked, table), f"{spans(pieces, table, values)}{where.of(table)}"
+        if table == "calls":
             parts.append(
                 f"SELECT started_at AS instant, {by}{grades}1 AS calls, attempt_count AS attempts, {sums},"
-                f" started_at AS first_at, started_at AS last_at FROM calls"
-                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}"
+                f" started_at AS first_at, started_at AS last_at FROM calls WHERE {kept}"
             )
         else:
-            rows = f"{piece.table} WHERE {_span(piece, 'bucket', str(position), values)}{kept}"
+            rows = f"{table} WHERE {kept}"
             if asked.question is VALUES and "tag" in asked.dimensions:
                 # A set of tags is taken apart once, not once for each row that has it.
                 rows = f"({_once_a_set_of_tags(rows)})"
@@ -196,7 +168,7 @@ def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dic
 
 
 def _once_a_set_of_tags(rows: str) -> str:
-    summed = ", ".join(f"sum({column}) AS {column}" for column in ("calls", "attempts", *rollups.SUMS))
+    summed = ", ".join(f"sum({column}) AS {column}" for column in ("calls", "attempts", *levels.SUMS))
     return (
         "SELECT min(bucket) AS bucket, tags, outcome, price_grade, usage_grade,"
         f" {summed}, min(first_at) AS first_at, max(last_at) AS last_at FROM {rows} GROUP BY ALL"
@@ -211,32 +183,32 @@ def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: d
     """How long the calls took of the groups in ``spent``; of the others nobody will hear."""
     names = "".join(f'"{by.name}", ' for by in asked.by)
     shown = f"SEMI JOIN spent USING ({names.rstrip(', ')})"
-    columns = ", ".join(rollups.LATENCY)
-    counts = ", ".join(f"sum({column})" for column in rollups.LATENCY)
-    parts = []
-    for position, piece in enumerate(_pieces(asked, marks)):
-        by, kept = _by(asked, piece.table), where.of(piece.table)
-        if piece.table == "calls":
+    columns = ", ".join(levels.LATENCY)
+    parts, counted = [], []
+    for table, pieces in by_table(pieces_of(asked, marks)):
+        by, kept = _by(asked, table), f"{spans(pieces, table, values)}{where.of(table)}"
+        if table == "calls":
             parts.append(
                 f"SELECT {names}latency_bucket, count(*) AS n"
-                f" FROM (SELECT {by}{rollups.LATENCY_BUCKET} AS latency_bucket FROM calls"
-                f" WHERE {_span(piece, 'started_at', str(position), values)}{kept}) {shown} GROUP BY ALL"
+                f" FROM (SELECT {by}{levels.LATENCY_BUCKET} AS latency_bucket FROM calls"
+                f" WHERE {kept}) {shown} GROUP BY ALL"
             )
-        elif piece.table == rollups.TALKS_HOUR.table:
+        elif table == levels.TALKS_HOUR.table:
             parts.append(
                 f"SELECT {names}CASE WHEN place < 0 THEN -1 - place ELSE place END AS latency_bucket,"
                 f" CASE WHEN place < 0 THEN -1 ELSE 1 END AS n"
                 f" FROM (SELECT {names}unnest(latency_buckets) AS place FROM"
-                f" (SELECT {by}latency_buckets FROM {piece.table}"
-                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept}) {shown})"
+                f" (SELECT {by}latency_buckets FROM {table} WHERE {kept}) {shown})"
             )
         else:
-            parts.append(
-                f"SELECT {names}unnest(range({rollups.LATENCY_BUCKETS})) AS latency_bucket,"
-                f" unnest(counts) AS n FROM (SELECT {names}[{counts}] AS counts"
-                f" FROM (SELECT {by}{columns} FROM {piece.table}"
-                f" WHERE {_span(piece, 'bucket', str(position), values)}{kept}) {shown} GROUP BY ALL)"
-            )
+            counted.append(f"SELECT {by}{columns} FROM {table} WHERE {kept}")
+    if counted:
+        counts = ", ".join(f"sum({column})" for column in levels.LATENCY)
+        parts.append(
+            f"SELECT {names}unnest(range({levels.LATENCY_BUCKETS})) AS latency_bucket,"
+            f" unnest(counts) AS n FROM (SELECT {names}[{counts}] AS counts"
+            f" FROM ({' UNION ALL '.join(counted)}) {shown} GROUP BY ALL)"
+        )
     return f"({' UNION ALL '.join(parts)})"
 
 
@@ -245,32 +217,15 @@ def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: di
     key = ", ".join(f'"{by.name}"' for by in asked.by)
     parts = []
     conversation = "hash(conversation_id) AS conversation"
-    for position, piece in enumerate(_talk_pieces(asked, marks)):
-        prefix, by = f"talk_{position}", _by(asked, piece.table)
-        if piece.table == "calls":
-            span = _span(piece, "started_at", prefix, values)
-            parts.append(
-                f"SELECT {by}{conversation} FROM calls"
-                f" WHERE {span}{where.of('calls')} AND conversation_id <> ''"
-            )
-        else:
-            span = _span(piece, "bucket", prefix, values)
-            parts.append(
-                f"SELECT {by}{conversation} FROM {piece.table}"
-                f" WHERE {span}{where.of(piece.table)} AND conversation_id <> ''"
-            )
+    for table, pieces in by_table(talk_pieces(asked, marks)):
+        kept = f"{spans(pieces, f'talk_{table}', values)}{where.of(table)}"
+        parts.append(
+            f"SELECT {_by(asked, table)}{conversation} FROM {table} WHERE {kept} AND conversation_id <> ''"
+        )
     return (
         f"LEFT JOIN (SELECT {key}, count(DISTINCT conversation) AS conversations"
         f" FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL) USING ({key})"
     )
-
-
-def _talk_pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
-    """As `_pieces`, by the level that knows conversations."""
-    known = asked.dimensions <= set(rollups.TALKS_HOUR.dimensions)
-    levels = (rollups.TALKS_HOUR,) if known else ()
-    found = rollups.pieces(asked.since_us, asked.until_us, marks, levels)
-    return found or [Piece("calls", asked.since_us, asked.since_us)]
 
 
 def _quantile(share: float) -> str:
@@ -317,7 +272,7 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
     would have to be looked at.
     """
     filters = {name: wanted for name, wanted in asked.filters.items() if name in _TALKS}
-    mark = marks.get(rollups.TALKS_HOUR.name)
+    mark = marks.get(levels.TALKS_HOUR.name)
     sql = asked.question.sql
     if not filters or mark is None or not any(part in sql for part in ("{books}", "{calls}", "started_at")):
         return None
@@ -325,7 +280,7 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
     kept = _Conditions(filters, values).of("calls")
     return Statement(
         "SELECT epoch_us(min(first_at)), epoch_us(max(last_at)) FROM ("
-        f"SELECT first_at, last_at FROM {rollups.TALKS_HOUR.table} WHERE true{kept} UNION ALL "
+        f"SELECT first_at, last_at FROM {levels.TALKS_HOUR.table} WHERE true{kept} UNION ALL "
         f"SELECT started_at, started_at FROM calls WHERE started_at >= make_timestamp($level_upto){kept}"
         f" UNION ALL "
         f"SELECT started_at, started_at FROM calls WHERE started_at < make_timestamp($level_since){kept})",

@@ -1,8 +1,9 @@
 """What does the work of an agent cost: a conversation, a turn, a task, one that succeeds? What was waste?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import streamlit as st
@@ -12,6 +13,8 @@ from dashboards.scope import Scope
 from dashboards.views import call, conversation
 
 MOST = 100
+EVERY = 10_000
+"""More agents than that are not told apart: the figures of all are the sums over their agents."""
 
 TABLE = {
     "agent": "Agent",
@@ -64,22 +67,27 @@ JUDGED = (
 class Work:
     """The answers of one drawing of the page."""
 
-    totals: data.Answer
     by_agent: data.Answer
     runs: data.Answer
-    overall: data.Answer
     runs_by_agent: data.Answer
-    quality: data.Answer
     quality_by_agent: data.Answer
-    waste: data.Answer
     waste_by_agent: data.Answer
     tools: data.Answer
 
     @property
     def answers(self) -> list[data.Answer]:
         """All of them, for notices."""
-        return [self.totals, self.by_agent, self.runs, self.overall, self.runs_by_agent, self.quality,
-                self.quality_by_agent, self.waste, self.waste_by_agent, self.tools]  # fmt: skip
+        return [self.by_agent, self.runs, self.runs_by_agent, self.quality_by_agent, self.waste_by_agent,
+                self.tools]  # fmt: skip
+
+    @cached_property
+    def bill(self) -> dict[str, Decimal]:
+        """USD by class of waste; the classes sum to the ledger's sum."""
+        bill: dict[str, Decimal] = {}
+        for row in self.waste_by_agent.rows:
+            name = str(row["waste"])
+            bill[name] = bill.get(name, Decimal(0)) + data.money(row["effective_cost_usd"])
+        return bill
 
 
 def page() -> None:
@@ -92,7 +100,7 @@ def page() -> None:
         return
     above = st.container()
     notices.stale(found.answers)
-    if not found.totals.row.get("calls"):
+    if not any(row["calls"] for row in found.by_agent.rows):
         notices.empty(scope)
         return
     if ignored := [name for name, _ in scope.filters if name not in JUDGED]:
@@ -106,7 +114,7 @@ def page() -> None:
     st.caption(display.escaped(f"As of {notices.drawn_at(found.answers)}."))
     by_agent(found)
     with st.grid(2, min_column_width=320):
-        waste_bill(found, scope)
+        waste_bill(found.bill)
         tools(found.tools.rows)
     dearest(found.runs.rows)
     with above:  # Drawn last: what it asks may take longer than all the figures.
@@ -124,22 +132,22 @@ def asked(scope: Scope) -> Work:
     """
     judged = replace(scope, filters=tuple(one for one in scope.filters if one[0] in JUDGED))
     # Conversations of a long stretch are counted one by one: nobody needs their number to the second.
-    with_them: dict[str, Any] = {"with": "conversations"}  # `with` is a word of Python's.
+    with_them: dict[str, Any] = {"with": "conversations", "without": "latency"}
     talked = data.about("spend_by", scope, by="agent", limit=MOST, **with_them)
     questions = {
-        "totals": data.about("totals", scope),
         "by_agent": replace(talked, lasting=scope.window.bucket == "day"),
         "runs": data.about("runs", judged, limit=MOST),
-        "overall": data.about("runs_by", judged),
-        "runs_by_agent": data.about("runs_by", judged, by="agent", limit=MOST),
-        "quality": data.about("quality", judged),
-        "quality_by_agent": data.about("quality", judged, by="agent", limit=MOST),
-        "waste": data.about("waste", judged),
+        "runs_by_agent": data.about("runs_by", judged, by="agent", limit=EVERY),
+        "quality_by_agent": data.about("quality", judged, by="agent", limit=EVERY),
         "waste_by_agent": data.about("waste", judged, by="agent"),
         "tools": data.about("tools", judged, limit=MOST),
     }
     answers = data.ask_all(list(questions.values()), notices.questions(scope))
     return Work(**dict(zip(questions, answers, strict=True)))
+
+
+def _usd(rows: Sequence[data.Row]) -> Decimal:
+    return sum((data.money(row.get("effective_cost_usd")) for row in rows), Decimal(0))
 
 
 def per(amount: Decimal, number: int | Decimal | None) -> str:
@@ -149,16 +157,15 @@ def per(amount: Decimal, number: int | Decimal | None) -> str:
 
 def tiles(found: Work) -> None:
     """What a piece of work comes to."""
-    overall, quality = found.overall.row, found.quality.row
     conversations = sum(int(row.get("conversations") or 0) for row in found.by_agent.rows)
     talking = [row for row in found.by_agent.rows if row.get("conversations")]
     talked = sum((data.money(row["effective_cost_usd"]) for row in talking), Decimal(0))
-    spent, turns = data.money(overall.get("effective_cost_usd")), int(overall.get("turns") or 0)
-    told, succeeded = int(quality.get("tasks") or 0), int(quality.get("successes") or 0)
-    on_tasks = data.money(quality.get("effective_cost_usd"))
-    bill = {str(row["waste"]): data.money(row["effective_cost_usd"]) for row in found.waste.rows}
-    total = sum(bill.values(), Decimal(0))
-    wasted = total - bill.get(USEFUL, Decimal(0))
+    runs, ended = found.runs_by_agent.rows, found.quality_by_agent.rows
+    spent, turns = _usd(runs), sum(int(row["turns"] or 0) for row in runs)
+    told, succeeded = (sum(int(row.get(name) or 0) for row in ended) for name in ("tasks", "successes"))
+    on_tasks = _usd(ended)
+    total = sum(found.bill.values(), Decimal(0))
+    wasted = total - found.bill.get(USEFUL, Decimal(0))
     with st.grid(5, min_column_width=165):
         for title, value, meaning in (
             ("A conversation", per(talked, conversations),
@@ -238,9 +245,8 @@ def line(row: data.Row, work: data.Row, quality: data.Row, wasted: Decimal) -> d
     }
 
 
-def waste_bill(found: Work, scope: Scope) -> None:
+def waste_bill(bill: Mapping[str, Decimal]) -> None:
     """Every dollar in one class; useful is what is left."""
-    bill = {str(row["waste"]): data.money(row["effective_cost_usd"]) for row in found.waste.rows}
     bars = [
         charts.Bar(name, amount, is_remainder=name == USEFUL)
         for name, amount in sorted(bill.items(), key=lambda one: -one[1])

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import threading
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ import pytest
 import streamlit as st
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -110,8 +112,8 @@ class FakeCollector:
     """What broke prompt caches, the dearest first."""
     events: list[Row] = field(default_factory=list)
     """What was done to budgets and calls, and said of incidents."""
-    tables: dict[str, pa.Table] = field(default_factory=dict)
-    """Answers to other questions, by name."""
+    tables: dict[str, pa.Table | None] = field(default_factory=dict)
+    """Answers to other questions, by name; None for one that is out of order."""
     control: FakeControl = field(default_factory=FakeControl)
     asked: Counter[str] = field(default_factory=Counter)
     viewers: list[str] = field(default_factory=list)
@@ -237,7 +239,7 @@ class FakeCollector:
         kept = {"attempt": pa.int32(), "replica": pa.string()} | CALL_TYPES
         return pa.Table.from_pylist([{name: row[name] for name in kept} for row in rows], pa.schema(kept))
 
-    def answer(self, name: str, query: Any) -> pa.Table:
+    def answer(self, name: str, query: Any) -> pa.Table | None:
         """The table that answers one question."""
         params = dict(query)
         if name in self.tables:
@@ -279,7 +281,22 @@ class FakeCollector:
 
     async def question(self, request: Request) -> Response:
         """``GET /v1/questions/{name}``."""
-        name = request.path_params["name"]
+        return await self.answered(request, request.path_params["name"], request.query_params)
+
+    async def several(self, request: Request) -> Response:
+        """``POST /v1/questions``: as a collector, but that each question meets its own state."""
+        replies = []
+        for one in (await request.json())["questions"]:
+            given = [(name, value) for name, values in one["parameters"].items() for value in values]
+            replies.append(await self.answered(request, one["name"], QueryParams(given)))
+        if replies[0].status_code in (401, 503):  # Told of the request, not of a question.
+            return replies[0]
+        heads = [{"status": reply.status_code, "bytes": len(reply.body)} for reply in replies]
+        body = b"".join(bytes(reply.body) for reply in replies)
+        return Response(json.dumps({"answers": heads}).encode() + b"\n" + body)
+
+    async def answered(self, request: Request, name: str, query: QueryParams) -> Response:
+        """One question's answer, or what is the trouble."""
         self.asked[name] += 1
         self.viewers.append(request.headers.get("x-bursar-viewer", ""))
         if self.arriving:
@@ -297,8 +314,10 @@ class FakeCollector:
             await asyncio.sleep(1.0)
         if self.trouble == "broken":
             return Response(b"<html>a proxy's page</html>", media_type="text/html")
-        table = self.answer(name, request.query_params)
-        if "arrow" not in request.headers.get("accept", ""):
+        table = self.answer(name, query)
+        if table is None:
+            return JSONResponse({"error": {"message": "out of order"}}, 500)
+        if "application/json" in request.headers.get("accept", "application/json"):
             rows = [{key: str(value) for key, value in row.items()} for row in table.to_pylist()]
             return JSONResponse({"rows": rows})
         out = io.BytesIO()
@@ -358,6 +377,7 @@ def _served() -> Iterator[FakeCollector]:
     fake = FakeCollector()
     app = Starlette(
         routes=[
+            Route("/v1/questions", fake.several, methods=["POST"]),
             Route("/v1/questions/{name}", fake.question),
             Route("/v1/events", fake.take_events, methods=["POST"]),
             *fake.control.routes(),

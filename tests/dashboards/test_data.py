@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dashboards import data, transport
+from dashboards.kept import Answers, LastGood
 from dashboards.scope import Scope, filters_from, recent
 
 NOW = datetime.now(UTC)
@@ -145,17 +146,41 @@ def test_a_current_answer_replaces_the_remembered_one(
 
 
 def test_what_is_remembered_is_bounded_in_number_and_in_bytes() -> None:
-    memory = data._LastGood()
-    for number in range(3 * data.MAX_REMEMBERED):
-        memory.put("u", data.Question("totals", family=str(number)), b"x" * 10, NOW)
-    assert len(memory._answers) == data.MAX_REMEMBERED
-    large = b"x" * (data.MAX_REMEMBERED_BYTES // 5)
+    memory = LastGood(64, 16 << 20)
+    for number in range(3 * 64):
+        memory.put(number, b"x" * 10, NOW)
+    assert len(memory._answers) == 64
+    large = b"x" * ((16 << 20) // 5)
     for number in range(20):
-        memory.put("u", data.Question("calls", family=str(number)), large, NOW)
-    assert sum(len(body) for body, _ in memory._answers.values()) <= data.MAX_REMEMBERED_BYTES
-    assert memory.get("u", data.Question("calls", family="19")) == (large, NOW)
-    memory.put("u", data.Question("calls", family="huge"), large * 2, NOW)
-    assert memory.get("u", data.Question("calls", family="huge")) is None
+        memory.put(f"calls {number}", large, NOW)
+    assert sum(len(body) for body, _ in memory._answers.values()) <= 16 << 20
+    assert memory.get("calls 19") == (large, NOW)
+    memory.put("huge", large * 2, NOW)
+    assert memory.get("huge") is None
+
+
+def test_of_those_who_ask_the_same_at_once_one_asks_and_what_failed_is_asked_again() -> None:
+    clock = [0.0]
+    answers = Answers(2, clock=lambda: clock[0])
+    (first,), mine = answers.claim([("a", 10.0)])
+    (second,), nothing = answers.claim([("a", 10.0)])
+    assert (mine, nothing, second is first) == ([0], [], True)
+    answers.drop("a", first)
+    (third,), again = answers.claim([("a", 10.0)])
+    assert again == [0] and third is not first
+    clock[0] = 10.0
+    assert answers.claim([("a", 10.0), ("b", 10.0), ("c", 10.0)])[1] == [0, 1, 2]
+    assert answers.claim([("c", 10.0)])[1] == []
+    assert answers.claim([("a", 10.0)])[1] == [0]  # The oldest had to go.
+
+
+def test_a_question_that_has_no_answer_leaves_the_others_theirs(collector: Any) -> None:
+    collector.book()
+    right, wrong = data.about("totals", scope()), data.about("spend_by", scope(), by="nobody")
+    collector.tables["spend_by"] = None
+    assert data.ask_all([right], [wrong])[0].row["calls"] == 1
+    with pytest.raises(data.BadAnswer, match="'spend_by' with 500"):
+        data.ask_all([right, wrong])
 
 
 def test_where_others_are_before_us_it_is_asked_again_in_a_moment(

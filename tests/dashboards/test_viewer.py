@@ -107,7 +107,7 @@ def test_the_last_good_answer_of_one_is_not_another_s(collector: Any, behind_pro
     collector.book()
     behind_proxy(Connection(None, X_Forwarded_User="ann"))
     assert data.ask(TOTALS).row["calls"] == 1
-    st.cache_data.clear()
+    data.forget()
     collector.trouble = "busy"
     assert data.ask(TOTALS).trouble is not None
     behind_proxy(Connection(None, X_Forwarded_User="bob"))
@@ -121,7 +121,7 @@ def test_who_may_not_ask_any_more_is_not_shown_what_was_answered_before(
     collector.book()
     behind_proxy(Connection(None, X_Forwarded_User="ann"))
     data.ask(TOTALS)
-    st.cache_data.clear()
+    data.forget()
     collector.key = "changed"
     with pytest.raises(transport.NotAllowed):
         data.ask(TOTALS)

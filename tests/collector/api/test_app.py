@@ -1,7 +1,9 @@
 """The collector's HTTP face, in one process."""
 
+import asyncio
 import json
 import os
+import threading
 import time
 from decimal import Decimal
 
@@ -12,12 +14,14 @@ from support.collector_api import HERE, LIMITS, client_of, state_over
 
 import collector
 from collector.api.app import build_app
+from collector.api.questions import Turns
 from collector.domain.money import usd
 from collector.ingest.remote import packed
 from collector.journal import encoded
 from collector.settings import Address
 from collector.store import prices
 from collector.store.answers import ARROW
+from collector.store.reader import Busy
 
 
 @pytest.fixture
@@ -468,3 +472,60 @@ async def test_off_loopback_every_question_needs_the_control_key(state, headers,
 )
 async def test_on_loopback_no_web_page_of_another_origin_may_ask(client, headers, status):
     assert (await client.get("/v1/questions/totals", headers=headers)).status_code == status
+
+
+async def test_several_questions_are_answered_together_about_one_state_of_the_books(client, calls):
+    asked = [
+        {"name": "totals"},
+        {"name": "spend_by", "parameters": {"by": ["agent"], "agent": ["agent0", "agent1"]}},
+        {"name": "totals", "parameters": {"since": ["yesterday"]}},
+        {"name": "nothing"},
+    ]
+
+    reply = await client.post("/v1/questions", json={"questions": asked})
+
+    head, _, rest = reply.content.partition(b"\n")
+    heads = json.loads(head)["answers"]
+    assert [one["status"] for one in heads] == [200, 200, 400, 404]
+    assert sum(one["bytes"] for one in heads) == len(rest)
+    parts = [rest[: heads[0]["bytes"]], rest[heads[0]["bytes"] :][: heads[1]["bytes"]]]
+    totals, by_agent = (pa.ipc.open_stream(part).read_all().to_pylist() for part in parts)
+    assert totals[0]["effective_cost_usd"] == usd(sum(one.effective_cost_pico for one in calls))
+    assert sum(row["calls"] for row in by_agent) == totals[0]["calls"] == len(calls)
+
+
+@pytest.mark.parametrize("body", [{"questions": []}, {"asked": []}, [], {"questions": [{"name": 1}]}])
+async def test_what_is_no_list_of_questions_is_refused(client, body):
+    assert (await client.post("/v1/questions", json=body)).status_code == 400
+
+
+async def test_who_waits_for_the_same_question_is_answered_together_and_others_in_turn():
+    turns, order, go = Turns(at_once=1), [], threading.Event()
+
+    def work(name):
+        def run():
+            go.wait(30)
+            order.append(name)
+            return [name.encode()]
+
+        return run
+
+    asked = [turns.take(name, work(name)) for name in ("first", "second", "third", "second", "second")]
+    running = [asyncio.ensure_future(one) for one in asked]
+    await asyncio.sleep(0.01)
+    go.set()
+    answers = await asyncio.gather(*running)
+
+    assert order == ["first", "second", "third"]
+    assert answers == [[b"first"], [b"second"], [b"third"], [b"second"], [b"second"]]
+
+
+async def test_a_turn_that_never_comes_is_said_to_be_busy_and_asked_anew_after_that():
+    turns, go = Turns(at_once=1, wait_s=0.01), threading.Event()
+    running = asyncio.ensure_future(turns.take("long", lambda: [go.wait(30) and b"done"]))
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await turns.take("short", lambda: [b"never"])
+    go.set()
+    assert await running == [b"done"]
+    assert await turns.take("short", lambda: [b"now"]) == [b"now"]

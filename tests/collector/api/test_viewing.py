@@ -1,5 +1,6 @@
 """I06: whoever may see one tenant gets nothing of another, whatever the URL says."""
 
+import json
 import time
 
 import pytest
@@ -100,6 +101,25 @@ async def test_no_question_tells_a_word_of_another_tenant(client, calls, paramet
             assert not said, question.name
     if parameters.get("tenant") == MARK:  # Nothing but what belongs to no tenant, or is found empty.
         assert answered == OF_NOBODY | {"call", "attempts", "gpu_charges"}
+
+
+async def test_of_questions_asked_together_none_tells_a_word_of_another_tenant(client, calls):
+    await tell(client)
+    theirs = {"call_id": [calls[MARK][0].call_id], "anomaly_id": [f"{MARK}-i"], "dimension": ["tenant"]}
+    asked = [
+        {"name": one.name, "parameters": {name: theirs[name] for name in one.parameters if name in theirs}}
+        for one in CATALOGUE.values()
+    ]
+    asked.append({"name": "totals", "parameters": {"tenant": [MARK]}})
+
+    reply = await client.post("/v1/questions", json={"questions": asked}, headers=ANN)
+
+    head, _, bodies = reply.content.partition(b"\n")
+    statuses = [one["status"] for one in json.loads(head)["answers"]]
+    assert set(statuses) == {200, 403}
+    assert statuses[-1] == 403
+    own = bodies[: sum(one["bytes"] for one in json.loads(head)["answers"][:-1])]
+    assert MARK.encode() not in own
 
 
 async def test_what_is_theirs_is_answered_in_full(client, calls):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from collector.store import rollups, schema
+from collector.store import levels, rollups, schema
 from collector.store.duckdb import Database, DatabaseConfig
 from collector.store.migrate import migrate
 from collector.store.opening import LIVE
@@ -135,13 +135,13 @@ def generate(
         last = min(calls, first + step)
         connection.execute(rows_sql(), [first, last, calls, until_s * 10**6, days * DAY_S, keys])
         database.checkpoint()
-    while rollups.advance(connection, until_s * 10**6 + rollups.HOUR_US):
+    while rollups.advance(connection, until_s * 10**6 + levels.HOUR_US):
         if database.wal_bytes > 32 << 20:
             database.checkpoint()
     if attempts:
-        end = until_s * 10**6 + rollups.DAY_US
-        for start in range(end - (days + 3) * rollups.DAY_US, end, rollups.DAY_US):
-            connection.execute(ATTEMPTS, [start, start + rollups.DAY_US])
+        end = until_s * 10**6 + levels.DAY_US
+        for start in range(end - (days + 3) * levels.DAY_US, end, levels.DAY_US):
+            connection.execute(ATTEMPTS, [start, start + levels.DAY_US])
             database.checkpoint()
     database.checkpoint()
 

@@ -6,7 +6,7 @@ conversation, an outcome for every fifth, two days' worth of GPU samples kept a 
 """
 
 from collector.store.duckdb import Database
-from collector.store.rollups import DAY_US
+from collector.store.levels import DAY_US
 
 _WHO = (
     "tenant, team, user_id, agent, conversation_id, '' AS task_id, request_model, upstream, api, key_id, tags"

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from collector.store import statements
 from collector.store.asking import BadParameter, parse
 from collector.store.days import stretches as stretches_of
+from collector.store.levels import DAY_US, HOUR_US
 from collector.store.questions import CALLS_LISTED, CATALOGUE, SPEND_BY, SPEND_OVER_TIME, TOTALS, VALUES
-from collector.store.rollups import DAY_US, HOUR_US
 
 NOW = 1_790_000_000_000_000
 

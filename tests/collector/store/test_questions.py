@@ -14,10 +14,10 @@ from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
 from collector.store.asking import BadParameter, parse
 from collector.store.duckdb import DatabaseConfig
+from collector.store.levels import DAY_US, HOUR_US, MINUTE_US
 from collector.store.opening import open_ledger
 from collector.store.questions import CATALOGUE
 from collector.store.reader import Busy, LedgerReader, TooExpensive
-from collector.store.rollups import DAY_US, HOUR_US, MINUTE_US
 from collector.store.statements import Statement
 
 NOON_US = 1_790_000_000_000_000

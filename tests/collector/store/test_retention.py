@@ -1,7 +1,7 @@
 """Old rows go, sums stay, and nothing goes that the sums have not taken in."""
 
 from collector.store import retention
-from collector.store.rollups import DAY_US
+from collector.store.levels import DAY_US
 
 
 def test_calls_past_the_retention_go_with_their_attempts_and_the_sums_stay(

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.store import rollups
-from collector.store.rollups import ALL_LEVELS, DAY_US, HOUR_US, LEVELS, MINUTE_US, Mark, Piece, pieces
+from collector.store import levels, rollups
+from collector.store.levels import ALL_LEVELS, DAY_US, HOUR_US, LEVELS, MINUTE_US
+from collector.store.rollups import Mark, Piece, pieces
 
 DAY = 1_790_035_200_000_000 // DAY_US * DAY_US
 
@@ -67,7 +68,7 @@ def mark_filter(books, level: str, column: str) -> str:
     return f"{column} >= make_timestamp({mark.since_us}) AND {column} < make_timestamp({mark.upto_us})"
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_every_level_holds_exactly_the_calls_inside_its_mark(data, tmp_path_factory, call):
     from collector.ingest.books import Books
@@ -99,7 +100,7 @@ def test_every_level_holds_exactly_the_calls_inside_its_mark(data, tmp_path_fact
     for level in ALL_LEVELS:
         inside = mark_filter(books, level.name, "started_at")
         assert sums(rows, level.table) == sums(rows, "calls", inside), level.name
-        counts = " + ".join(f"coalesce(sum({c}), 0)" for c in rollups.LATENCY)
+        counts = " + ".join(f"coalesce(sum({c}), 0)" for c in levels.LATENCY)
         counted = "coalesce(sum(len(latency_buckets)), 0)" if level.listed else counts
         ((latencies,),) = rows(f"SELECT {counted} FROM {level.table}")
         assert latencies == sums(rows, "calls", inside)[0]
