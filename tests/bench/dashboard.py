@@ -1,13 +1,15 @@
 """How long the dashboard's views take on a large ledger, what memory they need, and whether ingest notices.
 
-    python tests/bench/dashboard.py FOLDER [--viewers 20] [--seconds 20] [--only PAGE ...]
+    python tests/bench/dashboard.py FOLDER [--viewers 20] [--seconds 20] [--only PAGE ...] [--browser]
 
-FOLDER holds a large ledger, such as `tests/collector/store/generate.py FOLDER --calls 10000000` makes;
-calls are added to it. The collector is started over it as ever, the dashboard in front of it, and every view
-is opened by a client that speaks to Streamlit as a browser does: first with nothing remembered, then again.
-Wall time counts whatever else the machine does; CPU is that of both processes. At last many look at once, at
-other views and ranges each time, while calls are booked: how far the ledger falls behind is told with
-viewers and without.
+FOLDER is a ledger that ``tests/bench/questions.py FOLDER`` made; calls are added to it. The collector is
+started over it as ever, the dashboard in front of it, and every view is opened by a client that speaks to
+Streamlit as a browser does: three times with nothing remembered (each in another time zone), of which the
+cheapest counts, then again. Wall time counts whatever else the machine does; CPU is that of both processes.
+At last many look at once, at other views and ranges each time, while calls are booked: how far the ledger
+falls behind is told with viewers and without. With ``--browser``, a real Chromium opens every view, and tells
+when it first painted something and when the figures were there. Fails where a view takes more than a second
+of CPU, or the dashboard more than 400 MiB.
 """
 
 import argparse
@@ -27,8 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import websockets
+from playwright.async_api import async_playwright
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from support.browsing import CHROMIUM, FLAGS
 from support.ports import free_ports
 
 from collector.journal import JournalWriter
@@ -40,6 +44,8 @@ RANGES = ("24h", "7d", "90d")
 TICKS = os.sysconf("SC_CLK_TCK")
 CALLS_A_SECOND = 200
 MOST_MIB = 400
+MOST_MS = 1000
+ZONES = ("Europe/Berlin", "Europe/Paris", "Europe/Madrid")
 
 
 class Cost(NamedTuple):
@@ -48,6 +54,11 @@ class Cost(NamedTuple):
     wall: float
     dashboard: float
     collector: float
+
+    @property
+    def cpu(self) -> float:
+        """Of both."""
+        return self.dashboard + self.collector
 
 
 class Servers:
@@ -178,31 +189,59 @@ async def run(folder: Path, arguments: argparse.Namespace) -> int:
     try:
         with urllib.request.urlopen(f"{servers.collector_url}/v1/questions/totals?since=90d") as reply:
             print(f"{int(json.load(reply)['rows'][0]['calls']):,} calls in 90 days")
-        await one_after_another(servers, arguments.only or PAGES)
-        await many_at_once(folder, servers, arguments.viewers, arguments.seconds)
+        pages = arguments.only or PAGES
+        quick = await one_after_another(servers, pages)
+        if arguments.browser:
+            await painted(servers, pages)
+        if arguments.viewers:
+            await many_at_once(folder, servers, arguments.viewers, arguments.seconds)
         most = memory_mib(servers.dashboard, "VmHWM")
         kept = memory_mib(servers.collector, "VmHWM")
         print(f"memory, at most: dashboard {most:.0f} MiB, collector {kept:.0f} MiB")
-        return 0 if most < MOST_MIB else 1
+        return 0 if quick and most < MOST_MIB else 1
     finally:
         servers.close()
 
 
-async def one_after_another(servers: Servers, pages: Sequence[str]) -> None:
-    """Every view over every range, with nothing remembered, then again."""
-    print(f"{'view':10} {'range':5} {'wall':>7} {'dashboard':>10} {'collector':>10} {'again':>7}")
+async def one_after_another(servers: Servers, pages: Sequence[str]) -> bool:
+    """Every view over every range, with nothing remembered, then again; whether none took too long."""
+    print(f"{'view':10} {'range':5} {'wall':>7} {'dashboard':>10} {'collector':>10} {'CPU':>7} {'again':>7}")
     await opened(servers, "health", "live=false")  # Modules are imported with the first page.
     dearest = 0.0
     for page in pages:
         for span in RANGES:
-            query = f"live=false&range={span}"
-            cost = await measured(servers, page, query)
-            again = await measured(servers, page, query)
-            dearest = max(dearest, cost.dashboard + cost.collector)
-            cells = f"{cost.wall:7.0f} {cost.dashboard:10.0f} {cost.collector:10.0f} {again.wall:7.0f}"
-            print(f"{page:10} {span:5} {cells}", flush=True)
+            cost = min(
+                [await measured(servers, page, f"live=false&range={span}&tz={zone}") for zone in ZONES],
+                key=lambda one: one.cpu,
+            )
+            again = await measured(servers, page, f"live=false&range={span}&tz={ZONES[-1]}")
+            dearest = max(dearest, cost.cpu)
+            cells = f"{cost.wall:7.0f} {cost.dashboard:10.0f} {cost.collector:10.0f} {cost.cpu:7.0f}"
+            print(f"{page:10} {span:5} {cells} {again.cpu:7.0f}{' *' * (cost.cpu > MOST_MS)}", flush=True)
     print(f"most CPU of one view: {dearest:.0f} ms; memory of the dashboard then: "
           f"{memory_mib(servers.dashboard):.0f} MiB")  # fmt: skip
+    return dearest <= MOST_MS
+
+
+async def painted(servers: Servers, pages: Sequence[str]) -> None:
+    """When a real browser, which knows nobody, paints something, and when the view is complete."""
+    print(f"{'view':10} {'painted':>8} {'complete':>9}  (milliseconds in Chromium)")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for page in pages:
+            context = await browser.new_context(viewport={"width": 1440, "height": 900})
+            tab = await context.new_page()
+            start = time.perf_counter()
+            url = f"http://127.0.0.1:{servers.port}/{'' if page == 'spend' else page}"
+            await tab.goto(f"{url}?range=90d&live=false")
+            await tab.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+            complete = 1000 * (time.perf_counter() - start)
+            first = await tab.evaluate(
+                "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? -1"
+            )
+            print(f"{page:10} {first:8.0f} {complete:9.0f}", flush=True)
+            await context.close()
+        await browser.close()
 
 
 async def many_at_once(folder: Path, servers: Servers, number: int, seconds: float) -> None:
@@ -225,6 +264,7 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--viewers", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--browser", action="store_true", help="open every view in Chromium, too")
     parser.add_argument("--only", nargs="*", choices=PAGES)
     given = parser.parse_args()
     sys.exit(asyncio.run(run(given.folder, given)))

@@ -14,7 +14,7 @@ from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
 from collector.store.asking import BadParameter, parse
 from collector.store.duckdb import DatabaseConfig
-from collector.store.levels import DAY_US, HOUR_US, MINUTE_US
+from collector.store.levels import ALL_LEVELS, DAY_US, HOUR_US, MINUTE_US
 from collector.store.opening import open_ledger
 from collector.store.questions import CATALOGUE
 from collector.store.reader import Busy, LedgerReader, TooExpensive
@@ -385,6 +385,42 @@ def test_conversations_are_counted_only_for_those_who_ask(ask):
     assert "conversations" not in ask("spend_by", since="30d")[0]
     with pytest.raises(BadParameter, match="with"):
         ask("spend_by", **{"with": "everything"})
+
+
+def test_how_long_calls_took_is_left_out_for_those_who_do_without(ask):
+    whole = ask("spend_by", since="30d", by="agent")
+    without = ask("spend_by", since="30d", by="agent", without="latency")
+    assert "p50_ms" in whole[0] and "p95_ms" in whole[0]
+    assert without == [
+        {name: value for name, value in row.items() if name not in ("p50_ms", "p95_ms")} for row in whole
+    ]
+
+
+@pytest.mark.parametrize("given", [{}, {"by": "agent"}, {"by": "tag:env"}, {"by": "request_model"}])
+def test_sums_that_are_only_begun_leave_the_rest_to_finer_ones(ask, ledger, database, given):
+    name = "spend_by" if given else "totals"
+    before = ask(name, since="30d", **given)
+    short = {level.name for level in ALL_LEVELS if level.name.split("_")[0] in ("agents", "models", "sets")}
+    for level in ALL_LEVELS:
+        if level.name in short:
+            database.connection.execute(
+                f"DELETE FROM {level.table} WHERE bucket >= TIMESTAMP '2026-09-15 00:00:00'"
+            )
+            database.connection.execute(
+                "UPDATE rollup_marks SET upto_at = TIMESTAMP '2026-09-15 00:00:00'"
+                " WHERE level = $1 AND upto_at > TIMESTAMP '2026-09-15 00:00:00'",
+                [level.name],
+            )
+    assert ask(name, since="30d", **given) == before
+
+
+def test_what_is_asked_together_is_answered_of_one_state_of_the_books(database, ledger):
+    reader = LedgerReader(database)
+    totals, by_agent = parse(CATALOGUE["totals"], {}, NOW_US), parse(CATALOGUE["spend_by"], {}, NOW_US)
+    gone = parse(CATALOGUE["calls"], {"before": ["no such call"]}, NOW_US)
+    whole, refused, parts = reader.answers([totals, gone, by_agent])
+    assert isinstance(refused, BadParameter)
+    assert sum(row["calls"] for row in parts.to_pylist()) == whole.to_pylist()[0]["calls"]
 
 
 def test_health_counts_what_is_there(ask):
