@@ -8,13 +8,16 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from support.agent import post
+from support.alerting import program
 from support.stack import ROOT, Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream
 
@@ -57,6 +60,7 @@ def stack(
         keys[name], _ = ring.create(time.time(), name=name, tenant=tenant, models=models, agent=name)
     settings = {
         "prices": PRICES,
+        "cache": {"routes": [{"match": {"team": "targeted"}, "name": "faq", "hit_target": "70%"}]},
         "budgets": [{"name": "poor", "match": {"agent": "poor"}, "limit": "0.000001 USD", "window": "total"}],
     }
     kinds = {
@@ -491,6 +495,51 @@ def test_reuse_is_counted_by_model_and_team(stack: Stack, ask: Asker) -> None:
         return wanted in text
 
     wait_for("the counter", counted)
+
+
+def test_a_route_that_misses_its_target_raises_the_alert_by_the_metrics_that_are_really_there(
+    stack: Stack, ask: Asker, tmp_path: Path
+) -> None:
+    for question in ("one", "other", "one"):
+        ask(unique(f"targeted {question}"), x_bursar_team="targeted")
+
+    def series() -> list[str]:
+        with urllib.request.urlopen(f"{stack.control_url}/metrics", timeout=10) as reply:
+            return [
+                line for line in reply.read().decode().splitlines() if line.startswith("bursar_cache_route_")
+            ]
+
+    requests = 'bursar_cache_route_requests_total{route="faq",result='
+    counted = [f'{requests}"hit"}} 1', f'{requests}"miss"}} 2']
+    wait_for("the counts", lambda: set(counted) <= set(series()))
+    assert 'bursar_cache_route_hit_target_ratio{route="faq"} 0.7' in series()
+    # As they would go on for an hour: one of three is reused.
+    told = [line.rpartition(" ") for line in series()]
+    growing = {name: f"{value}x240" if "target" in name else f"0+{value}x240" for name, _, value in told}
+    labels = 'alertname="CacheHitRateLow", alertstate="firing", impact="cost", route="faq", severity="warn"'
+    case = {
+        "rule_files": [str(ROOT / "alerts/rules/reuse.yml")],
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "15s",
+                "input_series": [{"series": name, "values": values} for name, values in growing.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": 'ALERTS{alertstate="firing"}',
+                        "eval_time": "50m",
+                        "exp_samples": [{"labels": f"ALERTS{{{labels}}}", "value": 1}],
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "case.yml"
+    path.write_text(json.dumps(case))
+    done = subprocess.run(
+        [program("promtool"), "test", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def purge(stack: Stack, **which: str) -> tuple[int, Any]:
