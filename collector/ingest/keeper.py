@@ -5,11 +5,9 @@ waited for or repaired, the reason is on `/readyz` and in the log, and the journ
 comes in meanwhile.
 """
 
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +18,7 @@ from collector.ingest.archive import let_go as let_go_of_segments
 from collector.ingest.books import Books
 from collector.ingest.entry import RecordSink
 from collector.ingest.follower import Follower, FollowerConfig
+from collector.ingest.memory import give_back_memory
 from collector.ingest.state import Ledger, State
 from collector.store import prices, retention
 from collector.store.duckdb import (
@@ -59,12 +58,6 @@ class KeeperConfig:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     prices: Mapping[str, Mapping[str, Decimal]] = field(default_factory=dict)
     """What the configuration says that models cost: USD per million tokens, by model."""
-
-
-def give_back_memory() -> None:
-    """What the last batches needed and nobody needs now, back to the system; glibc alone keeps it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Keeper:
@@ -155,6 +148,7 @@ class Keeper:
             follower=Follower(self._journal, books, self._paced()),
             publisher=Publisher(opened.database, self._state.snapshot, self._config.snapshot_interval_s),
         )
+        give_back_memory()
         _log.info("the ledger is open", size_bytes=opened.database.size_bytes, count=len(books.marks))
 
     def _paced(self) -> FollowerConfig:

@@ -115,6 +115,8 @@ class Database:
             "threads": str(config.threads),
             # For reads of remote files; there are none, and eight threads would wait for them.
             "async_threads": "1",
+            # What a checkpoint or a question needed goes back to the system within seconds: 35 MiB.
+            "allocator_background_threads": "true",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
             "allow_community_extensions": "false",
