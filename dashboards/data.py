@@ -67,6 +67,8 @@ FULL_WAITS_S = (0.5, 1.5)
 MAX_CACHE_ENTRIES = 512
 MAX_REMEMBERED = 64
 MAX_REMEMBERED_BYTES = 16 << 20
+PATIENCE = 4
+"""Several answers come together, once the last is there: they are waited for as long as for so many."""
 REQUESTS_AT_ONCE = 16
 """However many look, the collector has no more of our requests in hand; the others wait here."""
 
@@ -267,7 +269,7 @@ def _exchanged(whom: Neighbour, questions: Sequence[Question]) -> list[bytes | C
             parameters.setdefault(name, []).append(value)
         asked.append({"name": question.name, "parameters": parameters})
     body = json.dumps({"questions": asked}).encode()
-    said = exchange(whom, "POST", "/v1/questions", accept=SEVERAL, body=body)
+    said = exchange(whom, "POST", "/v1/questions", accept=SEVERAL, body=body, patience=PATIENCE)
     return _apart(whom, questions, said)
 
 

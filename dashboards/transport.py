@@ -98,9 +98,23 @@ class Neighbour:
 
 
 def exchange(
-    whom: Neighbour, method: str, path: str, *, accept: str = "application/json", body: bytes | None = None
+    whom: Neighbour,
+    method: str,
+    path: str,
+    *,
+    accept: str = "application/json",
+    body: bytes | None = None,
+    patience: float = 1,
 ) -> bytes:
     """The body of the answer to one request.
+
+    Args:
+        whom: who is asked.
+        method: of HTTP.
+        path: with its query.
+        accept: the kind of answer that is wanted.
+        body: JSON.
+        patience: how many times as long as for one answer it may take.
 
     Raises:
         CollectorError: there is none, or it is a refusal.
@@ -119,7 +133,7 @@ def exchange(
         headers["Content-Type"] = "application/json"
     try:
         connection.connect()
-        connection.sock.settimeout(ANSWER_TIMEOUT_S)
+        connection.sock.settimeout(ANSWER_TIMEOUT_S * patience)
         connection.request(method, f"{where.path.rstrip('/')}{path}", body=body, headers=headers)
         reply = connection.getresponse()
         said = reply.read(MAX_ANSWER_BYTES + 1)
