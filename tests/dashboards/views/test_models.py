@@ -87,6 +87,27 @@ def test_how_well_a_model_does_stands_beside_what_it_costs(collector: Any, visit
     assert row["spend"] == "$3.00"  # of all calls, not of judged tasks alone
 
 
+def test_a_model_stands_where_its_price_and_its_speed_and_success_put_it() -> None:
+    row = {
+        "request_model": "big", "calls": 2, "input_tokens": 1000, "output_tokens": 500, "p50_ms": 900.0,
+        "effective_cost_usd": Decimal("0.15"),
+    }  # fmt: skip
+    judged = row | {"tasks": 4, "success_rate": 0.75, "success_rate_low": 0.3, "success_rate_high": 0.95}
+    (timed,) = worth.timed_spots([row], Decimal("0.60"))
+    assert (timed.name, timed.usd, timed.got, timed.share) == ("big", 100.0, 900.0, 0.25)  # 0.15 / 1500
+    (good,) = worth.judged_spots([row, judged], Decimal("0.60"))  # nothing was said of the first
+    assert (good.got, good.between) == (75.0, (30.0, 95.0))
+
+
+def test_a_model_that_only_embeds_stands_in_for_none_that_writes(collector: Any, visit: Visit) -> None:
+    collector.book(request_model="embeds", output_tokens=0, cost="0.0001")
+    collector.book(request_model="small", cost="0.001")
+    collector.book(request_model="big", cost="0.1")
+    app = visit("models")
+    assert app.selectbox(key="instead").options == ["small", "big"]  # the cheapest is proposed
+    assert len(app.dataframe[0].value) == 3  # and is told of in the table all the same
+
+
 def test_what_another_model_would_have_cost_is_worked_out_from_its_price(
     collector: Any, visit: Visit
 ) -> None:
