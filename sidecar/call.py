@@ -16,6 +16,7 @@ from collector.domain.price import TokenPrice
 from collector.domain.record import CacheResult, Outcome
 from collector.domain.usage import NOTHING
 from collector.pricing.book import Quote
+from sidecar import clock
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.native import native
 from sidecar.routes import Route
@@ -87,7 +88,7 @@ class Attempt:
         self.model = model
         self.quote = quote
         self.span_id = _bits(64).to_bytes(8).hex()
-        self.started_at_us = time.time_ns() // 1000
+        self.started_at_us = (time.time_ns() - clock.ahead_ns) // 1000
         self.started_ns = time.monotonic_ns()
         self.sent_ns = self.first_chunk_ns = self.ended_ns = 0
         self.status: int | None = None
@@ -165,7 +166,7 @@ class Call:
     )  # fmt: skip
 
     def __init__(self, request: Request, responder: Responder, route: Route) -> None:
-        now_ns = time.time_ns()
+        now_ns = time.time_ns() - clock.ahead_ns
         self.request = request
         self.responder = responder
         self.route = route

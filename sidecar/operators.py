@@ -6,6 +6,7 @@
     GET    /bursar/v1/raises                those in force
     POST   /bursar/v1/raises                {budget, amount, for_s, subject, reason, source} -> {id}
     DELETE /bursar/v1/raises/ID
+    POST   /bursar/v1/corrections           {budget, amount, reason, charge, ...} -> {spent}
     GET    /bursar/v1/budgets               every counter that is known, and what is configured
     GET    /bursar/v1/runaways              conversations that the runaway breaker has stopped
     POST   /bursar/v1/resume                {conversation, by} -> {resumed}: let one go on
@@ -18,6 +19,7 @@ On the control port, with the control key.
 
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -36,16 +38,19 @@ from collector.domain.policy import (
 )
 from collector.domain.policy.wording import amount_text
 from sidecar.budgets.amounts import Amount, Money
-from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.corrections import Correction
+from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.runaway import RESUME, RunawayBreaker
 from sidecar.budgets.telling import plain_budget, plain_raise
 from sidecar.cache import pages as cache_pages
 from sidecar.cache.answers import Answers
+from sidecar.clock import now_us
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.providers.pages import UpstreamPages
 
 DIRECTIVES = "/bursar/v1/directives"
 RAISES = "/bursar/v1/raises"
+CORRECTIONS = "/bursar/v1/corrections"
 BUDGETS = "/bursar/v1/budgets"
 SIMULATE = "/bursar/v1/simulate"
 RUNAWAYS = "/bursar/v1/runaways"
@@ -53,6 +58,8 @@ RUNAWAYS = "/bursar/v1/runaways"
 MOST_SECONDS = 40 * 86_400
 """How long a directive or a raise may hold: what is meant to last belongs into the configuration."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _JSON: HeaderList = [(b"content-type", b"application/json")]
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=10**9)]
@@ -85,6 +92,21 @@ class _RaiseBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     reason: str = ""
     source: str = "operator"
     id: str = ""
+
+
+class _CorrectionBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    budget: str
+    amount: str
+    """``5 USD``, ``100k tokens``, ``50 calls``: given back, unless ``charge``."""
+    reason: str
+    charge: bool = False
+    """Whether the amount is added to what is spent instead."""
+    subject: str = ""
+    lifetime: str = ""
+    """Of a budget of one conversation or task: which."""
+    at: datetime | None = None
+    """When it was spent; of a rolling window it must be said, else the present window is meant."""
+    source: str = "operator"
 
 
 class _ResumeBody(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -165,6 +187,9 @@ class OperatorPages:
             return 200, {"id": more.id, "until_us": more.until_us}
         if path.startswith(RAISES + "/") and method == "DELETE":
             return _gone(control.orders.remove(path.removeprefix(RAISES + "/")))
+        if path == CORRECTIONS and method == "POST":
+            made = await control.corrections.make(read_correction(request.body, control.policy))
+            return 200, {"window": made.counter.window, "spent": amount_text(made.counter.unit, made.spent)}
         if path == BUDGETS and method == "GET":
             configured = [plain_budget(budget) for budget in control.policy.budgets]
             standings = await control.standings.all()
@@ -251,21 +276,50 @@ def read_raise(body: bytes, now: int, control: CreditControl) -> Raise:
     """
     said = msgspec.json.decode(body, type=_RaiseBody)
     budget = _budget_called(said.budget, control.policy)
-    amount = Amount.parse(said.amount)
-    if amount.unit is not budget.unit:
-        raise BadRequest(
-            f"amount: budget {said.budget!r} counts {budget.unit.value}, not {amount.unit.value}"
-        )
     return Raise(
         id=said.id or f"r_{uuid.uuid4().hex[:16]}",
         budget=said.budget,
-        amount=amount.amount,
+        amount=_in_unit(said.amount, budget),
         until_us=now + _micros(said.for_s, "for_s"),
         subject=said.subject,
         from_us=now,
         reason=said.reason[:500],
         source=said.source[:200],
     )
+
+
+def read_correction(body: bytes, policy: Policy) -> Correction:
+    """The correction in a JSON body.
+
+    Raises:
+        ValueError, msgspec.MsgspecError: it is none; the message says why.
+    """
+    said = msgspec.json.decode(body, type=_CorrectionBody)
+    budget = _budget_called(said.budget, policy)
+    amount = _in_unit(said.amount, budget)
+    if not amount or not said.reason.strip():
+        raise BadRequest("a correction needs an amount, and a reason for the record")
+    at = said.at
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return Correction(
+        budget=budget,
+        amount=amount if said.charge else -amount,
+        subject=said.subject,
+        lifetime=said.lifetime,
+        at_us=None if at is None else (at - _EPOCH) // _MICROSECOND,
+        reason=said.reason.strip()[:500],
+        source=said.source[:200],
+    )
+
+
+def _in_unit(text: str, budget: Budget) -> int:
+    amount = Amount.parse(text)
+    if amount.unit is not budget.unit:
+        raise BadRequest(
+            f"amount: budget {budget.name!r} counts {budget.unit.value}, not {amount.unit.value}"
+        )
+    return amount.amount
 
 
 def simulate(control: CreditControl, said: SimulatedCall, now: int) -> dict[str, Any]:

@@ -10,8 +10,9 @@ import msgspec
 
 from collector.domain.access import Viewer
 from collector.domain.policy import Budget, Directive, DirectiveKind, Raise
-from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.telling import plain_budget, plain_raise
+from sidecar.clock import now_us
 from sidecar.http import HeaderList, Request, Responder
 from sidecar.operators import BUDGETS, DIRECTIVES, RAISES, read_directive, read_raise
 

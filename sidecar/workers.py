@@ -16,12 +16,12 @@ import msgspec
 from collector.logs import get
 from sidecar.config import BursarConfig
 from sidecar.http import Request
-from sidecar.operators import BUDGETS, DIRECTIVES, RAISES, RUNAWAYS, SIMULATE
+from sidecar.operators import BUDGETS, CORRECTIONS, DIRECTIVES, RAISES, RUNAWAYS, SIMULATE
 
 log = get("bursar.sidecar")
 
 TIMEOUT_S = 5.0
-TOLD_TO_ONE = (DIRECTIVES, RAISES, SIMULATE)
+TOLD_TO_ONE = (CORRECTIONS, DIRECTIVES, RAISES, SIMULATE)
 _KEPT_BACK = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"expect"})
 _LISTS = {BUDGETS: "budgets", RUNAWAYS: "stopped"}
 """Pages that are lists, of which each worker knows a part."""

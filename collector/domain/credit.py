@@ -39,6 +39,8 @@ class Counter(NamedTuple):
     """Width of a rolling window's buckets; 0 when the window is fixed."""
     hard: bool = True
     """Whether the budget closes when its store is lost; a soft one stays open and is journalled."""
+    fades: bool = False
+    """Whether it is of one conversation or task, and may be forgotten once nobody goes on with that."""
 
     @property
     def key(self) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from collector.domain.credit import Claim, Granted, Refused, Unit
 from collector.domain.policy import Allow, Ask
 from sidecar.accounting import hold_of
-from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.hold import Hold
 from sidecar.call import Call
+from sidecar.clock import now_us
 from sidecar.routing import Target
 
 

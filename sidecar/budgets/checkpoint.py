@@ -85,7 +85,7 @@ def read(path: Path) -> Checkpoint | None:
 def restore(ledger: Ledger, checkpoint: Checkpoint) -> None:
     """Put the sums of ``checkpoint`` into an empty ledger."""
     for values, spent, unsettled, buckets, touched_us in checkpoint.accounts:
-        counter = Counter._make(values)
+        counter = Counter(*values)
         account = Account(counter)
         account.spent, account.unsettled, account.touched_us = spent, unsettled, touched_us
         if counter.bucket_us:

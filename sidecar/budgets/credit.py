@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
-from collector.domain.credit import Answer, Claim, Granted, Refused, Standing
+from collector.domain.credit import Answer, Claim, Granted, Refused
 from collector.domain.policy import (
     Action,
     Allow,
@@ -21,7 +21,6 @@ from collector.domain.policy import (
     Downgrade,
     Policy,
     Refuse,
-    Slot,
     State,
     Throttled,
     decide,
@@ -35,7 +34,9 @@ from sidecar.books import Books
 from sidecar.budgets.asks import Asks
 from sidecar.budgets.bounds import MARGIN
 from sidecar.budgets.capabilities import Catalogue
+from sidecar.budgets.corrections import Corrections
 from sidecar.budgets.directives import Directives
+from sidecar.budgets.hearing import Hearing
 from sidecar.budgets.hold import Hold
 from sidecar.budgets.memories import Memories
 from sidecar.budgets.orders import Orders
@@ -43,6 +44,7 @@ from sidecar.budgets.standings import Standings
 from sidecar.budgets.store import PATIENCE_S, CreditStore
 from sidecar.budgets.telling import ask_by
 from sidecar.call import Call
+from sidecar.clock import now_us
 from sidecar.errors import OutOfBudget, SlowedDown
 from sidecar.routing import Routing, Target
 from sidecar.wire import with_output_cap
@@ -56,11 +58,6 @@ _OWN_RULES = frozenset({"off_track", "runaway"})
 _MOST_TRIES = 4
 """How often a call is decided anew because the store knew better than we did."""
 _LEASE_SLACK_S = 30.0
-
-
-def now_us() -> int:
-    """Microseconds since the Unix epoch."""
-    return time.time_ns() // 1000
 
 
 class CreditControl:
@@ -94,12 +91,10 @@ class CreditControl:
         self.ttl_s = longest_call_s + _LEASE_SLACK_S
         self.asks = Asks(books, state, catalogue or Catalogue())
         self._running: dict[str, Hold] = {}
-        self._shares = False
-        """Whether others spend from the same counters."""
-        self._met: dict[str, Slot] = {}
-        """Shared counters that calls met since :meth:`listen` looked last."""
-        self._heard: dict[str, tuple[int, int]] = {}
-        """What was known then of those met before: spent and held."""
+        self.hearing = Hearing(state, store, self._heard)
+        self.corrections = Corrections(
+            state, store, books.journal, now_us=now_us, on_crossed=lambda crossed: self._crossed(crossed)
+        )
         self._memories = Memories(folder)
         self.orders = Orders(
             state,
@@ -212,43 +207,8 @@ class CreditControl:
 
     def decide(self, ask: Ask, now: int) -> Decision:
         """What the policy says of a call, by all that is known here."""
-        slots = self.state.slots_of(ask, now)
-        fresh = [slot for slot in slots if not slot.spent]
-        if fresh:
-            # Somebody else may have spent there, or this sidecar before it was started anew.
-            for slot, standing in zip(fresh, self.store.glance([one.counter for one in fresh]), strict=True):
-                self._shares = not standing.exact
-                if standing.spent:
-                    self._note(slot, standing, now)
-        if self._shares:
-            for slot in slots:
-                self._met[slot.counter.key] = slot
+        self.hearing.meet(self.state.slots_of(ask, now), now)
         return decide(self.state.policy, self.state, ask, now)
-
-    def listen(self) -> None:
-        """Take up what others spent of shared counters; to be called twice a second or so.
-
-        What a store has refused is refused here too, without asking, until then: others may have ended
-        their calls meanwhile. Where nothing new was heard, the store is asked again.
-        """
-        met, self._met = self._met, {}
-        heard, self._heard = self._heard, {}
-        now = now_us()
-        for (key, slot), standing in zip(
-            met.items(), self.store.glance([slot.counter for slot in met.values()]), strict=True
-        ):
-            known = self._heard[key] = (standing.spent, standing.held)
-            is_news = heard.get(key, known) != known
-            if not slot.counter.bucket_us:
-                # What we settled ourselves may not have reached the store yet.
-                standing = standing._replace(spent=max(standing.spent, slot.spent))
-            self._note(slot, standing._replace(exact=is_news), now)
-
-    def _note(self, slot: Slot, standing: Standing, now: int) -> None:
-        is_first = not slot.spent
-        crossed = self.state.note(standing, now)
-        # Whoever spent up to a threshold has told of it.
-        self._crossed(crossed, tell=not is_first)
 
     async def _answer_for(self, call: Call, asked: Awaitable[Answer]) -> Answer:
         try:
@@ -340,6 +300,9 @@ class CreditControl:
                     if any(claim.counter.key == one.counter.key for claim in hold.lease.claims):
                         self.cut(hold.call, one.counter.budget, "budget_exceeded")
 
+    def _heard(self, crossed: Iterable[Crossed], is_news: bool) -> None:
+        self._crossed(crossed, tell=is_news)
+
     def _tell(self, one: Crossed) -> None:
         action = one.threshold.action.value
         self._metrics.add("bursar_budget_actions_total", {"budget": one.counter.budget, "action": action})
@@ -369,7 +332,7 @@ class CreditControl:
     def tend(self) -> None:
         """What is done a few times a second: gauges, what others asked for, what was learned."""
         self.orders.follow()
-        self.listen()
+        self.hearing.listen(now_us())
         self.standings.gauge()
         if time.monotonic() >= self._remember_at:
             self._remember_at = time.monotonic() + REMEMBER_S

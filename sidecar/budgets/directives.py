@@ -8,7 +8,6 @@ Without Redis each keeps what it was told itself.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ import msgspec
 from collector.logs import get
 from sidecar.budgets.redis_connection import RedisConnection, RedisLost, Reply, connect, pack, parse_address
 from sidecar.budgets.redis_keys import NO_TENANT, TagKeys
+from sidecar.clock import now_us
 
 log = get("bursar.budgets")
 
@@ -42,9 +42,7 @@ class Directives:
         wall_us: the time that expiries speak of, microseconds since the Unix epoch.
     """
 
-    def __init__(
-        self, url: str | None = None, *, wall_us: Callable[[], int] = lambda: time.time_ns() // 1000
-    ) -> None:
+    def __init__(self, url: str | None = None, *, wall_us: Callable[[], int] = now_us) -> None:
         self._address = parse_address(url) if url else None
         self._wall_us = wall_us
         self._known: dict[str, dict[str, Any]] = {}

@@ -7,15 +7,14 @@ plain model. All amounts are integers in their counter's unit.
 from collections.abc import Iterable, Sequence
 
 from collector.domain.credit import Answer, Claim, Counter, Granted, Refused, Standing
-from sidecar.budgets.store import BUCKETS, MAX_LIMIT, UnusableLimit, bucket_of
+from sidecar.budgets.store import BUCKETS, IDLE_S, MAX_LIMIT, UnusableLimit, bucket_of
 
 Identity = tuple[str, str, str, str]
 """The first four fields of a counter: budget, subject, tenant, window."""
 
 KEEP_US = 2 * 86_400_000_000
 """How long this process remembers a window after its end; corrections come sooner."""
-IDLE_US = 40 * 86_400_000_000
-"""How long it remembers a conversation or task that nobody goes on with."""
+IDLE_US = IDLE_S * 1_000_000
 MAX_ACCOUNTS = 500_000
 """More than these are not remembered: past windows go first, then what was idle longest."""
 
@@ -250,7 +249,7 @@ class Ledger:
             if ends is not None:
                 over = ends + KEEP_US <= now_us
             else:
-                over = bool(counter.subject) and account.touched_us + IDLE_US <= now_us
+                over = counter.fades and account.touched_us + IDLE_US <= now_us
             if over:
                 del self.accounts[identity]
             else:

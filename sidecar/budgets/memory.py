@@ -15,9 +15,10 @@ from collector.domain.credit import Answer, Claim, Counter, Standing
 from collector.journal import FrameKind, decode_intent, decode_record
 from collector.logs import get
 from sidecar.budgets import checkpoint
+from sidecar.budgets.corrections import corrections_in
 from sidecar.budgets.ledger import Ledger
 from sidecar.budgets.replay import Charges, JournalReader
-from sidecar.budgets.store import ENDED, Settlement, Truth, TruthOf, bucket_of
+from sidecar.budgets.store import CORRECTION, ENDED, Settlement, Truth, TruthOf, bucket_of
 
 log = get("bursar.budgets")
 
@@ -158,6 +159,8 @@ class MemoryStore:
             elif frame.kind == FrameKind.INTENT:
                 intent = decode_intent(frame.payload)
                 open_[intent.call_id] = Settlement(frame.sequence, intent.call_id, tuple(charges(intent)))
+            elif frame.kind == FrameKind.EVENT:
+                ledger.finish(CORRECTION, corrections_in(frame.payload))
         if running:
             # Their intents are before the mark; those that have none were never sent.
             for item in reader.ended(source).open:

@@ -26,7 +26,7 @@ from sidecar.budgets.redis_connection import RedisLost
 from sidecar.budgets.redis_keys import tag_of
 from sidecar.budgets.redis_link import Link
 from sidecar.budgets.redis_tag import SLICE_TTL_MS, ReplyOff, Row, Tag
-from sidecar.budgets.store import Truth, TruthOf, bucket_of, forgotten_at_us
+from sidecar.budgets.store import Truth, TruthOf, bucket_of, expiry_ms
 
 log = get("bursar.budgets")
 
@@ -211,8 +211,7 @@ class Joiner:
             arguments = [epoch, 0, holder]
             for counter, amount in mine[at : at + FILL_AT_ONCE]:
                 names.append(keys.counter(counter))
-                expire_us = forgotten_at_us(counter)
-                arguments += (amount, bucket_of(counter), expire_us // 1000 if expire_us is not None else 0)
+                arguments += (amount, bucket_of(counter), expiry_ms(counter))
             if not await link.ask(link.scripts["fill"], names, arguments):
                 return
         if tag is root:

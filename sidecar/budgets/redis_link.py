@@ -7,11 +7,13 @@ three answers that did not come in time it is not, until a probe is answered in 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 
 import hiredis
 
 from collector.logs import get
+from sidecar import clock
 from sidecar.budgets.redis_connection import (
     RedisAddress,
     RedisConnection,
@@ -135,6 +137,18 @@ class Link:
             raise RedisRefused("Redis is not reachable")
         return await self.connection.ask(*parts, timeout_s=timeout_s)
 
+    async def compare_clocks(self) -> None:
+        """See what time it is there.
+
+        Raises:
+            RedisLost: it does not say.
+        """
+        before_ns = time.time_ns()
+        # A user that may not ask keeps its machine's time.
+        with contextlib.suppress(hiredis.ReplyError):
+            seconds, micros = await self.command("TIME", timeout_s=1.0)
+            clock.compare(before_ns, int(seconds) * 1_000_000 + int(micros), time.time_ns())
+
     def _failed(self, error: Exception, counts: bool) -> None:
         connection = self.connection
         if isinstance(error, hiredis.ReplyError):
@@ -189,6 +203,7 @@ class Link:
         self.run_id = said.get("run_id", "")
         for script in self.scripts.values():
             await connection.ask("SCRIPT", "LOAD", script.text, timeout_s=1.0)
+        await self.compare_clocks()
         with contextlib.suppress(RedisLost):
             await connection.ask("PING", timeout_s=PATIENCE_S)
             self.quick = True

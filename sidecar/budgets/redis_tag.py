@@ -17,7 +17,7 @@ from sidecar.budgets.outbox import Entry, History, Outbox, combined
 from sidecar.budgets.redis_connection import RedisLost, Reply
 from sidecar.budgets.redis_keys import TagKeys, tag_of
 from sidecar.budgets.redis_link import BACKGROUND_S, Link, Links
-from sidecar.budgets.store import bucket_of, forgotten_at_us
+from sidecar.budgets.store import CORRECTION, bucket_of, expiry_ms
 
 SLICE_TTL_MS = 30_000
 """How long slices hold without a sign of life."""
@@ -101,9 +101,8 @@ class Tag:
         arguments: list[str | int] = [self.epoch, self.seen, ttl_ms, "force" if force else "", message]
         for counter, total, moved, _ in rows:
             names.append(keys.counter(counter))
-            expire_us = forgotten_at_us(counter)
             arguments += (total, moved, counter.limit, bucket_of(counter), counter.bucket_us or 1)
-            arguments.append(expire_us // 1000 if expire_us is not None else 0)
+            arguments.append(expiry_ms(counter))
         self.link.run(self.link.scripts["hold"], names, arguments, on_reply, timeout_s, late)
 
     def trusted(self, reply: Reply) -> list[Any]:
@@ -251,7 +250,9 @@ class Tag:
         drawn: list[Claim] = []
         items: list[tuple[int, int, Sequence[Claim]]] = []
         for entry in batch:
-            if entry.lease:
+            if entry.lease == CORRECTION:
+                items.append((-1, 0, entry.actuals))
+            elif entry.lease:
                 tombstone = TOMBSTONE_MS if entry.tombstone else 0
                 items.append((named(keys.lease(entry.lease)), tombstone, entry.actuals))
             else:
@@ -263,13 +264,7 @@ class Tag:
             for counter, amount in actuals:
                 at = named(keys.counter(counter))
                 self._sent.append((at, counter))
-                expire_us = forgotten_at_us(counter)
-                arguments += (
-                    at,
-                    amount,
-                    bucket_of(counter),
-                    expire_us // 1000 if expire_us is not None else 0,
-                )
+                arguments += (at, amount, bucket_of(counter), expiry_ms(counter))
         self.link.run(self.link.scripts["settle"], names, arguments, on_reply, BACKGROUND_S)
 
     def counted(self, reply: list[Any]) -> bool:

@@ -15,6 +15,8 @@ log = get("bursar.budgets")
 LIVING_MS = 5_000
 """How long a source that says nothing counts as living."""
 REAP_AT_ONCE = 50
+CLOCK_EACH = 10
+"""Beats between two looks at what time it is there."""
 REAP_EACH = 2
 """Beats between two looks at leases that ran out."""
 READ_AT_ONCE = 200
@@ -52,6 +54,8 @@ class Tending:
                 if tag.ready:
                     try:
                         await self._beat(tag, now, reap=beats % REAP_EACH == 0)
+                        if not tag.tenant and beats % CLOCK_EACH == 0:
+                            await tag.link.compare_clocks()
                     except (RedisLost, ReplyOff) as error:
                         log.debug("a beat failed", reason=str(error)[:200])
             self._escrow.forget(now)

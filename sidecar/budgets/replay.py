@@ -2,7 +2,7 @@
 
 What a record or an intent costs each counter is the policy's to say; here it is a function that is
 handed in. The journal of a source that is over is charged to its end: an intent without a record is
-charged as if its hold had been spent, and counts as unsettled.
+charged as if its hold had been spent, and counts as unsettled. Corrections are events among the records.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,8 @@ from collector.journal import (
     segments,
     source_is_alive,
 )
-from sidecar.budgets.store import Settlement
+from sidecar.budgets.corrections import corrections_in
+from sidecar.budgets.store import CORRECTION, Settlement
 
 Charges = Callable[[CallRecord | Intent], Sequence[Claim]]
 """What a record spent of each counter, or an intent may have; empty when it touched none."""
@@ -70,8 +71,10 @@ class JournalReader:
                 actuals = tuple(self.charges(record))
                 if actuals:
                     found.append(Settlement(end, record.call_id, actuals))
-                    if len(found) >= most:
-                        break
+            elif frame.kind == FrameKind.EVENT and (corrected := corrections_in(frame.payload)):
+                found.append(Settlement(end, CORRECTION, corrected))
+            if len(found) >= most:
+                break
         return found, end
 
     def ended(self, source: str) -> Ended:
@@ -90,6 +93,8 @@ class JournalReader:
                 record = decode_record(frame.payload)
                 tenants.update(claim.counter.tenant for claim in self.charges(record))
                 open_.pop(record.call_id, None)
+            elif frame.kind == FrameKind.EVENT:
+                tenants.update(claim.counter.tenant for claim in corrections_in(frame.payload))
         return Ended(last, frozenset(tenants), tuple(item for item in open_.values() if item.actuals))
 
     def frames_from(self, source: str, after: int) -> Iterator[Frame]:

@@ -19,9 +19,10 @@ from collector.domain.runaway import FLAG_AT, HUNDRED, STOP_AT, Habits, Step, Tr
 from collector.domain.stitching import Via
 from collector.domain.stitching_rules import BITS, CHAIN
 from sidecar.budgets.configured import RunawayConfig
-from sidecar.budgets.credit import CreditControl, now_us
+from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.telling import ask_by
 from sidecar.call import Call
+from sidecar.clock import now_us
 from sidecar.errors import OutOfBudget
 
 RULE = "runaway"

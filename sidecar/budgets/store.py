@@ -31,8 +31,15 @@ BUCKETS = 24
 """A rolling window is this many buckets; the sum over the last ones is what it spent."""
 KEEP_S = 40 * 86_400
 """How long a window is kept after its end, for late corrections and for whoever asks."""
+IDLE_S = 40 * 86_400
+"""How long a conversation or task is remembered that nobody goes on with: there are ever more of them, none
+says that it is over, and hardly any is taken up again after weeks."""
 ENDED = 2**53 - 1
 """The mark of a source that is over, all of it counted: nothing it may still send counts again."""
+
+
+CORRECTION = "!"
+"""In place of a lease: the settlement corrects what is spent, and nothing was held for it."""
 
 
 class UnusableLimit(ValueError):
@@ -65,15 +72,20 @@ def bucket_of(counter: Counter) -> int:
     return counter.starts_us // counter.bucket_us + BUCKETS if counter.bucket_us else 0
 
 
-def forgotten_at_us(counter: Counter) -> int | None:
-    """When the counter's window may be forgotten; None for one that never ends."""
+def expiry_ms(counter: Counter) -> int:
+    """When a shared store may forget the counter, in milliseconds since the Unix epoch.
+
+    Below 0: so long after its last use. 0: never, for what is meant to last.
+    """
     if counter.bucket_us:
-        return counter.starts_us + (2 * BUCKETS + 1) * counter.bucket_us + KEEP_S * 1_000_000
-    return counter.ends_us + KEEP_S * 1_000_000 if counter.ends_us is not None else None
+        return (counter.starts_us + (2 * BUCKETS + 1) * counter.bucket_us) // 1000 + KEEP_S * 1000
+    if counter.ends_us is not None:
+        return counter.ends_us // 1000 + KEEP_S * 1000
+    return -IDLE_S * 1000 if counter.fades else 0
 
 
 class Settlement(NamedTuple):
-    """What became of one lease, from the record with this sequence."""
+    """What became of one lease, from the record with this sequence; or a ``CORRECTION``, from its event."""
 
     sequence: int
     lease: str
@@ -123,6 +135,7 @@ class CreditStore(Protocol):
     def settle(self, lease: str, actuals: Sequence[Claim], sequence: int) -> None:
         """Spend ``actuals`` in place of what the lease held; never waits.
 
+        Those of a ``CORRECTION`` may be below 0.
         ``sequence`` is that of the call's record in this source's journal; it only ever grows.
         """
         ...

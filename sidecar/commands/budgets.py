@@ -1,4 +1,4 @@
-"""``bursar budgets``: how budgets stand, who eats them, when they run out; more room for a while."""
+"""``bursar budgets``: how budgets stand, who eats them, when they run out; more room, and corrections."""
 
 import argparse
 import contextlib
@@ -30,7 +30,7 @@ QUESTION_DIMENSIONS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One of list, show, raise, lower, resume, simulate."""
+    """One of list, show, raise, lower, correct, resume, simulate."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listed = actions.add_parser("list", help="how every budget stands")
     show = actions.add_parser("show", help="one budget: who spends it, and when it runs out")
@@ -43,6 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more.add_argument("--reason", default="", help="for the record")
     lower = actions.add_parser("lower", help="take a raise back")
     lower.add_argument("id", help="as `bursar budgets raise` said it")
+    right = actions.add_parser("correct", help="give back what was charged wrongly, without editing history")
+    right.add_argument("name")
+    right.add_argument("amount", help="what to give back, such as 9.99USD, 100ktokens or 50calls")
+    right.add_argument("--reason", required=True, help="for the record")
+    right.add_argument("--charge", action="store_true", help="add the amount to what is spent instead")
+    right.add_argument("--subject", default="", help="which counter of a budget with `each`")
+    right.add_argument("--of", dest="lifetime", default="", metavar="ID", help="which conversation or task")
+    right.add_argument(
+        "--at", type=datetime.fromisoformat, metavar="TIME", help="when it was spent (ISO 8601); default: now"
+    )
     resume = actions.add_parser("resume", help="let a conversation go on that ran in circles and was stopped")
     resume.add_argument(
         "conversation", nargs="?", default="", help="as the refusal names it; none lists those stopped"
@@ -80,6 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
             return show_one(config, arguments.name, arguments.format)
         if arguments.action == "raise":
             return give_more(config, arguments)
+        if arguments.action == "correct":
+            return correct(config, arguments)
         if arguments.action == "lower":
             operate(config, "DELETE", f"/bursar/v1/raises/{urllib.parse.quote(arguments.id, safe='')}")
             sys.stdout.write(f"{arguments.id} is taken back\n")
@@ -193,6 +205,26 @@ def give_more(config: BursarConfig, arguments: argparse.Namespace) -> int:
     sys.stdout.write(
         f"{arguments.name} has {arguments.amount} more until {until:%Y-%m-%dT%H:%M:%S}Z; "
         f"`bursar budgets lower {made['id']}` takes it back\n"
+    )
+    return 0
+
+
+def correct(config: BursarConfig, arguments: argparse.Namespace) -> int:
+    """Correct what a budget counts as spent."""
+    said = {
+        "budget": arguments.name,
+        "amount": arguments.amount,
+        "charge": arguments.charge,
+        "reason": arguments.reason,
+        "subject": arguments.subject,
+        "lifetime": arguments.lifetime,
+        "at": arguments.at and arguments.at.isoformat(),
+        "source": f"{getpass.getuser()} (bursar budgets)",
+    }
+    made = operate(config, "POST", "/bursar/v1/corrections", said)
+    what = "charged to" if arguments.charge else "given back to"
+    sys.stdout.write(
+        f"{arguments.amount} {what} {arguments.name}: {made['spent']} spent in {made['window']}\n"
     )
     return 0
 

@@ -38,6 +38,7 @@ def counter_of(budget: Budget, ask: Ask, now_us: int) -> Counter | None:
         ends_us=span.ends_us,
         bucket_us=span.bucket_us,
         hard=budget.hard,
+        fades=bool(lifetime) or budget.each in ("conversation", "task"),
     )
 
 

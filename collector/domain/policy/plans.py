@@ -87,6 +87,7 @@ class Slot:
         "finishes",
         "full",
         "grows",
+        "heard",
         "held",
         "level",
         "spent",
@@ -99,6 +100,8 @@ class Slot:
     def __init__(self, budget: Budget, counter: Counter) -> None:
         self.spent = 0
         self.held = 0
+        self.heard = 0
+        """What a shared store last said was spent."""
         self.level = 0
         """Thresholds reached."""
         self.active = 0
@@ -147,8 +150,9 @@ class Slot:
         return bool(left)
 
     def charge(self, counter: Counter, amount: int) -> None:
-        """Add to what was spent in a rolling window; ``counter`` is as it was when the call was let in."""
+        """Add to what was spent; of a rolling window, ``counter`` is as it was when the call was let in."""
         if self.buckets is None:
+            self.spent += amount
             return
         bucket = counter.starts_us // counter.bucket_us + BUCKETS - 1
         if bucket >= self.counter.starts_us // counter.bucket_us:

@@ -277,10 +277,7 @@ class State:
         for slot, claim, amount, charge in zip(allow.slots, allow.claims, held, charges, strict=True):
             left = slot.held - amount
             slot.held = left if left > 0 else 0
-            if slot.buckets is None:
-                slot.spent += charge
-            else:
-                slot.charge(claim.counter, charge)
+            slot.charge(claim.counter, charge)
             if slot.told:
                 crossed += self._look(slot)
         for seat in allow.seats:
@@ -293,6 +290,14 @@ class State:
             actual = cost_nano if pour.claim < 0 else charges[pour.claim]
             self._pour(pour.key, actual - pour.amount, pour.per_minute, now_us)
         return tuple(crossed)
+
+    def corrected(self, counter: Counter, amount: int) -> tuple[Crossed, ...]:
+        """What a counter spent was corrected by ``amount``; the thresholds that are reached by it."""
+        slot = self._slots.get(counter.key)
+        if slot is None:
+            return ()
+        slot.charge(counter, amount)
+        return tuple(self._look(slot))
 
     def note(self, standing: Standing, now_us: int) -> tuple[Crossed, ...]:
         """A store said how a counter stands; the thresholds that are reached by it."""

@@ -11,11 +11,12 @@ from typing import Any
 
 from collector.journal import FrameKind, decode_intent, decode_record
 from sidecar.budgets import checkpoint
+from sidecar.budgets.corrections import corrections_in
 from sidecar.budgets.keeper.values import Values
 from sidecar.budgets.ledger import Account, Ledger
 from sidecar.budgets.redis_keys import TagKeys, tag_of
 from sidecar.budgets.replay import Charges, JournalReader
-from sidecar.budgets.store import ENDED, Settlement, forgotten_at_us
+from sidecar.budgets.store import CORRECTION, ENDED, Settlement, expiry_ms
 
 QUIET_MS = 600
 """How long a living worker may take to notice that the keeper is a new one; they look twice a second."""
@@ -83,7 +84,9 @@ class Tally:
                 actuals = charges(intent)
                 open_[intent.call_id] = Settlement(frame.sequence, intent.call_id, tuple(actuals))
             else:
-                actuals = ()
+                actuals = corrections_in(frame.payload)
+                ledger.finish(CORRECTION, actuals)
+                found += bool(actuals)
             tenants.update([claim.counter.tenant for claim in actuals])
             ledger.marks[source] = frame.sequence
         return found
@@ -138,9 +141,10 @@ def fill(values: Values, tally: Tally, run_id: str) -> None:
         for account in mine:
             name = keys.counter(account.counter)
             _do(values, "HSET", name, *_fields(account, run_id))
-            forgotten = forgotten_at_us(account.counter)
-            if forgotten is not None:
-                _do(values, "PEXPIREAT", name, max(forgotten // 1000, now + 86_400_000))
+            expiry = expiry_ms(account.counter)
+            if expiry:
+                at = now - expiry if expiry < 0 else max(expiry, now + 86_400_000)
+                _do(values, "PEXPIREAT", name, at)
 
 
 def _fields(account: Account, epoch: str) -> Iterable[str | int]:

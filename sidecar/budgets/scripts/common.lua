@@ -73,14 +73,29 @@ local function read_counter(key, bucket)
   return true, spent, held, unsettled
 end
 
+-- Keep a counter as long as it may be needed: until then, or so long from now where expire_ms is below
+-- zero, or for ever where it is zero.
+local function keep_until(key, expire_ms)
+  if string.sub(expire_ms, 1, 1) == '-' then
+    redis.call('PEXPIRE', key, string.sub(expire_ms, 2))
+  elseif expire_ms ~= '0' then
+    -- Never at once: a server whose clock is far ahead would forget a counter as it is begun.
+    redis.call('PEXPIREAT', key, whole(math.max(tonumber(expire_ms), now_ms() + 86400000)))
+  end
+end
+
+-- As it is used: fixed windows keep the end that they were begun with.
+local function touch(key, bucket, expire_ms)
+  if bucket ~= '0' or string.sub(expire_ms, 1, 1) == '-' then
+    keep_until(key, expire_ms)
+  end
+end
+
 -- Begin a counter in this epoch; what another epoch left of it goes.
 local function begin_counter(key, expire_ms)
   redis.call('DEL', key)
   redis.call('HSET', key, 'e', epoch)
-  if expire_ms ~= '0' then
-    -- Never at once: a server whose clock is far ahead would forget a counter as it is begun.
-    redis.call('PEXPIREAT', key, whole(math.max(tonumber(expire_ms), now_ms() + 86400000)))
-  end
+  keep_until(key, expire_ms)
 end
 
 local function is_of_this_epoch(key)

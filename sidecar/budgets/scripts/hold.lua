@@ -70,8 +70,11 @@ for i = 1, count do
   local bucket = holds[key] and holds[key].bucket or ARGV[at + 4]
   if not step.exists then
     begin_counter(key, ARGV[at + 6])
-  elseif bucket ~= '0' then
-    prune(key, bucket, ARGV[at + 5])
+  else
+    touch(key, ARGV[at + 4], ARGV[at + 6])
+    if bucket ~= '0' then
+      prune(key, bucket, ARGV[at + 5])
+    end
   end
   redis.call('HINCRBY', key, 'h', whole(step.delta - step.drawn))
   redis.call('HSET', KEYS[4], key, whole(step.had + step.delta) .. ':' .. bucket)

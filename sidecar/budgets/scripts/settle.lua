@@ -1,9 +1,10 @@
 -- Count settlements of one source, in order and once.
 -- KEYS 4 the source's slices, then leases and counters as the items name them
 -- ARGV 3 source, 4 after (the last settlement before these), 5 upto (the last of these), then items:
---      lease (an index of KEYS, or 0), tombstone_ms, number of the message, number of counters, and for each of them
+--      lease (an index of KEYS, 0, or -1 for a correction), tombstone_ms, number of the message, number of counters, and for each of them
 --      counter (an index of KEYS), amount, bucket, expiry
 -- An item without a lease, or whose lease is not known, was admitted from the slices: these are drawn on.
+-- A correction was not: it changes what is spent, perhaps to less, and nothing that is held.
 -- Answers {1, n, upto, index, slice, ...} for the counters that have a slice;
 --         {0, n, mark} when these are counted already, or others are missing before them.
 local wrong = astray(true)
@@ -49,12 +50,14 @@ while at <= #ARGV do
     local key = KEYS[index]
     if not is_of_this_epoch(key) then
       begin_counter(key, ARGV[item + 3])
+    else
+      touch(key, '0', ARGV[item + 3])
     end
-    if amount > 0 then
+    if amount ~= 0 then
       spend(key, bucket, amount)
     end
     local slice = slices[key]
-    if slice and not known then
+    if slice and not known and lease ~= -1 then
       local drawn = math.min(amount, slice.amount)
       redis.call('HINCRBY', key, 'h', whole(-drawn))
       slice.amount = slice.amount - drawn

@@ -173,17 +173,19 @@ def test_windows_long_over_are_forgotten_and_running_ones_are_not() -> None:
     day = 86_400_000_000
     over = Counter("day", "", "", "day:1", Unit.USD, 1000, 0, day)
     running = Counter("day", "", "", "day:99", Unit.USD, 1000, 0, 200 * day)
-    talk = Counter("talk", "conversation-1", "", "lifetime", Unit.USD, 1000, 0, None)
-    forever: Sequence[Counter] = [TEAM, running]
+    talk = Counter("talk", "", "", "conversation:1", Unit.USD, 1000, 0, None, fades=True)
+    user = Counter("users", "ann", "", "total", Unit.USD, 1000, 0, None)
+    forever: Sequence[Counter] = [TEAM, running, user]
     for number, counter in enumerate([over, talk, *forever]):
         ledger.reserve(str(number), [Claim(counter, 10)], 0, 1000)
         ledger.finish(str(number), [Claim(counter, 10)])
     now_us = 100 * day
     ledger.forget(now_us)
     ledger.forget(now_us + 1)
-    assert set(ledger.accounts) == {TEAM[:4], running[:4], talk[:4]}
+    kept = {counter[:4] for counter in forever}
+    assert set(ledger.accounts) == {talk[:4], *kept}
     ledger.forget(now_us + IDLE_US)
-    assert set(ledger.accounts) == {TEAM[:4], running[:4]}
+    assert set(ledger.accounts) == kept
     assert KEEP_US < IDLE_US
 
 
