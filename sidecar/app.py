@@ -170,7 +170,7 @@ class Sidecar:
         policy = policy_in(config)
         self.credit = CreditControl(
             State(policy) if config.shared_store is None else State(policy, trust_us=SHARED_TRUST_US),
-            store_for(config, self.source, charges_by(lambda: self.credit.policy)),
+            store_for(config, self.source, lambda: self.credit.policy),
             self.books,
             longest_call_s=config.deadlines.total,
             board=Directives(config.shared_store),
@@ -336,13 +336,13 @@ class Sidecar:
         """Settle in a shared store for sidecars of this machine that died."""
         if self.config.shared_store is None:
             return
-        from sidecar.budgets.inheritance import inherit
+        from sidecar.budgets.inheritance import inherit_always
         from sidecar.budgets.redis_store import RedisStore
 
         store = self.credit.store
         assert isinstance(store, RedisStore)
         charges = charges_by(lambda: self.credit.policy)
-        await inherit(store, JournalReader(self.config.journal_dir, charges))
+        await inherit_always(store, JournalReader(self.config.journal_dir, charges))
 
     @property
     def _has_own_capacity(self) -> bool:

@@ -3,14 +3,17 @@
 import socket
 import time
 import uuid
+from collections.abc import Callable
 
 from collector.domain.policy import Policy
 from collector.export.labels import LabelLimits
 from collector.journal import JournalConfig
 from collector.pricing.book import PriceBook
+from sidecar.budgets.books import LEDGER, BudgetBooks, Collector
+from sidecar.budgets.charges import charges_by
 from sidecar.budgets.configured import policy_of
 from sidecar.budgets.memory import MemoryStore
-from sidecar.budgets.replay import Charges, JournalReader
+from sidecar.budgets.replay import JournalReader
 from sidecar.budgets.store import CreditStore
 from sidecar.config import BursarConfig
 from sidecar.http import Deadlines, Limits
@@ -39,15 +42,24 @@ def policy_in(config: BursarConfig) -> Policy:
     return policy_of(config.budgets, config.downgrades, config.throttles, config.concurrency)
 
 
-def store_for(config: BursarConfig, source: str, charges: Charges) -> CreditStore:
+def store_for(config: BursarConfig, source: str, policy_now: Callable[[], Policy]) -> CreditStore:
     """Where budgets are counted: in a store that several share, or here."""
+    charges = charges_by(policy_now)
+    books = BudgetBooks(policy_now, config.journal_dir, lambda: books_of(config))
     if config.shared_store is not None:
         from sidecar.budgets.redis_store import RedisStore
 
-        return RedisStore(
-            config.shared_store, source, history=JournalReader(config.journal_dir, charges).history
-        )
-    return MemoryStore(source, directory=config.journal_dir, charges=charges)
+        history = JournalReader(config.journal_dir, charges).history
+        return RedisStore(config.shared_store, source, truth=books.truth, history=history)
+    return MemoryStore(source, directory=config.journal_dir, charges=charges, truth=books.ledger)
+
+
+def books_of(config: BursarConfig) -> Collector | None:
+    """Whom to ask what was spent; None where no collector has been, so that the journals have it all."""
+    here = config.collector.listen
+    if here.is_loopback and not (config.data_dir / LEDGER).exists():
+        return None
+    return Collector(address=here, key=config.control.key.reveal() if config.control.key else "")
 
 
 def label_limits(config: BursarConfig) -> LabelLimits:

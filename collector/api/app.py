@@ -7,6 +7,7 @@ POST /v1/sql                    one SELECT on the published snapshot
 POST /v1/journal                a batch of journal frames from another machine
 POST /v1/outcomes               how a task ended, said by an agent
 POST /v1/events                 what was done to budgets and calls, said by those who did it
+POST /v1/spent                  what budgets spent, exactly, and how far each journal is counted in that
 POST /v1/anomalies              what alerting found, each time it changed
 GET  /healthz /readyz /metrics
 """
@@ -17,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -42,6 +44,8 @@ from collector.outcomes import BadOutcome
 from collector.settings import Address
 from collector.store import sandbox
 from collector.store.answers import ARROW, JSON
+from collector.store.duckdb import StoreError
+from collector.store.spent import Spent, Wanted, read_spent
 
 MOST_SQL_AT_ONCE = 2
 _PACKAGE_ROOT = str(Path(collector.__file__).resolve().parents[1])
@@ -68,6 +72,7 @@ class Api:
             Route("/v1/journal", self.journal, methods=["POST"]),
             Route("/v1/outcomes", self.outcomes, methods=["POST"]),
             Route("/v1/events", self.events, methods=["POST"]),
+            Route("/v1/spent", self.spent, methods=["POST"]),
             Route("/v1/anomalies", self.anomalies, methods=["POST"]),
             Route("/healthz", self.alive),
             Route("/readyz", self.ready),
@@ -168,6 +173,28 @@ class Api:
         if rows:
             await asyncio.to_thread(ledger.books.tell, events=rows)
         return JSONResponse({"recorded": len(rows)}, status_code=201)
+
+    async def spent(self, request: Request) -> Response:
+        """What budgets spent."""
+        try:
+            wanted = msgspec.json.decode(await json_body_of(request, 1 << 20), type=list[Wanted])
+        except msgspec.MsgspecError as error:
+            return refusals.error(400, str(error))
+        try:
+            answer = await asyncio.to_thread(self._spent, self._ledger(), wanted)
+        except ValueError as error:
+            return refusals.error(400, str(error))
+        return Response(msgspec.json.encode(answer), media_type=JSON)
+
+    @staticmethod
+    def _spent(ledger: Ledger, wanted: Sequence[Wanted]) -> Spent:
+        with suppress(StoreError, OSError):
+            ledger.follower.freshen()
+        connection = ledger.books.database.reader()
+        try:
+            return read_spent(connection, wanted)
+        finally:
+            connection.close()
 
     async def anomalies(self, request: Request) -> Response:
         """What alerting found."""

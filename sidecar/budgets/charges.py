@@ -1,10 +1,12 @@
 """What a call in the journal costs each budget: how budgets are rebuilt from the books."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from collector.domain.credit import Claim, Unit
 from collector.domain.money import nano_rounded_up
 from collector.domain.policy import Ask, Policy, counter_of
+from collector.domain.policy.matching import TAG
 from collector.domain.record import CallRecord, Intent
 
 
@@ -58,3 +60,10 @@ def amounts_of(told: CallRecord | Intent) -> dict[Unit, int]:
         Unit.TOKENS: tokens,
         Unit.CALLS: int(sent),
     }
+
+
+def ask_with(said: Mapping[str, str]) -> Ask:
+    """A call of which this is known, by dimension or ``tag:NAME``."""
+    who: dict[str, Any] = {name: value for name, value in said.items() if not name.startswith(TAG)}
+    tags = {name.removeprefix(TAG): value for name, value in said.items() if name.startswith(TAG)}
+    return Ask(**{"call_id": "", "model": "", "tags": tags, **who})

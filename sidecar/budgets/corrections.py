@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collector.domain.credit import Claim, Counter, Unit
-from collector.domain.policy import Ask, Budget, Crossed, State, WindowKind, counter_of
-from collector.domain.policy.matching import DIMENSIONS, TAG
+from collector.domain.policy import Budget, Crossed, State, WindowKind, counter_of
 from collector.domain.policy.wording import amount_text
 from collector.domain.record import Event, EventKind
 from collector.journal import JournalWriter, decode_event
+from sidecar.budgets.charges import ask_with
 from sidecar.budgets.store import CORRECTION, CreditStore
 
 ACTION = "correct"
@@ -112,14 +112,11 @@ def counter_named(wanted: Correction, now_us: int) -> Counter:
         raise WrongCorrection("at: a rolling window forgets by the hour of spending; say when it was spent")
     if wanted.subject and not budget.each:
         raise WrongCorrection(f"subject: budget {budget.name!r} has one counter in all")
-    who: dict[str, Any] = {}
-    for name, value in ((budget.each, wanted.subject), (kind.value, wanted.lifetime)):
-        if name in DIMENSIONS:
-            who[name] = value
-        elif name.startswith(TAG):
-            who["tags"] = {name.removeprefix(TAG): value}
+    who = {budget.each: wanted.subject} if budget.each else {}
+    if kind in (WindowKind.CONVERSATION, WindowKind.TASK):
+        who[kind.value] = wanted.lifetime
     at_us = now_us if wanted.at_us is None else wanted.at_us
-    counter = counter_of(budget, Ask(**{"call_id": "", "model": "", **who}), at_us)
+    counter = counter_of(budget, ask_with(who), at_us)
     if counter is None:
         which = kind.value if kind in (WindowKind.CONVERSATION, WindowKind.TASK) else budget.each
         raise WrongCorrection(f"budget {budget.name!r} has a counter for each {which}; say for which one")

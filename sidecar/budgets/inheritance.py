@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from collector.logs import get
 from sidecar.budgets.escrow import Escrow
 from sidecar.budgets.outbox import Entry
-from sidecar.budgets.redis_epoch import Joiner
+from sidecar.budgets.redis_epoch import BEAT_S, Joiner
 from sidecar.budgets.redis_store import RedisStore
 from sidecar.budgets.redis_tag import Tag
 from sidecar.budgets.replay import JournalReader
@@ -43,6 +43,18 @@ async def inherit(store: RedisStore, reader: JournalReader, truth: TruthOf | Non
         settled += 1
         log.info("a source that ended is settled", source=source, count=len(left.open))
     return settled
+
+
+async def inherit_always(store: RedisStore, reader: JournalReader) -> None:
+    """Inherit now, and again whenever the store had lost its data; cancel it to stop."""
+    settled_in = ""
+    while True:
+        root = store.tag("")
+        await root.opened.wait()
+        if root.epoch != settled_in:
+            settled_in = root.epoch
+            await inherit(store, reader, store.truth)
+        await asyncio.sleep(BEAT_S)
 
 
 async def _joined(

@@ -128,7 +128,7 @@ class MemoryStore:
         """Count everything that sources before this one left; blocking, before the first call."""
         assert self._reader is not None
         ledger, reader = self.ledger, self._reader
-        running: set[str] = set()
+        running: set[str] | None = None
         if known is not None:
             checkpoint.restore(ledger, known)
             running = set(known.open)
@@ -145,7 +145,7 @@ class MemoryStore:
         kept = {*dead, self.source, *truth.marks}
         ledger.marks = {source: mark for source, mark in ledger.marks.items() if source in kept}
 
-    def _count_to_its_end(self, source: str, mark: int, running: set[str]) -> None:
+    def _count_to_its_end(self, source: str, mark: int, running: set[str] | None) -> None:
         assert self._reader is not None
         ledger, reader = self.ledger, self._reader
         charges = reader.charges
@@ -154,17 +154,18 @@ class MemoryStore:
             if frame.kind == FrameKind.RECORD:
                 record = decode_record(frame.payload)
                 open_.pop(record.call_id, None)
-                running.discard(record.call_id)
+                if running:
+                    running.discard(record.call_id)
                 ledger.finish(record.call_id, charges(record))
             elif frame.kind == FrameKind.INTENT:
                 intent = decode_intent(frame.payload)
                 open_[intent.call_id] = Settlement(frame.sequence, intent.call_id, tuple(charges(intent)))
             elif frame.kind == FrameKind.EVENT:
                 ledger.finish(CORRECTION, corrections_in(frame.payload))
-        if running:
+        if running or (running is None and mark):
             # Their intents are before the mark; those that have none were never sent.
             for item in reader.ended(source).open:
-                if item.lease in running:
+                if running is None or item.lease in running:
                     open_.setdefault(item.lease, item)
         for item in open_.values():
             ledger.finish("", item.actuals)

@@ -26,7 +26,7 @@ from sidecar.budgets.redis_connection import RedisLost
 from sidecar.budgets.redis_keys import tag_of
 from sidecar.budgets.redis_link import Link
 from sidecar.budgets.redis_tag import SLICE_TTL_MS, ReplyOff, Row, Tag
-from sidecar.budgets.store import Truth, TruthOf, bucket_of, expiry_ms
+from sidecar.budgets.store import ENDED, Truth, TruthOf, bucket_of, expiry_ms
 
 log = get("bursar.budgets")
 
@@ -220,7 +220,8 @@ class Joiner:
             for other in sorted(tags):
                 await link.command("HSET", keys.tags, other, self._source)
         peers = sorted(tag.peers | {self._source})
-        alone = len(peers) == 1 and not truth.marks.keys() - {self._source}
+        others = {source for source, mark in truth.marks.items() if mark < ENDED} - {self._source}
+        alone = len(peers) == 1 and not others
         arguments = [
             epoch,
             0,

@@ -49,6 +49,7 @@ class RedisStore:
     ) -> None:
         self.links = Links(parse_address(url), self._link_is_up)
         self.source = source
+        self.truth = truth
         self.escrow = Escrow()
         self.tags: dict[str, Tag] = {}
         self.leases: dict[str, Held] = {}
