@@ -71,7 +71,7 @@ def dearest_rates(
     if media and not rates.flat:
         reads = max(reads, rates.audio_input, rates.image_input)
         writes = max(writes, rates.audio_output, rates.image_output)
-    return Rates(reads, writes, rates.per_request)
+    return tuple.__new__(Rates, (reads, writes, rates.per_request))
 
 
 def most_input_tokens(facts: RequestFacts, body: bytes, estimated: int, *, learned: bool) -> int:

@@ -55,6 +55,7 @@ REMEMBER_S = 60.0
 """How often what was learned is written down."""
 _OWN_RULES = frozenset({"off_track", "runaway"})
 """Rules that are not budgets and have a name of their own in the metrics."""
+_tuple = tuple.__new__
 _MOST_TRIES = 4
 """How often a call is decided anew because the store knew better than we did."""
 _LEASE_SLACK_S = 30.0
@@ -264,8 +265,8 @@ class CreditControl:
         if allow.claims:
             if sequence:
                 actuals = [
-                    Claim(counter, charge)
-                    for (counter, _), charge in zip(hold.lease.claims, charges, strict=True)
+                    _tuple(Claim, (claim[0], charge))
+                    for claim, charge in zip(hold.lease.claims, charges, strict=True)
                 ]
                 self.store.settle(call.call_id, actuals, sequence)
             else:

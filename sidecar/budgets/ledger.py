@@ -4,7 +4,7 @@ Its twin is ``scripts/*.lua``; the same random histories are driven against both
 plain model. All amounts are integers in their counter's unit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from collector.domain.credit import Answer, Claim, Counter, Granted, Refused, Standing
 from sidecar.budgets.store import BUCKETS, IDLE_S, MAX_LIMIT, UnusableLimit, bucket_of
@@ -110,7 +110,7 @@ class Ledger:
         for account, (amount, _) in taken.items():
             account.held += amount
         self.leases[lease] = Lease(taken, now_us + ttl_us)
-        return Granted(tuple(rooms))
+        return tuple.__new__(Granted, (tuple(rooms),))
 
     def raise_to(
         self, lease: str, totals: Sequence[Claim], now_us: int, ttl_us: int, *, force: bool = False
@@ -191,11 +191,16 @@ class Ledger:
     def finish(self, lease: str, actuals: Iterable[Claim]) -> None:
         """End the lease, whatever became of it, and spend ``actuals``."""
         known = self.leases.pop(lease, None)
+        held: Iterator[Account] = iter(())
         if known is not None:
             self._give_back(known)
+            held = iter(known.holds)
         accounts = self.accounts
         for counter, amount in actuals:
-            account = accounts.get(counter[:4])
+            # What a call spends is most often what it held, in the same order.
+            account = next(held, None)
+            if account is None or account.counter is not counter:
+                account = accounts.get(counter[:4])
             if account is None:
                 account = self.account(counter)
             if account.buckets is None:

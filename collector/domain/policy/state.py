@@ -39,6 +39,8 @@ class State:
     """Mutable, for one process and its one thread; bounded."""
 
     __slots__ = (
+        "_answered",
+        "_asked",
         "_capacity",
         "_directives",
         "_full_us",
@@ -75,6 +77,8 @@ class State:
         self._capacity = capacity
         self._trust_us = trust_us
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._asked: Ask | None = None
+        self._answered: Plan | None = None
         self._slots: OrderedDict[str, Slot] = OrderedDict()
         self._directives: dict[str, Directive] = {}
         self._raises: dict[str, Raise] = {}
@@ -145,17 +149,21 @@ class State:
 
     def plan(self, ask: Ask, now_us: int) -> Plan:
         """The rules that a call meets now."""
-        key = self._key(ask)
-        plan = self._plans.get(key)
-        if plan is not None and plan.from_us <= now_us < plan.until_us:
-            return plan
-        plan = self._plans[key] = self._planned(ask, now_us)
-        if len(self._plans) > _PLANS:
-            self._plans.popitem(last=False)
+        # A call is looked at more than once, and nothing that a plan depends on changes in an ask.
+        if ask is self._asked:
+            plan = self._answered
+        else:
+            self._asked, key = ask, self._key(ask)
+            plan = self._answered = self._plans.get(key)
+        if plan is None or not plan.from_us <= now_us < plan.until_us:
+            plan = self._answered = self._plans[self._key(ask)] = self._planned(ask, now_us)
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
         return plan
 
     def _forget_plans(self) -> None:
         self._plans.clear()
+        self._asked = self._answered = None
         names = set(self.policy.names)
         for directive in self._directives.values():
             names.update(directive.match.names)
@@ -233,6 +241,7 @@ class State:
         for key in idle[: max(1, self._capacity // 4)]:
             del self._slots[key]
         self._plans.clear()
+        self._asked = self._answered = None
 
     # -- what came of it
 
@@ -277,7 +286,10 @@ class State:
         for slot, claim, amount, charge in zip(allow.slots, allow.claims, held, charges, strict=True):
             left = slot.held - amount
             slot.held = left if left > 0 else 0
-            slot.charge(claim.counter, charge)
+            if slot.buckets is None:
+                slot.spent += charge
+            else:
+                slot.charge(claim.counter, charge)
             if slot.told:
                 crossed += self._look(slot)
         for seat in allow.seats:
