@@ -362,9 +362,9 @@ class BursarConfig:
     fallbacks: list[FallbackConfig] = field(default_factory=list)
     """Which models are asked when another does not answer."""
     throttles: list[ThrottleConfig] = field(default_factory=list)
-    """How fast calls may spend."""
+    """How fast calls may spend, in each worker of each sidecar."""
     concurrency: list[ConcurrencyConfig] = field(default_factory=list)
-    """How many calls may run at once."""
+    """How many calls may run at once, in each worker of each sidecar."""
     off_track: OffTrackConfig = field(default_factory=OffTrackConfig)
     """What happens to streams that repeat themselves without end."""
     runaway: RunawayConfig = field(default_factory=RunawayConfig)

@@ -198,7 +198,8 @@ class DowngradeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThrottleConfig:
-    """How fast calls may spend."""
+    """How fast calls may spend. Each worker of each sidecar counts for itself, so that no call waits for a
+    store: of four workers, all four may spend at this rate."""
 
     name: str
     """What it is called wherever it is spoken of."""
@@ -222,7 +223,8 @@ class ThrottleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcurrencyConfig:
-    """How many calls may run at once."""
+    """How many calls may run at once. Each worker of each sidecar counts for itself: four workers may run
+    four times as many."""
 
     name: str
     """What it is called wherever it is spoken of."""
