@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.ports import free_port, is_free
+from support.ports import free_port, is_free
 
 
 def free_cluster_port() -> int:
@@ -41,20 +41,30 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it answers; where somebody took its port meanwhile, until that is free."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [*self.command, "--save", "", "--appendonly", "no", "--loglevel", "warning", *self.options],
-            stdout=subprocess.DEVNULL,
-        )
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline and self.process.poll() is None:
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [
+                        *self.command,
+                        "--save",
+                        "",
+                        "--appendonly",
+                        "no",
+                        "--loglevel",
+                        "warning",
+                        *self.options,
+                    ],
+                    stdout=subprocess.DEVNULL,
+                )
             try:
-                if b"PONG" in self.say("PING"):
+                if b"PONG" in self.say("PING") and self.process.poll() is None:
                     return
             except OSError:
                 pass
-            time.sleep(0.01)
+            time.sleep(0.02)
         self.kill()
         raise AssertionError("redis-server did not start")
 
@@ -73,7 +83,8 @@ class RedisServer:
     def thaw(self) -> None:
         """Let it go on."""
         assert self.process is not None
-        os.kill(self.process.pid, signal.SIGCONT)
+        if self.process.poll() is None:
+            os.kill(self.process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """End it at once, without a chance to save."""

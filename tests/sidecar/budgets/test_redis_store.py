@@ -474,5 +474,5 @@ async def test_what_a_counter_is_for_says_how_long_redis_keeps_it(redis: RedisSe
         for one in (talk, rolling):
             redis.say("PEXPIRE", TagKeys(tag_of("")).counter(one), "60000")
     store.settle("second", [Claim(talk, 1)], 1)
-    await until(lambda: days_left(talk) == 39)
+    await until(lambda: days_left(talk) == 39, timeout_s=30.0)
     await store.close()
