@@ -21,7 +21,7 @@ SQL = re.compile(
     r"|CHECKPOINT|VACUUM|CALL|LOAD|INSTALL)\b"
 )
 SQL_BUILDERS = {
-    "collector/store/spent.py",
+    "collector/store/spent.py": "columns are those declared in this file; values are bound",
     "collector/store/cache_questions.py": "figures of our own; values are bound",
     "collector/conversations/memory.py": "names of our own dialects; values are bound",
     "collector/ingest/otlp/linking.py": "expressions are those declared in this file; values are bound",
