@@ -361,7 +361,7 @@ class Sidecar:
         """Price new calls by what ``source`` says now; old records keep the price they were made with."""
         from collector.pricing.refresh import fetch, load_overlay
 
-        base = load_prices(self.config)
+        base = load_prices(self.config, told=True)
         today = datetime.now(UTC).date()
         try:
             data = await asyncio.to_thread(fetch, source)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collector.domain.policy import Policy
 from collector.export.labels import LabelLimits
 from collector.journal import JournalConfig
+from collector.logs import get
 from collector.pricing.book import PriceBook
 from sidecar.budgets.books import LEDGER, BudgetBooks, Collector
 from sidecar.budgets.charges import charges_by
@@ -73,9 +74,17 @@ def label_limits(config: BursarConfig) -> LabelLimits:
     )
 
 
-def load_prices(config: BursarConfig) -> PriceBook:
-    """The price book with the user's own prices on top."""
-    return PriceBook.load(config.prices)
+def load_prices(config: BursarConfig, *, told: bool = False) -> PriceBook:
+    """The price book with the user's own prices on top.
+
+    Args:
+        told: what is probably a slip in them was logged before.
+    """
+    prices = PriceBook.load(config.prices)
+    if config.prices and not told:
+        for warning in prices.warnings:
+            get("bursar").warning(str(warning))
+    return prices
 
 
 def limits_of(config: BursarConfig) -> Limits:

@@ -59,7 +59,7 @@ class Link:
         self._on_up = on_up
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
-        self._complained = ""
+        self._complaints: set[str] = set()
         self.scripts = load_scripts()
 
     def start(self) -> None:
@@ -161,8 +161,8 @@ class Link:
 
     def complain(self, what: str) -> None:
         """Say once what the server refuses, until it works again."""
-        if what != self._complained:
-            self._complained = what
+        if what not in self._complaints:
+            self._complaints.add(what)
             log.warning("Redis refuses", address=str(self.address), reason=what)
 
     # -- staying connected
@@ -182,8 +182,8 @@ class Link:
                 continue
             attempt = 0
             self.unsuitable = None
-            if self._complained:
-                self._complained = ""
+            if self._complaints:
+                self._complaints.clear()
                 log.info("Redis is back", address=str(self.address))
             await self._watch()
             self._drop()

@@ -50,6 +50,7 @@ def test_a_typo_in_a_price_is_corrected_without_editing_what_was_written(
     upstream.script = lambda seen: Answer(pieces=[chat_reply()])
     budgets = [{"name": "all", "limit": "4 USD", "window": "day"}]
     stack = stack_for(upstream, settings={"budgets": budgets, "prices": TYPO})
+    assert "6667 times the listed 0.15; a slip of the unit?" in stack.log("sidecar")
     assert post(stack, CAPPED)[0] == 200  # 2 USD in place of 0.002
     stack.write_config(prices=PRICES, budgets=[{**budgets[0], "limit": "2.001 USD"}])
     wait_for("the new limit", lambda: shown(stack)["limit"] == "2.001000000000")

@@ -6,6 +6,7 @@ are kept back, replaced or swallowed.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -211,6 +212,25 @@ def test_a_frozen_store_keeps_three_calls_waiting_and_is_told_of_once(
                     await asyncio.sleep(0.01)
             assert max(waits) <= BOUND_S
             assert sum(took > 0.001 for took in waits) <= 4
-            assert len(caplog.records) <= 4
+            assert 1 <= len(caplog.records) <= 4
+
+    run(scene())
+
+
+def test_refusals_of_two_kinds_in_turn_are_each_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        async with joined(tmp_path) as (faulty, store):
+            counter = budget("b", 100 * USD)
+            await answered(store.reserve("first", [Claim(counter, 5)], 60.0))
+            refusals = itertools.cycle((b"-OOM command not allowed\r\n", b"-WRONGTYPE no hash\r\n"))
+            faulty.fault = lambda words: (0.0, next(refusals)) if is_script(words) else None
+            caplog.clear()
+            for number in range(100):
+                answer, _ = await answered(store.reserve(f"c{number}", [Claim(counter, 5)], 60.0))
+                assert isinstance(answer, Refused)
+                await asyncio.sleep(0.01)
+            assert len(caplog.records) == 2
 
     run(scene())
