@@ -284,6 +284,19 @@ def test_a_stream_cut_after_anthropics_first_counts_is_not_final() -> None:
     assert not facts.complete
 
 
+def test_anthropics_totals_so_far_are_not_summed() -> None:
+    start = {"id": "m", "model": "c", "usage": {"input_tokens": 10, "output_tokens": 2}}
+    events = [
+        {"type": "message_start", "message": start},
+        *({"type": "message_delta", "delta": {}, "usage": {"output_tokens": made}} for made in (5, 9, 12)),
+        {"type": "message_stop"},
+    ]
+    data = b"".join([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events])
+    facts = read(data, api="anthropic.messages")
+    assert facts.usage is not None
+    assert (facts.usage.input_tokens, facts.usage.output_tokens, facts.complete) == (10, 12, True)
+
+
 def test_anthropics_last_counts_win_where_they_repeat() -> None:
     events = [
         {

@@ -233,6 +233,15 @@ def test_a_threshold_tells_once_though_spending_wavers_around_it() -> None:
     assert told == [1, 0, 0, 0, 0]
 
 
+def test_each_threshold_tells_once_in_each_window() -> None:
+    desk = Desk(budget(limit=7 * USD, at={50: "notify", 80: "notify", 100: "notify"}, hard=False))
+    for _ in range(2):
+        told = [[one.threshold.share for one in desk.spend(0.7)] for _ in range(12)]
+
+        assert told == [[], [], [], [], [5000], [], [], [8000], [], [10_000], [], []]
+        desk.now_us += 24 * HOUR_US
+
+
 def test_a_threshold_tells_again_after_more_room_was_given_and_used() -> None:
     desk = Desk(budget(10, at={50: "notify"}))
     assert len(desk.spend(5)) == 1
