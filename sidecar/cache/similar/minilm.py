@@ -137,7 +137,8 @@ class _Layer:
     def forward(self, states: Vectors, parts: Sequence[slice]) -> Vectors:
         """What the layer makes of ``states``, shape (tokens of all texts, 384)."""
         asked = self._asks(states)
-        seen = np.empty_like(states)
+        # Rows that fill up are never attended to, and whatever memory holds need not be a number.
+        seen = np.zeros_like(states)
         for part in parts:
             _attend(asked[part], seen[part])
         flat = self._seen(seen)

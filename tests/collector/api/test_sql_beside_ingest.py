@@ -4,9 +4,10 @@ import asyncio
 import time
 
 import pytest
-from support.collector_api import HERE, LIMITS, client_of, state_over
+from support.collector_api import HERE, client_of, state_over
 
 from collector.api.app import build_app
+from collector.store.sandbox import SandboxLimits
 
 CROSS_JOIN = "SELECT count(*) FROM range(300000) a, range(300000) b WHERE a.range * b.range % 7 = 3"
 BOMB = "SELECT list(range) FROM range(1000000000)"
@@ -19,7 +20,7 @@ async def test_a_dear_statement_is_ended_while_calls_are_booked(tmp_path, databa
     journal.write(call(started_at_us=now - 1_000_000), source="before")
     state.ledger.follower.catch_up()
     state.ledger.publisher.publish()
-    async with client_of(build_app(state, HERE, None, LIMITS)) as client:
+    async with client_of(build_app(state, HERE, None, SandboxLimits(seconds=3))) as client:
         asked = asyncio.create_task(client.post("/v1/sql", content=statement))
         await asyncio.sleep(0)  # It is on its way.
         for number in range(5):
