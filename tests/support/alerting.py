@@ -30,7 +30,7 @@ def program(name: str) -> str:
     return found
 
 
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
     until = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < until, f"waited {timeout_s} s in vain for {what}"
@@ -240,6 +240,7 @@ def prometheus(folder: Path, configuration: str) -> Iterator[Prometheus]:
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--storage.tsdb.retention.time=30d",
+        "--rules.alert.resend-delay=1s",  # Whoever looks a moment too late sees the next one.
     ]
     url = f"http://127.0.0.1:{port}"
     with process(argv, f"{url}/-/ready", folder / "prometheus.log"):
