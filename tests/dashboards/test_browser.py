@@ -210,6 +210,7 @@ def handshake(address: str, name: str) -> int:
     return status
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @without_chromium
 def test_nothing_is_wider_than_the_screen_in_light_or_dark(

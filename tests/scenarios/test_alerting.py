@@ -488,8 +488,7 @@ async def test_an_audit_line_waits_for_the_collector_over_a_restart() -> None:
 
 
 # ---- texts ----------------------------------------------------------------------------------
-
-
+@pytest.mark.slow
 def test_calls_that_carry_an_injection_are_listed_soon_after_and_none_of_them_waits(
     upstream: ScriptedUpstream, tmp_path: Path
 ) -> None:

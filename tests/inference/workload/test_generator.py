@@ -140,6 +140,7 @@ def test_generated_sizes_follow_the_traces(
     assert outputs < output_distance
 
 
+@pytest.mark.slow
 def test_the_shipped_fit_is_what_the_script_makes_of_the_traces(
     shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

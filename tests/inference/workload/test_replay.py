@@ -116,6 +116,7 @@ async def test_expected_sums_equal_what_the_provider_reported(provider: Provider
         )
 
 
+@pytest.mark.slow
 async def test_the_code_trace_reaches_the_provider_to_the_last_token(
     provider: Provider, shared_data: Path
 ) -> None:
