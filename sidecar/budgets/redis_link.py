@@ -39,6 +39,8 @@ SILENT_S = 2.0
 """A connection on which nothing came for so long, though something was asked, is given up."""
 RETRY_S = (0.05, 0.1, 0.2, 0.4)
 """Waits between attempts to connect; the last one repeats."""
+MAX_COMPLAINTS = 16
+"""Kinds of refusal that are told until the server works again: what a server says may vary without end."""
 
 
 class UnsuitableRedis(Exception):
@@ -161,7 +163,7 @@ class Link:
 
     def complain(self, what: str) -> None:
         """Say once what the server refuses, until it works again."""
-        if what not in self._complaints:
+        if what not in self._complaints and len(self._complaints) < MAX_COMPLAINTS:
             self._complaints.add(what)
             log.warning("Redis refuses", address=str(self.address), reason=what)
 
