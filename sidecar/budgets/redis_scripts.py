@@ -9,7 +9,7 @@ from sidecar.budgets.redis_connection import pack
 
 NAMES = (
     "hold", "settle", "release", "shrink", "reap", "keep", "standings", "enter", "fill", "commit", "joined",
-    "adopt",
+    "adopt", "tell",
 )  # fmt: skip
 
 
