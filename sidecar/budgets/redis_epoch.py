@@ -25,7 +25,7 @@ from collector.logs import get
 from sidecar.budgets.redis_connection import RedisLost
 from sidecar.budgets.redis_keys import tag_of
 from sidecar.budgets.redis_link import Link
-from sidecar.budgets.redis_tag import SLICE_TTL_MS, ReplyOff, Row, Tag
+from sidecar.budgets.redis_tag import ODD, SLICE_TTL_MS, ReplyOff, Row, Tag
 from sidecar.budgets.store import ENDED, Truth, TruthOf, bucket_of, expiry_ms
 
 log = get("bursar.budgets")
@@ -70,7 +70,7 @@ class Joiner:
                 if not tag.ready:
                     await asyncio.sleep(POLL_S[min(tries, len(POLL_S) - 1)])
                 tries += 1
-            except (RedisLost, ReplyOff, hiredis.ReplyError) as error:
+            except (RedisLost, ReplyOff, hiredis.ReplyError, *ODD) as error:
                 if isinstance(error, hiredis.ReplyError):
                     tag.links.moved(error)
                 self._say(f"{type(error).__name__}: {error}")

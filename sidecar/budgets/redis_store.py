@@ -261,10 +261,11 @@ class RedisStore:
     # -- asking Redis
 
     def _reachable(self, claims: Sequence[Claim]) -> bool:
-        """Whether asking Redis makes sense: it may answer, or is just being joined for the first time."""
+        """Whether asking Redis makes sense: it may answer, is just being joined, or may be back at once."""
         for counter, _ in claims:
             tag = self.tag(counter.tenant)
-            if not tag.link.quick or (tag.epoch and not tag.ready):
+            link = tag.link
+            if (not link.quick or (tag.epoch and not tag.ready)) and not link.returning:
                 return False
         return True
 

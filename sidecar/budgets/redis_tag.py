@@ -25,6 +25,8 @@ TOMBSTONE_MS = 120_000
 """How long a late message still finds that its lease has ended."""
 FLUSH_S = 0.005
 """How long a settlement waits for company."""
+ODD = (LookupError, TypeError, ValueError)
+"""What an answer of another shape than ours raises where it is read; whoever goes on for ever outlives it."""
 
 
 class Row(NamedTuple):
@@ -103,7 +105,16 @@ class Tag:
             names.append(keys.counter(counter))
             arguments += (total, moved, counter.limit, bucket_of(counter), counter.bucket_us or 1)
             arguments.append(expiry_ms(counter))
-        self.link.run(self.link.scripts["hold"], names, arguments, on_reply, timeout_s, late)
+        whole = 2 + 4 * len(rows)
+
+        def replied(reply: Reply) -> None:
+            on_reply(None if _is_short(reply, whole) else reply)
+
+        def replied_late(reply: Reply) -> None:
+            if late is not None:
+                late(None if _is_short(reply, whole) else reply)
+
+        self.link.run(self.link.scripts["hold"], names, arguments, replied, timeout_s, replied_late)
 
     def trusted(self, reply: Reply) -> list[Any]:
         """``reply`` as a list, if it is one that can be acted on.
@@ -339,3 +350,10 @@ class Tag:
         self.link.run(
             self.link.scripts["shrink"], names, [self.epoch, self.seen, *amounts], finished, BACKGROUND_S
         )
+
+
+def _is_short(reply: Reply, whole: int) -> bool:
+    """Whether an answer to a hold lacks something: then it is as good as none."""
+    if not isinstance(reply, list) or not reply:
+        return False
+    return len(reply) < (whole if reply[0] == 1 else 6 if reply[0] == 0 else 0)

@@ -8,7 +8,7 @@ from sidecar.budgets.redis_connection import RedisLost, Reply
 from sidecar.budgets.redis_epoch import BEAT_S
 from sidecar.budgets.redis_held import Held
 from sidecar.budgets.redis_link import BACKGROUND_S
-from sidecar.budgets.redis_tag import SLICE_TTL_MS, ReplyOff, Row, Tag
+from sidecar.budgets.redis_tag import ODD, SLICE_TTL_MS, ReplyOff, Row, Tag
 
 log = get("bursar.budgets")
 
@@ -56,7 +56,7 @@ class Tending:
                         await self._beat(tag, now, reap=beats % REAP_EACH == 0)
                         if not tag.tenant and beats % CLOCK_EACH == 0:
                             await tag.link.compare_clocks()
-                    except (RedisLost, ReplyOff) as error:
+                    except (RedisLost, ReplyOff, *ODD) as error:
                         log.debug("a beat failed", reason=str(error)[:200])
             self._escrow.forget(now)
             self._retire(now)

@@ -40,6 +40,8 @@ class Part:
     """Once it listens here, the next part is started: before, that would take the processor from it."""
     niceness: int = 0
     """It gives way to those that have less, from its first instant on."""
+    backoff_s: float = FIRST_BACKOFF_S
+    """Before it is started again for the first time."""
     process: asyncio.subprocess.Process | None = None
     restarts: int = 0
 
@@ -118,7 +120,7 @@ class Supervisor:
                 os.setpriority(os.PRIO_PROCESS, part.process.pid, part.niceness)
 
     async def _watch(self, part: Part) -> None:
-        backoff = FIRST_BACKOFF_S
+        backoff = part.backoff_s
         while not self._stopping.is_set():
             assert part.process is not None
             began = self._clock()
@@ -130,7 +132,7 @@ class Supervisor:
                 self._stopping.set()
                 return
             if self._clock() - began > STEADY_S:
-                backoff = FIRST_BACKOFF_S
+                backoff = part.backoff_s
             log.error(
                 "ended; starting again",
                 component=part.name,
@@ -141,7 +143,7 @@ class Supervisor:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
                 return
-            backoff = min(2 * backoff, LONGEST_BACKOFF_S)
+            backoff = min(max(2 * backoff, FIRST_BACKOFF_S), LONGEST_BACKOFF_S)
             part.restarts += 1
             await self._spawn(part)
 

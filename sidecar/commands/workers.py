@@ -30,7 +30,8 @@ async def serve(config: BursarConfig, path: Path | None) -> int:
     ]
     if config.redis is None:
         # Started last, so that it is stopped last: the workers have something to tell it until they end.
-        parts.append(Part("budget keeper", bursar("sidecar", *shared, "--keeper"), stop_within_s=10))
+        keeper = bursar("sidecar", *shared, "--keeper")
+        parts.append(Part("budget keeper", keeper, stop_within_s=10, backoff_s=0.0))
     supervisor = Supervisor(parts)
     stop_on_signals(supervisor)
     control = SharedControl(config)

@@ -82,9 +82,17 @@ def test_two_hundred_agents_on_two_workers_spend_one_budget_to_the_end_and_not_b
     assert billed <= Decimal(shown(stack)["spent"]) <= billed + Decimal(seen.statuses[200]) / 10**9
 
 
-@pytest.mark.parametrize("victim", ["--keeper", "--worker"])
+@pytest.mark.parametrize(
+    ("victim", "which"),
+    [
+        pytest.param("--keeper", slice(1, 2), id="the keeper at work"),
+        pytest.param("--worker", slice(0, 1), id="a worker"),
+        pytest.param("--keeper", slice(0, 1), id="who watches over it", marks=pytest.mark.slow),
+        pytest.param("--keeper", slice(0, 2), id="both keepers", marks=pytest.mark.slow),
+    ],
+)
 def test_a_process_that_is_killed_takes_nothing_of_what_was_spent_with_it(
-    upstream: ScriptedUpstream, stack_for: StackMaker, victim: str
+    upstream: ScriptedUpstream, stack_for: StackMaker, victim: str, which: slice
 ) -> None:
     upstream.script = lambda seen: Answer(pieces=[chat_reply()])
     stack = stack_for(upstream, settings=two_workers("30 calls"), with_collector=False)
@@ -93,8 +101,10 @@ def test_a_process_that_is_killed_takes_nothing_of_what_was_spent_with_it(
     first = statuses(stack, 12)
     assert first == [200] * 12
     there = processes(stack, victim)
-    os.kill(there[0], signal.SIGKILL)
-    wait_for("a new one", lambda: set(processes(stack, victim)) - set(there))
+    assert len(there) == 2
+    for pid in there[which]:
+        os.kill(pid, signal.SIGKILL)
+    wait_for("a new one", lambda: len(set(processes(stack, victim)) - set(there[which])) == 2)
 
     served = len(first)
 
@@ -108,6 +118,33 @@ def test_a_process_that_is_killed_takes_nothing_of_what_was_spent_with_it(
     wait_for("the budget to be spent", used_up, 60)
     assert 24 <= served <= len(upstream.seen) <= 30
     assert statuses(stack, 8) == [402] * 8
+
+
+@pytest.mark.slow
+def test_calls_pass_though_the_keeper_is_killed_again_and_again(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    """New conversations have no slice, so each asks; tests/bench/keeper.py tells how long it takes."""
+    upstream.script = lambda seen: Answer(pieces=[chat_reply()])
+    each = {"name": "each", "each": "conversation", "limit": "5 USD", "window": "total"}
+    settings = two_workers("1000 USD")
+    settings["budgets"].append(each)
+    stack = stack_for(upstream, settings=settings, with_collector=False)
+    both_there(stack)
+    passed = 0
+    for number in range(4):
+        watching, at_work = processes(stack, "--keeper")
+        os.kill(at_work, signal.SIGKILL)
+        fresh = f"c{number}"
+        wait_for(
+            "a new conversation",
+            lambda fresh=fresh: post(stack, CAPPED, x_bursar_conversation=fresh)[0] == 200,
+        )
+        passed += 1
+        # The one that watches is the same: nobody had to start a Python.
+        wait_for("another", lambda old=at_work: len(set(processes(stack, "--keeper")) - {old}) == 2)
+        assert watching in processes(stack, "--keeper")
+    wait_for("all settled", lambda: Decimal(shown(stack)["spent"]) == passed * Decimal("0.002"))
 
 
 @pytest.mark.slow

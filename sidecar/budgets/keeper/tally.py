@@ -18,8 +18,9 @@ from sidecar.budgets.redis_keys import TagKeys, tag_of
 from sidecar.budgets.replay import Charges, JournalReader
 from sidecar.budgets.store import CORRECTION, ENDED, Settlement, expiry_ms
 
-QUIET_MS = 600
-"""How long a living worker may take to notice that the keeper is a new one; they look twice a second."""
+QUIET_MS = 300
+"""How long a living worker may take to notice that the keeper is a new one, where it is not known to have
+anything of a tenant's counters: its connection breaks at once, and it tries again every few milliseconds."""
 PATIENT_MS = 3_000
 """How long one that was alive may take to come again before the others go on without it."""
 
@@ -128,9 +129,11 @@ def fill(values: Values, tally: Tally, run_id: str) -> None:
     for tenant, mine in accounts.items():
         keys = TagKeys(tag_of(tenant))
         living = tally.living(tenant)
-        state = "joining" if living else "open"
+        everyone = tally.living("")
+        state = "joining" if everyone else "open"
+        quiet = now if len(living) == len(everyone) else now + QUIET_MS
         epoch: list[Any] = ["id", run_id, "run", run_id, "state", state, "n", 0]
-        epoch += ["quiet", now + QUIET_MS, "until", now + PATIENT_MS]
+        epoch += ["quiet", quiet, "until", now + PATIENT_MS]
         for source in living:
             epoch += [f"w:{source}", 1]
         _do(values, "HSET", keys.epoch, *epoch)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class FaultyStore(Store):
         super().__init__(run_id)
         self.fault: Fault = lambda words: None
         self.due: dict[Client, float] = {}
+        self.kept: dict[Client, deque[bytes]] = {}
 
     def answer(self, words: list[bytes], client: Client) -> bytes:  # type: ignore[override]
         delay_s, said = self.fault(words) or (0.0, None)
@@ -43,9 +45,12 @@ class FaultyStore(Store):
         loop = asyncio.get_running_loop()
         # What is kept back keeps back all that comes after it.
         due = self.due[client] = max(self.due.get(client, 0.0), loop.time() + delay_s)
-        if due <= loop.time():
+        kept = self.kept.setdefault(client, deque())
+        if due <= loop.time() and not kept:
             return said
-        loop.call_at(due, client.write, said)
+        # Timers of one time strike in any order, so each takes the oldest.
+        kept.append(said)
+        loop.call_at(due, lambda: client.write(kept.popleft()))
         return b""
 
 
@@ -105,6 +110,7 @@ FAULTS: dict[str, Fault] = {
     "another epoch": lambda words: (0.01, b"*2\r\n:-1\r\n:0\r\n") if is_script(words) else None,
     "lost writes": lambda words: (0.01, b"*2\r\n:-2\r\n:0\r\n") if is_script(words) else None,
     "nonsense": lambda words: (0.01, b"+what?\r\n") if is_script(words) else None,
+    "too short": lambda words: (0.01, b"*2\r\n:1\r\n:1\r\n") if is_script(words) else None,
 }
 
 
