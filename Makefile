@@ -16,7 +16,7 @@ export PYTHON
 
 # Stamps: an environment is complete when its stamp is newer than what it was made from.
 SETUP := pyproject.toml requirements/tools.txt scripts/setup/environment.sh scripts/setup/python.sh \
-    scripts/setup/native.py $(wildcard */native/*.c */native/*.h)
+    scripts/setup/native.py $(wildcard */native/*.c */native/*.h sidecar/cache/similar/native/*.c)
 RUN_STAMP := $(VENV)/.ready-dashboard
 DEV_STAMP := $(VENV)/.ready-dev
 

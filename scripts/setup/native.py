@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("sidecar/native", "collector/native")
-"""Each an extension of its own: the collector does not import the sidecar."""
+FOLDERS = ("sidecar/native", "sidecar/cache/similar/native", "collector/native")
+"""Each an extension of its own: the collector does not import the sidecar; the finder is another process."""
 FLAGS = ("-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-Wall", "-Wextra")
 LINKED = ("-bundle", "-undefined", "dynamic_lookup") if sys.platform == "darwin" else ("-shared",)
 

@@ -137,7 +137,8 @@ def test_the_wheel_holds_all_that_a_run_needs(tmp_path: Path, committed: list[Pa
     assert path.stem.endswith("none-any") is not bool(built)
     if "[setup]" not in done.stdout + done.stderr:
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
-        assert sorted(built) == [f"{folder}/native/_native{suffix}" for folder in ("collector", "sidecar")]
+        folders = ("collector", "sidecar/cache/similar", "sidecar")
+        assert sorted(built) == [f"{folder}/native/_native{suffix}" for folder in folders]
     ours = {path.relative_to(ROOT).as_posix() for path in committed}
     packages = ("sidecar/", "collector/", "alerts/", "dashboards/", "inference/")
     assert {path for path in ours if path.startswith(packages)} - inside == set()

@@ -197,7 +197,7 @@ class Similar:
         if find_spec("numpy") is None:
             self.problem = "similar answers need numpy: pip install 'bursar[semantic]'"
             raise OSError(self.problem)
-        wanted = ("PATH", "PYTHONPATH", "LANG", "HOME", "SSL_CERT_FILE")
+        wanted = ("PATH", "PYTHONPATH", "LANG", "HOME", "SSL_CERT_FILE", "BURSAR_NATIVE")
         self._process = process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "sidecar.cache.similar.finder",
             stdin=PIPE, stdout=PIPE,

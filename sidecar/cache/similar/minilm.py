@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 by numpy alone: sentence vectors without torch, transformers or a network.
+"""all-MiniLM-L6-v2 by numpy, its layers in C where that runs: sentence vectors without torch or a network.
 
 Six layers of BERT (12 heads, 384 wide), the mean of what stands above the tokens, scaled to length one
 (https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2). The weights come from the package
@@ -10,14 +10,15 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sidecar.cache.similar.native import native
 from sidecar.cache.similar.runners import RunnerMissing
 from sidecar.cache.similar.wordpiece import WordPiece
 
@@ -57,6 +58,10 @@ def model_folder(given: Path | None = None) -> Path:
 class MiniLM:
     """Turns texts into vectors of length one, shape (texts, 384).
 
+    Args:
+        folder: where its files are, if not in their package.
+        in_c: whether its layers are run in C rather than by numpy.
+
     Raises:
         RunnerMissing: the weights are not here, or not genuine.
     """
@@ -65,7 +70,7 @@ class MiniLM:
     waits = False
     scale = 1.0
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, in_c: bool = native is not None) -> None:
         folder = model_folder(folder)
         raw = (folder / "model.safetensors").read_bytes()
         if hashlib.sha256(raw).hexdigest() != WEIGHTS_SHA256:
@@ -78,8 +83,7 @@ class MiniLM:
         types = weights["embeddings.token_type_embeddings.weight"][0]
         self._places = weights["embeddings.position_embeddings.weight"] + types
         self._norm = _Norm(weights, "embeddings.LayerNorm")
-        dense = _quickest(weights["encoder.layer.0.intermediate.dense.weight"])
-        self._layers = [_Layer(weights, f"encoder.layer.{number}.", dense) for number in range(LAYERS)]
+        self._layers: _Layers = _InC(weights) if in_c else _ByNumpy(weights)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of ``texts``, in their order."""
@@ -88,13 +92,10 @@ class MiniLM:
         # One after the other, without filling up: only attention needs to know where each begins.
         parts = [slice(end - len(tokens), end) for end, tokens in zip(ends, encoded, strict=True)]
         ids = [number for tokens in encoded for number in tokens]
-        states = np.zeros((-(-len(ids) // ROWS) * ROWS, WIDTH), np.float32)
-        np.take(self._words, ids, axis=0, out=states[: len(ids)])
+        states = self._words[ids]
         for part in parts:
             states[part] += self._places[: part.stop - part.start]
-        states = self._norm(states)
-        for layer in self._layers:
-            states = layer.forward(states, parts)
+        states = self._layers.forward(self._norm(states), parts)
         means = np.stack([states[part].mean(axis=0) for part in parts])
         scaled: Vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
         return scaled
@@ -115,18 +116,78 @@ class _Norm:
         return rows
 
 
+class _Layers(Protocol):
+    """All layers of the encoder."""
+
+    def forward(self, states: Vectors, parts: Sequence[slice]) -> Vectors:
+        """What they make of ``states``, shape (tokens of all texts, 384), and may write over."""
+
+
+class _InC:
+    """In half the time for a short question: weights are multiplied as they lie, BLAS copies them first."""
+
+    def __init__(self, weights: dict[str, Vectors], layers: int = LAYERS) -> None:
+        self._weights = np.concatenate(
+            [part for number in range(layers) for part in _in_order(weights, f"encoder.layer.{number}.")]
+        )
+
+    def forward(self, states: Vectors, parts: Sequence[slice]) -> Vectors:
+        """What they make of ``states``."""
+        assert native is not None
+        native.layers(states, [int(part.stop) for part in parts], self._weights)
+        return states
+
+
+def _in_order(weights: dict[str, Vectors], name: str) -> Iterator[Vectors]:
+    """The weights of a layer as ``encoder.c`` reads them."""
+    assert native is not None
+
+    def dense(weight: Vectors, bias: Vectors) -> Iterator[Vectors]:
+        # Panels of so many columns, each row by row.
+        yield weight.reshape(-1, native.PANEL, weight.shape[1]).transpose(0, 2, 1).ravel()
+        yield bias
+
+    yield from dense(*_asks(weights, name))
+    for part in ("attention.output", "intermediate", "output"):
+        yield from dense(weights[f"{name}{part}.dense.weight"], weights[f"{name}{part}.dense.bias"])
+        if part != "intermediate":
+            yield weights[f"{name}{part}.LayerNorm.weight"]
+            yield weights[f"{name}{part}.LayerNorm.bias"]
+
+
+def _asks(weights: dict[str, Vectors], name: str) -> tuple[Vectors, Vectors]:
+    """Queries, keys and values in one product; the queries such that the scores are already scaled."""
+    parts = [f"{name}attention.self.{part}" for part in ("query", "key", "value")]
+    weight = np.concatenate([weights[f"{part}.weight"] for part in parts])
+    bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
+    scale = np.float32(1 / math.sqrt(WIDTH // HEADS))
+    weight[:WIDTH] *= scale
+    bias[:WIDTH] *= scale
+    return weight, bias
+
+
+class _ByNumpy:
+    """Layer by layer."""
+
+    def __init__(self, weights: dict[str, Vectors], layers: int = LAYERS) -> None:
+        dense = _quickest(weights["encoder.layer.0.intermediate.dense.weight"])
+        self._layers = [_Layer(weights, f"encoder.layer.{number}.", dense) for number in range(layers)]
+
+    def forward(self, states: Vectors, parts: Sequence[slice]) -> Vectors:
+        """What they make of ``states``."""
+        size = len(states)
+        filled = np.zeros((-(-size // ROWS) * ROWS, WIDTH), np.float32)
+        filled[:size] = states
+        for layer in self._layers:
+            filled = layer.forward(filled, parts)
+        return filled[:size]
+
+
 class _Layer:
     """One layer of the encoder."""
 
     def __init__(self, weights: dict[str, Vectors], name: str, dense: "type[_Dense]") -> None:
-        # Queries, keys and values in one product.
-        parts = [f"{name}attention.self.{part}" for part in ("query", "key", "value")]
-        asks = np.concatenate([weights[f"{part}.weight"] for part in parts])
-        asks_bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
-        scale = np.float32(1 / math.sqrt(WIDTH // HEADS))
-        asks[:WIDTH] *= scale
-        asks_bias[:WIDTH] *= scale
-        self._asks = dense(asks, asks_bias)
+        self._asks = dense(*_asks(weights, name))
         self._seen, self._inner, self._outer = (
             dense(weights[f"{name}{part}.weight"], weights[f"{name}{part}.bias"])
             for part in ("attention.output.dense", "intermediate.dense", "output.dense")

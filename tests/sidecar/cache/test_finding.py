@@ -18,7 +18,8 @@ from support.upstream import Answer, ScriptedUpstream  # noqa: E402
 from sidecar.cache.similar.comparing import same_answer  # noqa: E402
 from sidecar.cache.similar.finder import Finder  # noqa: E402
 from sidecar.cache.similar.index import Exact, Faiss, Growing, Usearch  # noqa: E402
-from sidecar.cache.similar.minilm import MiniLM, model_folder  # noqa: E402
+from sidecar.cache.similar.minilm import MiniLM, _ByNumpy, _InC, model_folder  # noqa: E402
+from sidecar.cache.similar.native import native  # noqa: E402
 from sidecar.cache.similar.runners import (  # noqa: E402
     Endpoint,
     RunnerMissing,
@@ -79,6 +80,46 @@ def test_minilm_makes_the_same_of_a_text_alone_and_among_others(minilm: MiniLM) 
     together = minilm.embed(texts)
     assert np.allclose(together, [minilm.embed([text])[0] for text in texts], atol=1e-5)
     assert np.isfinite(minilm.embed(["word " * 300])).all()
+
+
+@pytest.mark.skipif(native is None, reason="the layers in C were not built, or the processor cannot run them")
+def test_layers_in_c_make_of_any_texts_what_numpy_makes() -> None:
+    chance = np.random.default_rng(7)
+    weights = made_up_layers(chance, 2)
+    in_c, by_numpy = _InC(weights, 2), _ByNumpy(weights, 2)
+    for sizes in ([1], [7], [13, 2, 1, 30, 9]):
+        states = chance.normal(size=(sum(sizes), 384)).astype(np.float32)
+        ends = np.cumsum(sizes).tolist()
+        parts = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+        wanted = by_numpy.forward(states.copy(), parts)
+        assert np.abs(in_c.forward(states.copy(), parts) - wanted).max() < 1e-4 < np.abs(wanted).max()
+
+
+def made_up_layers(chance: Any, layers: int) -> Any:
+    """Weights by their published names, about as large as real ones."""
+    weights: dict[str, Any] = {}
+    shapes = {f"attention.self.{part}": (384, 384) for part in ("query", "key", "value")}
+    shapes |= {"attention.output.dense": (384, 384), "intermediate.dense": (1536, 384)}
+    shapes |= {"output.dense": (384, 1536)}
+    for name in (f"encoder.layer.{number}." for number in range(layers)):
+        for part, shape in shapes.items():
+            weights[f"{name}{part}.weight"] = 0.1 * chance.standard_normal(shape, np.float32)
+            weights[f"{name}{part}.bias"] = chance.standard_normal(shape[0], np.float32)
+        for part in ("attention.output", "output"):
+            weights[f"{name}{part}.LayerNorm.weight"] = chance.standard_normal(384, np.float32)
+            weights[f"{name}{part}.LayerNorm.bias"] = chance.standard_normal(384, np.float32)
+    return weights
+
+
+@pytest.mark.skipif(native is None, reason="the layers in C were not built, or the processor cannot run them")
+@pytest.mark.parametrize("ends", [[], [0, 2], [3], [1], [2, 1], [-1, 2]])
+def test_layers_in_c_are_not_run_on_texts_that_do_not_end_where_the_states_do(ends: list[int]) -> None:
+    assert native is not None
+    states = np.zeros((2, 384), np.float32)
+    with pytest.raises((ValueError, OverflowError)):
+        native.layers(states, ends, np.zeros(10, np.float32)[:0])
+    with pytest.raises(ValueError, match="weights are missing"):
+        native.layers(states, [2], np.zeros(10, np.float32))
 
 
 def test_weights_that_are_not_the_published_ones_are_not_used(tmp_path: Path) -> None:
