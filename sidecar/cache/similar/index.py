@@ -3,7 +3,7 @@
 The products miss nothing: most rows are ruled out by their first columns (:class:`Exact`), a quarter of a
 matrix that would have to come from memory for each search. Beyond a million, vectors
 move, a few with each that is added, to a graph of usearch (HNSW; half precision, and from ten million on a
-byte a column) or, where only that is installed, of faiss (HNSW, 8-bit). Where neither is, the product stays.
+byte a column) or, where only that is installed, of faiss (the same). Where neither is, the product stays.
 """
 
 import itertools
@@ -146,14 +146,16 @@ class Usearch:
 class Faiss:
     """A graph by faiss; what is dropped stays in it, and is passed over."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, kept_as: str = "f16") -> None:
         import faiss
 
-        graph = faiss.IndexHNSWSQ(
-            columns, faiss.ScalarQuantizer.QT_8bit_direct_signed, 32, faiss.METRIC_INNER_PRODUCT
-        )
-        self._graph: Any = graph
-        self._scale = np.float32(127)
+        kind: Any = faiss.ScalarQuantizer.QT_fp16
+        self._scale = np.float32(1)
+        if kept_as == "i8":
+            kind = faiss.ScalarQuantizer.QT_8bit_direct_signed
+            # Whole numbers: four deviations of a column are made the largest that a byte holds.
+            self._scale = np.float32(127 / 4 * columns**0.5)
+        self._graph: Any = faiss.IndexHNSWSQ(columns, kind, 32, faiss.METRIC_INNER_PRODUCT)
         self._numbers: list[int] = []
         self._places: dict[int, int] = {}
 
@@ -164,7 +166,7 @@ class Faiss:
         """Find ``number`` near ``vector`` from now on."""
         self._places[number] = len(self._numbers)
         self._numbers.append(number)
-        self._graph.add(np.rint(vector * self._scale).reshape(1, -1))
+        self._graph.add(self._scaled(vector))
 
     def drop(self, number: int) -> None:
         """Find it no more."""
@@ -174,13 +176,18 @@ class Faiss:
         """The nearest within a cosine distance, as far as the graph leads to them."""
         if not self._places:
             return []
-        products, places = self._graph.search((vector * self._scale).reshape(1, -1), SPARE * most)
+        products, places = self._graph.search(self._scaled(vector), SPARE * most)
         found = [
             (self._numbers[place], 1.0 - float(product) / float(self._scale) ** 2)
             for product, place in zip(products[0], places[0].tolist(), strict=True)
             if place >= 0 and self._places.get(self._numbers[place]) == place
         ]
         return nearest(found, within, most)
+
+    def _scaled(self, vector: Vectors) -> Vectors:
+        row = vector.reshape(1, -1)
+        # A query's fractions would be cut off rather than rounded, which moves it away by 0.06.
+        return row if self._scale == 1 else np.rint(row * self._scale).clip(-127, 127)
 
 
 class Growing:

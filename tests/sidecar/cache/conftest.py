@@ -1,8 +1,14 @@
 """What tests of reuse share."""
 
+import contextlib
 from typing import Any
 
 import pytest
+
+# usearch shows its symbols to every library that is loaded after it, and onnxruntime does not survive them.
+# The finder loads its runner first, too.
+with contextlib.suppress(ImportError):
+    import onnxruntime  # noqa: F401
 
 from collector.domain.usage import Usage
 from sidecar.cache.entry import Entry

@@ -2,20 +2,24 @@
 
 import asyncio
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 np = pytest.importorskip("numpy", reason="similar answers need the semantic extra")
-pytest.importorskip("onnx", reason="nothing to write a graph with: make onnx")
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: make onnx")
 
 from sidecar.cache.similar.finder import Finder  # noqa: E402
 from sidecar.cache.similar.minilm import MiniLM, model_folder  # noqa: E402
 from sidecar.cache.similar.runners import Runner, RunnerMissing, runner_of  # noqa: E402
-from tests.sidecar.cache.onnx_graph import write  # noqa: E402
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_spec("onnx") is None or find_spec("onnxruntime") is None,
+        reason="nothing to write a graph with, or to run it: make onnx",
+    ),
+]
 
 TEXTS = [
     "How do I reset my password?",
@@ -31,6 +35,8 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
         folder = model_folder()
     except RunnerMissing:
         pytest.skip("MiniLM's weights are not installed: make minilm")
+    from tests.sidecar.cache.onnx_graph import write
+
     into: Path = tmp_path_factory.mktemp("onnx")
     write(folder, into)
     found, problem = runner_of({"runner": "onnx", "folder": str(into)})
