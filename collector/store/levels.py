@@ -9,6 +9,8 @@ Those of one *chain* answer the same questions, the coarsest first:
     tags     tags_day, tags_hour             a call's whole set of tags beside the thirteen
     sets     sets_day, sets_hour             a call's whole set of tags alone
     talks    talks_hour                      conversation and task beside the thirteen
+
+Beside them stand the days on which conversations had calls, talk_days, which are counted and not summed.
 """
 
 from collections.abc import Set as AbstractSet
@@ -100,6 +102,8 @@ TAGS_HOUR = Level("tags_hour", HOUR_US, "calls_by_tags_hour", "calls", _BY_TAGS)
 SETS_DAY = Level("sets_day", DAY_US, "tag_sets_by_day", "tag_sets_by_hour", _SETS)
 SETS_HOUR = Level("sets_hour", HOUR_US, "tag_sets_by_hour", "calls_by_tags_hour", _SETS)
 TALKS_HOUR = Level("talks_hour", HOUR_US, "calls_by_talk_hour", "calls", _BY_TALK, listed=True)
+TALK_DAYS = Level("talk_days", DAY_US, "talks_by_day", "calls_by_talk_hour", ("tenant", "agent"))
+"""No level of sums: see `collector.store.talks`."""
 
 LEVELS = (DAY, HOUR, MINUTE)
 """Coarse to fine; what most questions are answered from."""

@@ -7,8 +7,11 @@ from typing import Any
 from collector.store import levels, rollups
 from collector.store.asking import Asked
 from collector.store.days import day_start, step_us
-from collector.store.levels import DAY_US, HOUR_US, MINUTE_US, Level
+from collector.store.levels import DAY_US, HOUR_US, MINUTE_US, TALK_DAYS, Level
 from collector.store.rollups import Mark, Piece
+
+_MOST_AROUND_US = 4 * DAY_US
+"""Around whole days of conversations."""
 
 
 def pieces_of(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
@@ -72,8 +75,17 @@ def _span(piece: Piece, column: str, name: str, values: dict[str, Any]) -> str:
 
 
 def talk_pieces(asked: Asked, marks: dict[str, Mark]) -> list[Piece]:
-    """As `pieces_of`, by the level that knows conversations."""
+    """As `pieces_of`, by the levels that know conversations.
+
+    Days of conversations come only where their rows are counted for what is asked, and where so little of
+    the period lies around them that what is there can be told apart.
+    """
     known = asked.dimensions <= set(levels.TALKS_HOUR.dimensions)
     chain = (levels.TALKS_HOUR,) if known else ()
+    if asked.dimensions <= set(TALK_DAYS.dimensions) and any(by.name == "agent" for by in asked.by):
+        found = rollups.pieces(asked.since_us, asked.until_us, marks, (TALK_DAYS, *chain))
+        days = sum(piece.until_us - piece.since_us for piece in found if piece.table == TALK_DAYS.table)
+        if days and asked.until_us - asked.since_us - days <= _MOST_AROUND_US:
+            return found
     found = rollups.pieces(asked.since_us, asked.until_us, marks, chain)
     return found or [Piece("calls", asked.since_us, asked.since_us)]

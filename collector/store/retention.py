@@ -9,7 +9,7 @@ shrink and does not grow either. The sums by hour and day stay ten times as long
 from typing import Any
 
 from collector.store.duckdb import Database, DatabaseError, told_apart
-from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE
+from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE, TALK_DAYS
 from collector.store.rollups import load_marks
 
 SINGLE = {
@@ -31,6 +31,7 @@ SINGLE = {
 """Kept for the retention."""
 SUMMED = {
     **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
+    TALK_DAYS.table: "bucket",
     "gpu_windows": "window_start",
     "outcomes": "reported_at",
     "similar_checks": "happened_at",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from collector.store import talks
 from collector.store.levels import (
     ALL_LEVELS,
     DAY_US,
@@ -25,6 +26,7 @@ from collector.store.levels import (
     LEVELS,
     MINUTE_US,
     SUMS,
+    TALK_DAYS,
     Level,
 )
 
@@ -150,6 +152,9 @@ def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mar
         mark = marks.get(level.name)
         if mark is not None and oldest_us < mark.upto_us:
             connection.execute(add_calls_sql(level, source, _INSIDE), [mark.since_us, mark.upto_us])
+    days = marks.get(TALK_DAYS.name)
+    if days is not None and oldest_us < days.upto_us:
+        talks.rewrite(connection, source, days.since_us, days.upto_us)
 
 
 def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -> None:
@@ -160,6 +165,9 @@ def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -
             where = f"{_INSIDE} AND call_id IN (SELECT unnest($3))"
             arguments = [mark.since_us, mark.upto_us, list(call_ids)]
             connection.execute(add_calls_sql(level, "calls", where, take_out=True), arguments)
+    days = marks.get(TALK_DAYS.name)
+    if days is not None:
+        talks.rewrite(connection, "calls", days.since_us, days.upto_us, call_ids)
 
 
 def adjust(connection: Any, table: str, marks: dict[str, Mark]) -> None:
@@ -205,11 +213,12 @@ def advance(connection: Any, now_us: int) -> bool:
         Whether anything was done; call again until it was not.
     """
     marks = load_marks(connection)
-    missing = [level for level in ALL_LEVELS if level.name not in marks]
+    kept = (TALK_DAYS, *ALL_LEVELS)
+    missing = [level for level in kept if level.name not in marks]
     if missing:
         return _begin(connection, missing, now_us)
-    upto = {level.table: marks[level.name].upto_us for level in ALL_LEVELS} | {"calls": now_us - _LAG_US}
-    for level in reversed(ALL_LEVELS):
+    upto = {level.table: marks[level.name].upto_us for level in kept} | {"calls": now_us - _LAG_US}
+    for level in reversed(kept):
         mark = marks[level.name]
         last = upto[level.finer] // level.width_us * level.width_us
         if last > mark.upto_us:
@@ -243,7 +252,9 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
     period = [mark.upto_us, target_us]
     connection.execute("BEGIN")
     try:
-        if level.finer != "calls":
+        if level is TALK_DAYS:
+            connection.execute(talks.ADD, period)
+        elif level.finer != "calls":
             connection.execute(add_finer_sql(level), period)
         elif calls:
             connection.execute(add_calls_sql(level, "calls", _INSIDE), period)

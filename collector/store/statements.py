@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, searching
+from collector.store import levels, searching, talks
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
@@ -47,6 +47,31 @@ _TOOK = """,
             FROM counted
         ),
         took AS (SELECT {by} {p50} AS p50_ms, {p95} AS p95_ms FROM ranked GROUP BY ALL)"""
+
+
+_TOLD_APART = """
+        SELECT {key}, count(*) AS conversations FROM (
+            SELECT {key}, conversation FROM ({others}) GROUP BY ALL HAVING sum(calls) > 0
+        ) GROUP BY ALL"""
+_NO_TALKS = "SELECT tenant, agent, conversation_id, 0 AS calls FROM calls WHERE false"
+_COUNTED = f"""
+        WITH edges AS MATERIALIZED (
+            SELECT tenant, agent, {talks.TALK} AS talk FROM (
+                SELECT tenant, agent, conversation_id FROM ({{others}}) GROUP BY ALL HAVING sum(calls) > 0
+            )
+        ),
+        again AS (
+            SELECT DISTINCT talk FROM {levels.TALK_DAYS.table} SEMI JOIN edges USING (talk) WHERE {{days}}
+        ),
+        oldest AS (SELECT min(bucket) AS day FROM {levels.TALK_DAYS.table}),
+        counted AS (
+            SELECT {{key}}, count(*) AS n FROM {levels.TALK_DAYS.table} WHERE {{days}} AND (before IS NULL
+                OR before < greatest(make_timestamp($first_day), (SELECT day FROM oldest))) GROUP BY ALL
+            UNION ALL SELECT {{key}}, count(*) FROM edges ANTI JOIN again USING (talk) GROUP BY ALL
+        )
+        SELECT {{key}}, CAST(sum(n) AS BIGINT) AS conversations FROM counted GROUP BY ALL"""
+"""Those of whole days by the first of them, and of the hours around these days those that have no such day.
+What came before the oldest day that is kept is not known any more."""
 
 
 class Statement(NamedTuple):
@@ -213,19 +238,24 @@ def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: d
 
 
 def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
-    """A join with the number of conversations of each group."""
+    """A join with the number of conversations of each group; those of two tenants are two."""
     key = ", ".join(f'"{by.name}"' for by in asked.by)
-    parts = []
-    conversation = "hash(conversation_id) AS conversation"
-    for table, pieces in by_table(talk_pieces(asked, marks)):
+    days, others = "", []
+    found = dict(by_table(talk_pieces(asked, marks)))
+    counted = levels.TALK_DAYS.table in found
+    for table, pieces in found.items():
         kept = f"{spans(pieces, f'talk_{table}', values)}{where.of(table)}"
-        parts.append(
-            f"SELECT {_by(asked, table)}{conversation} FROM {table} WHERE {kept} AND conversation_id <> ''"
-        )
-    return (
-        f"LEFT JOIN (SELECT {key}, count(DISTINCT conversation) AS conversations"
-        f" FROM ({' UNION ALL '.join(parts)}) GROUP BY ALL) USING ({key})"
+        if table == levels.TALK_DAYS.table:
+            days, values["first_day"] = kept, pieces[0].since_us
+            continue
+        calls = "1 AS calls" if table == "calls" else "calls"
+        told = f"{_by(asked, table)}hash(tenant, conversation_id) AS conversation"
+        names = "tenant, agent, conversation_id" if counted else told
+        others.append(f"SELECT {names}, {calls} FROM {table} WHERE {kept} AND conversation_id <> ''")
+    sql = (_COUNTED if counted else _TOLD_APART).format(
+        key=key, days=days, others=" UNION ALL ".join(others) or _NO_TALKS
     )
+    return f"LEFT JOIN ({sql}) USING ({key})"
 
 
 def _quantile(share: float) -> str:

@@ -1,0 +1,146 @@
+"""Conversations that are counted by days are as many as those that are told apart."""
+
+import random
+import shutil
+from collections import defaultdict
+
+import pytest
+
+from collector.domain.record import CallRecord
+from collector.ingest.books import Books
+from collector.ingest.pairing import Mark
+from collector.journal import encoded, parse_frames
+from collector.store import retention
+from collector.store.asking import parse
+from collector.store.duckdb import DatabaseConfig
+from collector.store.levels import DAY_US, HOUR_US
+from collector.store.opening import open_ledger
+from collector.store.questions import CATALOGUE
+from collector.store.reader import LedgerReader
+
+FIRST_US = 1_790_035_200_000_000 // DAY_US * DAY_US
+DAYS = 9
+
+
+class Site:
+    """A ledger over some days, and the calls that should be in it."""
+
+    def __init__(self, folder, make_call) -> None:
+        self.database = open_ledger(folder, DatabaseConfig()).database
+        self.now_us = FIRST_US
+        self.books = Books(self.database, now_us=lambda: self.now_us)
+        self.reader = LedgerReader(self.database)
+        self.noise = random.Random(7)
+        self.calls: dict[str, CallRecord] = {}
+        self._make_call = make_call
+        self._sequence = 0
+
+    def a_call(self, from_us: int, to_us: int, **given) -> CallRecord:
+        names = {
+            "conversation_id": f"talk{self.noise.randrange(9)}" if self.noise.random() < 0.9 else "",
+            "agent": f"agent{self.noise.randrange(3)}",
+            "tenant": f"tenant{self.noise.randrange(2)}",
+        }
+        return self._make_call(started_at_us=self.noise.randrange(from_us, to_us), **(names | given))
+
+    def enter(self, *calls: CallRecord, corrected: bool = False) -> None:
+        entry = self.books.begin()
+        frames = parse_frames(encoded(calls, self._sequence + 1))[0]
+        self.books.take(entry, "s", frames, Mark(sequence=self._sequence))
+        if corrected:
+            entry.corrected += [call.call_id for call in calls]
+        self.books.enter(entry)
+        self._sequence += len(calls)
+        self.calls.update({call.call_id: call for call in calls})
+
+    def sum_up(self) -> None:
+        while self.books.advance_rollups():
+            pass
+
+    def counted(self, since_us: int, until_us: int, **given: str) -> dict[str, int]:
+        period = {"since": [str(since_us / 1e6)], "until": [str(until_us / 1e6)]}
+        asked = {**period, "by": ["agent"], "with": ["conversations"], **{k: [v] for k, v in given.items()}}
+        rows = self.reader.answer(parse(CATALOGUE["spend_by"], asked, self.now_us)).to_pylist()
+        return {row["agent"]: row["conversations"] for row in rows}
+
+    def told_apart(self, since_us: int, until_us: int, **given: str) -> dict[str, int]:
+        found: dict[str, set[tuple[str, str]]] = defaultdict(set)
+        for call in self.calls.values():
+            if since_us <= call.started_at_us < until_us and all(
+                getattr(call, name) == value for name, value in given.items()
+            ):
+                found[call.agent] |= {(call.tenant, call.conversation_id)} if call.conversation_id else set()
+        return {agent: len(talks) for agent, talks in found.items()}
+
+    def check(self) -> None:
+        """Whatever the period, and whatever is kept of it."""
+        days = [FIRST_US + n * DAY_US for n in range(-1, DAYS + 2)]
+        periods = [(days[0], days[-1]), (days[3], days[6]), (days[2] + HOUR_US, days[7] - HOUR_US)]
+        for _ in range(2):
+            first, last = sorted(self.noise.randrange(days[0], days[-1]) for _ in range(2))
+            periods.append((first, last + 1))
+        for since_us, until_us in periods:
+            for given in ({}, {"tenant": "tenant1"}):
+                assert self.counted(since_us, until_us, **given) == self.told_apart(
+                    since_us, until_us, **given
+                ), (since_us, until_us, given)
+
+    def days(self) -> list[tuple[object, ...]]:
+        return self.database.connection.execute(
+            "SELECT epoch_us(bucket), tenant, agent, talk, epoch_us(before) FROM talks_by_day ORDER BY ALL"
+        ).fetchall()
+
+
+@pytest.fixture(scope="module")
+def summed(tmp_path_factory, make_call):
+    """Nine days, summed in two goes."""
+    site = Site(tmp_path_factory.mktemp("summed"), make_call)
+    for first, last in ((0, 5), (5, DAYS)):
+        days = [FIRST_US + day * DAY_US for day in range(first, last)]
+        site.now_us = days[-1] + DAY_US
+        site.enter(*(site.a_call(start, start + DAY_US) for start in days for _ in range(9)))
+        site.sum_up()
+    site.now_us += 2 * HOUR_US
+    site.sum_up()
+    site.database.close()
+    return site
+
+
+@pytest.fixture
+def site(summed, tmp_path, make_call):
+    shutil.copy(summed.database.path, tmp_path)
+    site = Site(tmp_path, make_call)
+    site.now_us, site.calls, site._sequence = summed.now_us, dict(summed.calls), summed._sequence
+    yield site
+    site.database.close()
+
+
+def test_conversations_of_any_period_are_counted_as_they_are_told_apart(site):
+    assert len({row[0] for row in site.days()}) == DAYS
+    site.check()
+
+
+def test_late_calls_and_corrected_ones_leave_the_days_as_if_they_had_been_there_from_the_start(site):
+    site.enter(*(site.a_call(FIRST_US - DAY_US, FIRST_US + DAYS * DAY_US) for _ in range(12)))
+    site.check()
+
+    wrong = site.noise.sample(list(site.calls.values()), 15)
+    other = [call._replace(conversation_id="another" if n % 2 else "") for n, call in enumerate(wrong)]
+    site.enter(*other, corrected=True)
+    site.check()
+
+    kept = site.days()
+    site.database.connection.execute("DELETE FROM talks_by_day")
+    site.database.connection.execute("DELETE FROM rollup_marks WHERE level = 'talk_days'")
+    site.sum_up()
+    assert {row for row in site.days() if row[0] >= FIRST_US} == {row for row in kept if row[0] >= FIRST_US}
+
+
+def test_a_conversation_whose_first_days_were_let_go_of_is_still_counted(site):
+    retention.let_go(site.database, 4 * DAY_US // retention.SUMMED_FACTOR, FIRST_US + DAYS * DAY_US)
+
+    gone_us = FIRST_US + (DAYS - 4) * DAY_US
+    assert min(row[0] for row in site.days()) == gone_us
+    site.calls = {name: call for name, call in site.calls.items() if call.started_at_us >= gone_us}
+    (since_us, until_us) = FIRST_US, FIRST_US + DAYS * DAY_US
+    assert site.counted(since_us, until_us) == site.told_apart(since_us, until_us)
