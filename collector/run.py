@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from collector.probes.watch import Watch
     from collector.store.duckdb import Database
 
+    Prices = Mapping[str, Mapping[str, Decimal]]
+
 NICENESS = 10
 _STALE_SPAN_S = 3600
 """Records older than this come from a rebuild: their spans were exported when they were young."""
@@ -63,7 +65,8 @@ def run(
     environ: Mapping[str, str] = os.environ,
     pools: "Sequence[Pool]" = (),
     price_of: "Mapping[str, PriceOf] | None" = None,
-    prices: "Mapping[str, Mapping[str, Decimal]] | None" = None,
+    prices: "Prices | None" = None,
+    changed_prices: "Callable[[], Prices | None]" = lambda: None,
     tool_prices: "Mapping[str, int] | None" = None,
     roles: "Sequence[Role]" = (),
 ) -> int:
@@ -78,6 +81,7 @@ def run(
         pools: upstreams with servers of our own, whose engines are watched and whose cost is divided.
         price_of: what would be bought instead of each of these.
         prices: USD per million tokens, by model; they win over the price book.
+        changed_prices: the same once they have changed since it was asked last, else None.
         tool_prices: what one use of a tool costs, in pico-USD.
         roles: of the people for whom the dashboard asks.
 
@@ -108,7 +112,8 @@ def run(
         notices = Notices()
         judge = Judge(state.books, notices, prices_of(prices or {}), tool_prices or {})
         stop = stop or threading.Event()
-        return _serve(config, state, control_key, stop, environ, watch, judge, notices, prices or {}, roles)
+        priced = prices or {}, changed_prices
+        return _serve(config, state, control_key, stop, environ, watch, judge, notices, priced, roles)
     finally:
         lock.release()
 
@@ -122,7 +127,7 @@ def _serve(
     watch: "Watch",
     judge: "Judge",
     notices: "Notices",
-    prices: "Mapping[str, Mapping[str, Decimal]]",
+    priced: "tuple[Prices, Callable[[], Prices | None]]",
     roles: "Sequence[Role]",
 ) -> int:
     from collector.api.app import build_app
@@ -141,7 +146,8 @@ def _serve(
             retention_s=float(config.retention),
             archive=ArchiveConfig(grace_s=float(config.journal_grace)),
             database=DatabaseConfig(memory_limit_bytes=int(config.memory_limit), threads=config.threads),
-            prices=prices,
+            prices=priced[0],
+            changed_prices=priced[1],
         ),
         state,
         closing,

@@ -477,6 +477,15 @@ RESERVED_NAMES = frozenset({"v1", "bursar", "healthz", "readyz", "metrics"})
 """First parts of paths that are ours."""
 
 
+def stamp_of(path: Path) -> tuple[int, int] | None:
+    """What changes when the file does; None while there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> BursarConfig:
     """The configuration in ``path``, else in ``BURSAR_CONFIG``, else in ./bursar.yaml, else the defaults.
 

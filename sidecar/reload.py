@@ -10,7 +10,7 @@ from pathlib import Path
 from collector.logs import get
 from collector.settings import InvalidSettings
 from sidecar.app import Sidecar
-from sidecar.config import DEFAULT_FILE, BursarConfig, load_config
+from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
 
 log = get("bursar.sidecar")
 
@@ -40,15 +40,6 @@ async def follow(sidecar: Sidecar, given: Path | None) -> None:
         usable, kept = merged(sidecar.config, config)
         sidecar.reconfigure(usable)
         log.info("configuration reloaded", names=", ".join(kept))
-
-
-def stamp_of(path: Path) -> tuple[int, int] | None:
-    """What changes when the file does; None while there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size
 
 
 def merged(old: BursarConfig, new: BursarConfig) -> tuple[BursarConfig, list[str]]:

@@ -38,6 +38,7 @@ _log = logs.get("collector.keeper")
 _PATIENCE = 5
 """Few records wait this many commit intervals: a commit costs as much as booking two hundred calls."""
 _SUMS_INTERVAL_S = 30.0
+_PRICES_INTERVAL_S = 5.0
 _TIDY_INTERVAL_S = 60.0
 _RETENTION_INTERVAL_S = 3600.0
 _IDLE_CHECKPOINT_S = 10.0
@@ -58,6 +59,8 @@ class KeeperConfig:
     database: DatabaseConfig = field(default_factory=DatabaseConfig)
     prices: Mapping[str, Mapping[str, Decimal]] = field(default_factory=dict)
     """What the configuration says that models cost: USD per million tokens, by model."""
+    changed_prices: Callable[[], Mapping[str, Mapping[str, Decimal]] | None] = lambda: None
+    """Asked now and then: what the configuration says now, where it has changed since it was asked last."""
 
 
 class Keeper:
@@ -87,6 +90,8 @@ class Keeper:
         self._journal = config.data_dir / "journal"
         self._health = logs.StateLog(_log, "the ledger", good="open")
         self._summed_at = float("-inf")
+        self._priced_at = float("-inf")
+        self._prices = config.prices
         self._tidied_at = float("-inf")
         self._retained_at = float("-inf")
         self._busy_at = clock()
@@ -135,7 +140,7 @@ class Keeper:
                     "INSERT INTO quarantined VALUES (make_timestamp($1), '', 'rebuilt', $2, 0)",
                     [[time.time_ns() // 1000, reason[:500]] for reason in opened.set_aside],
                 )
-            prices.remember(opened.database, time.time_ns() // 1000, configured=self._config.prices)
+            prices.remember(opened.database, time.time_ns() // 1000, configured=self._prices)
         except DatabaseError as error:
             opened.database.close()
             raise told_apart(error, opened.database.path) from error
@@ -181,6 +186,8 @@ class Keeper:
             more = ledger.books.advance_rollups()
             if not more:
                 self._summed_at = now
+        if not more and now - self._priced_at >= _PRICES_INTERVAL_S:
+            self._look_at_prices(ledger, now)
         if not more and now - self._tidied_at >= _TIDY_INTERVAL_S:
             self._tidy(ledger, now)
         if ledger.publisher.due():
@@ -205,6 +212,17 @@ class Keeper:
                     raise told_apart(error, database.path) from error
             if idle:
                 give_back_memory()
+
+    def _look_at_prices(self, ledger: Ledger, now: float) -> None:
+        self._priced_at = now
+        changed = self._config.changed_prices()
+        if changed is None:
+            return
+        self._prices = changed
+        try:
+            prices.remember(ledger.books.database, time.time_ns() // 1000, configured=changed)
+        except DatabaseError as error:
+            raise told_apart(error, ledger.books.database.path) from error
 
     def _tidy(self, ledger: Ledger, now: float) -> None:
         self._tidied_at = now

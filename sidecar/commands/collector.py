@@ -1,11 +1,16 @@
 """``bursar collector``: the process that owns the ledger."""
 
 import argparse
+from collections.abc import Mapping
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.domain.money import pico_from_usd
+from collector.settings import InvalidSettings
 from sidecar.commands.process import checked_config, started
-from sidecar.config import BursarConfig
+from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
 
 if TYPE_CHECKING:
     from collector.domain.price import TokenPrice
@@ -32,9 +37,39 @@ def run(arguments: argparse.Namespace) -> int:
         pools=config.pools,
         price_of=alternatives(config),
         prices=config.prices,
+        changed_prices=ChangedPrices(arguments.config or DEFAULT_FILE, config),
         roles=config.access.all_roles(),
         tool_prices={name: pico_from_usd(tool.price) for name, tool in config.tools.items()},
     )
+
+
+class ChangedPrices:
+    """What the configuration says that models cost, once its file has changed.
+
+    A file that cannot be used changes nothing; the sidecar says what is wrong with it.
+
+    Args:
+        path: the file.
+        config: what it said when it was read last.
+    """
+
+    def __init__(self, path: Path, config: BursarConfig) -> None:
+        self._path = path
+        self._stamp = stamp_of(path)
+        self._prices = config.prices
+
+    def __call__(self) -> Mapping[str, Mapping[str, Decimal]] | None:
+        """The prices where they are others than at the last time, else None."""
+        stamp = stamp_of(self._path)
+        if stamp is None or stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        with suppress(InvalidSettings):
+            prices = load_config(self._path).prices
+            if prices != self._prices:
+                self._prices = prices
+                return prices
+        return None
 
 
 def alternatives(config: BursarConfig) -> "dict[str, PriceOf]":
