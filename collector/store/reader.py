@@ -22,6 +22,7 @@ from collector.store.statements import (
     narrowed,
     narrowing_statement,
     statement,
+    whole_id_statement,
 )
 
 
@@ -158,12 +159,17 @@ class LedgerReader:
 
 
 def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> Asked:
-    """``asked`` of the time only in which its conversations or tasks were."""
+    """``asked`` of the time only in which its conversations or tasks were, or what its whole id names."""
     sought = narrowing_statement(asked, marks)
-    if sought is None:
-        return asked
-    ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
-    return narrowed(asked, first, last)
+    if sought is not None:
+        ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
+        asked = narrowed(asked, first, last)
+    sought = whole_id_statement(asked, marks)
+    if sought is not None:
+        ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
+        if first is not None:
+            asked = narrowed(asked, first, last)
+    return asked
 
 
 def one_row(table: pa.Table) -> dict[str, Any]:

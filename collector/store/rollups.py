@@ -206,8 +206,13 @@ _CALLS_A_STEP = 100_000
 _MINUTES_KEPT_US = 3 * DAY_US
 
 
-def advance(connection: Any, now_us: int) -> bool:
+def advance(connection: Any, now_us: int, calls_a_step: int = _CALLS_A_STEP) -> bool:
     """Sum what has become old enough, one step in one transaction.
+
+    Args:
+        connection: the writer's.
+        now_us: the clock.
+        calls_a_step: most calls that are summed at once.
 
     Returns:
         Whether anything was done; call again until it was not.
@@ -222,7 +227,7 @@ def advance(connection: Any, now_us: int) -> bool:
         mark = marks[level.name]
         last = upto[level.finer] // level.width_us * level.width_us
         if last > mark.upto_us:
-            _step(connection, level, mark, last)
+            _step(connection, level, mark, last, calls_a_step)
             return True
     return _forget_minutes(connection, marks)
 
@@ -247,8 +252,8 @@ def _begin(connection: Any, levels: Sequence[Level], now_us: int) -> bool:
     return True
 
 
-def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
-    target_us, calls = _reach(connection, level, mark.upto_us, last_us)
+def _step(connection: Any, level: Level, mark: Mark, last_us: int, calls_a_step: int) -> None:
+    target_us, calls = _reach(connection, level, mark.upto_us, last_us, calls_a_step)
     period = [mark.upto_us, target_us]
     connection.execute("BEGIN")
     try:
@@ -267,7 +272,7 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int) -> None:
         raise
 
 
-def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> tuple[int, int]:
+def _reach(connection: Any, level: Level, from_us: int, last_us: int, calls_a_step: int) -> tuple[int, int]:
     """How far one step goes, and the calls on the way.
 
     An idle month is gone over at once, a busy quarter of an hour by itself.
@@ -281,7 +286,7 @@ def _reach(connection: Any, level: Level, from_us: int, last_us: int) -> tuple[i
         target_us = min(last_us, (from_us + max(length_us, grain_us)) // grain_us * grain_us)
         found = connection.execute(f"SELECT count(*) FROM calls WHERE {_INSIDE}", [from_us, target_us])  # noqa: S608
         calls = int(found.fetchall()[0][0])
-        if calls <= _CALLS_A_STEP:
+        if calls <= calls_a_step:
             break
     return target_us, calls
 

@@ -1,7 +1,6 @@
 # ruff: noqa: S608  (statements are put together from our own names; every value is bound)
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -306,8 +305,32 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
     sql = asked.question.sql
     if not filters or mark is None or not any(part in sql for part in ("{books}", "{calls}", "started_at")):
         return None
-    values: dict[str, Any] = {"level_since": mark.since_us, "level_upto": mark.upto_us}
-    kept = _Conditions(filters, values).of("calls")
+    values: dict[str, Any] = {}
+    return _times_of_talks(_Conditions(filters, values).of("calls"), mark, values)
+
+
+def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds when that was whose whole id is searched for: first and last (us), or NULL.
+
+    None where no id is.
+    """
+    text, mark = asked.values.get("sought", ""), marks.get(levels.TALKS_HOUR.name)
+    if mark is None or not searching.may_be_whole(text):
+        return None
+    values: dict[str, Any] = {"sought": text}
+    talks_of = _times_of_talks(" AND (conversation_id = $sought OR task_id = $sought)", mark, values).sql
+    if not (near := _near(text)):
+        return Statement(talks_of, values)
+    return Statement(
+        f"WITH talked(first_us, last_us) AS ({talks_of})"
+        " SELECT min(first_us), max(last_us) FROM (FROM talked UNION ALL SELECT epoch_us(started_at),"
+        f" epoch_us(started_at) FROM calls WHERE call_id = $sought {near})",
+        values,
+    )
+
+
+def _times_of_talks(kept: str, mark: Mark, values: dict[str, Any]) -> Statement:
+    values |= {"level_since": mark.since_us, "level_upto": mark.upto_us}
     return Statement(
         "SELECT epoch_us(min(first_at)), epoch_us(max(last_at)) FROM ("
         f"SELECT first_at, last_at FROM {levels.TALKS_HOUR.table} WHERE true{kept} UNION ALL "
@@ -365,15 +388,12 @@ def _page(asked: Asked) -> tuple[str, str]:
     return order, f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-
-
 def _near(call_id: str) -> str:
     """A UUIDv7 says when it was made: its row is found in a few blocks instead of all.
 
     A clock may have been set since, and a started call may be old: a day on both sides.
     """
-    match = _UUID7.fullmatch(call_id)
+    match = searching.UUID7.fullmatch(call_id)
     if match is None:
         return ""
     made_us = int(match[1] + match[2], 16) * 1000

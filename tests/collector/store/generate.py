@@ -135,7 +135,7 @@ def generate(
         last = min(calls, first + step)
         connection.execute(rows_sql(), [first, last, calls, until_s * 10**6, days * DAY_S, keys])
         database.checkpoint()
-    while rollups.advance(connection, until_s * 10**6 + levels.HOUR_US):
+    while rollups.advance(connection, until_s * 10**6 + levels.HOUR_US, calls_a_step=500_000):
         if database.wal_bytes > 32 << 20:
             database.checkpoint()
     if attempts:

@@ -37,7 +37,7 @@ class Site:
 
     def a_call(self, from_us: int, to_us: int, **given) -> CallRecord:
         names = {
-            "conversation_id": f"talk{self.noise.randrange(9)}" if self.noise.random() < 0.9 else "",
+            "conversation_id": f"conversation-{self.noise.randrange(9)}" if self.noise.random() < 0.9 else "",
             "agent": f"agent{self.noise.randrange(3)}",
             "tenant": f"tenant{self.noise.randrange(2)}",
         }
@@ -144,3 +144,19 @@ def test_a_conversation_whose_first_days_were_let_go_of_is_still_counted(site):
     site.calls = {name: call for name, call in site.calls.items() if call.started_at_us >= gone_us}
     (since_us, until_us) = FIRST_US, FIRST_US + DAYS * DAY_US
     assert site.counted(since_us, until_us) == site.told_apart(since_us, until_us)
+
+
+def test_the_whole_id_of_a_conversation_or_a_call_finds_its_calls_and_nothing_else(site):
+    late = site.a_call(FIRST_US, FIRST_US + DAY_US, conversation_id="conversation-of-1")
+    site.enter(late)
+    period = {"since": [str(FIRST_US / 1e6)], "until": [str(site.now_us / 1e6)], "limit": ["1000"]}
+
+    def found(text: str) -> set[str]:
+        asked = parse(CATALOGUE["calls"], {**period, "search": [text]}, site.now_us)
+        return set(site.reader.answer(asked).column("call_id").to_pylist())
+
+    for text in ("conversation-3", "conversation-of-1"):
+        assert found(text) == {c.call_id for c in site.calls.values() if c.conversation_id == text} != set()
+    assert found(late.call_id) == {late.call_id}
+    assert found("conversation-") == {c.call_id for c in site.calls.values() if c.conversation_id}
+    assert found("conversation-99") == set()
