@@ -127,13 +127,16 @@ class Control:
             responder.send(404, _TEXT, b"not found\n")
 
     def answer_health(self, request: Request, responder: Responder) -> None:
-        """Alive; ready to serve. A lost collector or store takes neither away."""
+        """Alive; ready to serve. A lost collector or store takes neither away; of the store it is said."""
         sidecar = self._sidecar
         full = sidecar.journal.pressure is Pressure.FULL and sidecar.config.journal.on_full == "refuse"
         ready = not sidecar.draining and not full
         if request.path == "/readyz" and not ready:
             why = b"draining\n" if sidecar.draining else b"journal full\n"
             responder.send(503, _TEXT, why)
+        elif request.path == "/readyz" and not getattr(sidecar.credit.store, "healthy", True):
+            # Only a store that is shared can be away.
+            responder.send(200, _TEXT, b"ok, degraded: the store that budgets share does not decide now\n")
         else:
             responder.send(200, _TEXT, b"ok\n")
 

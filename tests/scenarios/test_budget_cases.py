@@ -2,9 +2,12 @@
 
 import http.client
 import json
+import random
+import re
 import signal
 import socket
 import time
+import urllib.request
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -16,6 +19,7 @@ from support.stack import Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream
 
 from collector.journal import FrameKind, decode_event, read_frames, segments
+from sidecar.routes import OWN_ROUTES
 from tests.scenarios.budget_scenes import PRICES, SSE, chat_event, chat_reply, operate, standings
 
 StackMaker = Callable[..., Stack]
@@ -49,21 +53,37 @@ def open_call(stack: Stack, body: Any) -> socket.socket:
 # ---- several budgets, every route ---------------------------------------------------------------
 
 
+SCOPES: dict[str, dict[str, Any]] = {
+    "team": {"match": {"team": "t"}},
+    "agent": {"match": {"agent": "a"}},
+    "model": {"match": {"model": "gpt-4o-mini"}},
+    "everyone": {},
+}
+
+
 def test_the_tightest_of_four_budgets_is_named_and_none_of_them_keeps_anything(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
     upstream.script = lambda seen: Answer(pieces=[chat_reply()])
-    rooms = {"team": "0.9 USD", "agent": "0.0005 USD", "model": "0.7 USD", "everyone": "0.8 USD"}
-    budgets = [day(name, limit, match={"agent": "a"}) for name, limit in rooms.items()]
+    rooms = dict(zip(SCOPES, ("0.9 USD", "0.0005 USD", "0.7 USD", "0.0004 USD"), strict=True))
+    budgets = [day(name, limit, **SCOPES[name]) for name, limit in rooms.items()]
     stack = stack_for(upstream, settings=with_budgets(*budgets), with_collector=False)
-    for _ in range(3):
-        status, _, body = post(stack, CAPPED, x_bursar_agent="a")
+
+    def refusal() -> str:
+        status, _, body = post(stack, CAPPED, x_bursar_agent="a", x_bursar_team="t")
         assert status == 402
-        assert "'agent'" in refused_by(body)
+        return refused_by(body)
+
+    assert "'everyone'" in refusal()
+    # Wherever it stands in the list, and though a second one has too little room as well.
+    rooms = dict.fromkeys(SCOPES, "0.8 USD") | {"everyone": "0.0005 USD", "model": "0.0004 USD"}
+    names = random.Random(1).sample(list(SCOPES), len(SCOPES))
+    stack.write_config(budgets=[day(name, rooms[name], **SCOPES[name]) for name in names])
+    wait_for("another to be the tightest", lambda: "'model'" in refusal())
     assert upstream.seen == []
-    assert {(one["spent"], one["held"]) for one in standings(stack, agent="a")} == {
-        ("0.000000000000", "0.000000000000")
-    }
+    shown = standings(stack, agent="a", team="t")
+    assert {one["name"] for one in shown} >= {"team", "agent", "everyone"}
+    assert {(one["spent"], one["held"]) for one in shown} == {("0.000000000000", "0.000000000000")}
 
 
 PATHS: dict[str, dict[str, Any]] = {
@@ -82,6 +102,8 @@ def test_no_path_to_a_model_leads_around_a_used_up_budget(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
     stack = stack_for(upstream, settings=with_budgets(day(limit="0 USD")), with_collector=False)
+    # All that there are: a new dialect cannot be forgotten here.
+    assert OWN_ROUTES.keys() - {"/v1/messages/count_tokens"} <= PATHS.keys()
     assert {path: post(stack, body, path)[0] for path, body in PATHS.items()} == dict.fromkeys(PATHS, 402)
     for path in ("/openai/v1/batches", "/openai/v1/files", "/openai/v1/fine_tuning/jobs"):
         assert post(stack, {"input_file_id": "f"}, path)[0] in (402, 403, 404)
@@ -105,6 +127,9 @@ def test_a_model_without_a_price_is_refused_where_the_budget_says_so_and_else_ne
     assert Decimal(served["effective_cost_usd"]) > 0
     [shown] = [one for one in standings(stack) if one["name"] == "soft"]
     assert Decimal(shown["spent"]) == Decimal(served["effective_cost_usd"]).quantize(Decimal("1e-12"))
+    # What the alert UnpricedCalls watches.
+    with urllib.request.urlopen(f"{stack.control_url}/metrics", timeout=10) as reply:
+        assert re.search(rb"bursar_unpriced_calls_total\{[^}]*\} 1\n", reply.read())
 
 
 def test_forty_streams_with_a_high_cap_run_at_once_under_a_budget_that_could_not_pay_for_all(
@@ -258,6 +283,10 @@ def test_a_limit_that_changes_holds_from_the_next_call_and_a_wrong_one_changes_n
     stack.write_config(budgets=[day(f"b{place}", limit.strip("'")) for place, limit in enumerate(wrong)])
     wait_for("the complaints", lambda: all(limit in stack.log("sidecar") for limit in wrong))
     assert not served()
+    stack.write_config(budgets=[])
+    wait_for("no limit at all", served)
+    stack.write_config(budgets=[day(limit="0 USD")])
+    wait_for("a limit of nothing", lambda: not served())
     stack.write_config(budgets=[day(limit="3 USD")])
     wait_for("the higher limit", served)
 

@@ -65,6 +65,11 @@ def healthy(stack: Stack) -> bool:
     return True
 
 
+def degraded(stack: Stack) -> bool:
+    with urllib.request.urlopen(f"{stack.url}/readyz", timeout=5) as reply:
+        return bool(reply.read().startswith(b"ok, degraded"))
+
+
 def spent(stack: Stack, name: str = "all") -> Decimal:
     [shown] = [one for one in standings(stack) if one["name"] == name]
     return Decimal(shown["spent"])
@@ -171,6 +176,7 @@ def test_without_redis_at_the_start_hard_budgets_are_closed_soft_ones_open_and_i
     hard, soft = total("hard", match={"agent": "careful"}), total("soft", mode="soft")
     stack = stack_for(upstream, settings=shared(redis.url, hard, soft), with_collector=False)
     assert healthy(stack)
+    assert degraded(stack)
     assert timed(stack)[0] == 200
     status, _, body = post(stack, CAPPED, x_bursar_agent="careful")
     assert (status, json.loads(body)["error"]["code"]) == (402, "store_lost")
@@ -363,6 +369,7 @@ def test_it_starts_whatever_is_down_and_recovers_alone(
             with_collector=not no_collector,
         )
         assert healthy(stack)
+        wait_for("the word for it", lambda: degraded(stack) == no_redis)
         assert post(stack, CAPPED)[0] == (502 if no_model else 200)
         if no_redis:
             redis.start()
@@ -372,3 +379,4 @@ def test_it_starts_whatever_is_down_and_recovers_alone(
         wait_for("a served call", lambda: post(stack, CAPPED)[0] == 200)
         wait_for("the ledger", lambda: stack.total("calls") >= 2)
         wait_for("the counter", lambda: spent(stack) >= Decimal("0.002"))
+        wait_for("nothing to complain of", lambda: not degraded(stack))

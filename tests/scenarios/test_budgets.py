@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import anthropic
@@ -114,6 +115,9 @@ def test_a_downgrade_saves_money_and_says_so(upstream: ScriptedUpstream, stack_f
     rows = stack.calls(8)
     assert rows[-1]["downgraded_from"] == "gpt-4o-mini"
     assert rows[-1]["request_model"] == "gpt-4.1-nano"
+    # At the price of the model that answered: a tenth.
+    assert not rows[0]["downgraded_from"]
+    assert Decimal(rows[0]["effective_cost_usd"]) == 10 * Decimal(rows[-1]["effective_cost_usd"]) > 0
 
 
 def test_a_downgrade_passes_over_models_that_the_key_may_not_use(

@@ -275,8 +275,9 @@ async def test_a_lease_that_nobody_settles_is_charged_and_corrected_when_its_rec
 # ---- Redis ill -----------------------------------------------------------------------------------
 
 
-async def test_without_redis_hard_budgets_are_closed_and_soft_ones_open(tmp_path: Path) -> None:
-    store = RedisStore("redis://127.0.0.1:1", "s")
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere.invalid"])
+async def test_without_redis_hard_budgets_are_closed_and_soft_ones_open(address: str) -> None:
+    store = RedisStore(f"redis://{address}", "s")
     store.links.seed.start()
     hard, soft = budget("hard", LIMIT), budget("soft", LIMIT, hard=False)
     answer = await reserved(store, "l", [Claim(soft, 1), Claim(hard, 1)])
