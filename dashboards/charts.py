@@ -124,22 +124,24 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
         most: where the axis ends; by the figures when not given.
     """
     names = distinct([line.name for line in drawn])
+    figures = [figure for line in drawn for figure in line.figures]
     return {
         "animation": False,
         "grid": {"left": 8, "right": 12, "top": 12, "bottom": 36, "containLabel": True},
-        "legend": {"type": "scroll", "bottom": 0, "icon": "roundRect", "itemWidth": 12, "itemHeight": 4},
+        "legend": {"type": "scroll", "bottom": 0, "icon": "roundRect", "itemWidth": 12, "itemHeight": 12},
         "tooltip": {"trigger": "axis", "valueFormatter": f"%,.1f{unit.replace('%', '%%')}", "confine": True},
         "xAxis": {
             "type": "category",
             "data": list(steps),
             "boundaryGap": False,
             "axisTick": {"show": False},
-            "axisLabel": {"hideOverlap": True},
+            "axisLabel": {"hideOverlap": True, "alignMinLabel": "left", "alignMaxLabel": "right"},
         },
         "yAxis": {
             "type": "value",
             "min": 0,
             "splitNumber": 4,
+            "minInterval": int(all(figure is None or figure.is_integer() for figure in figures)),
             "axisLabel": {"formatter": f"{{value}}{unit}"},
             **({"max": most, "interval": most / 4} if most is not None else {}),
         },
@@ -147,7 +149,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
             {
                 "type": "line",
                 "name": name,
-                "showSymbol": sum(figure is not None for figure in line.figures) == 1,
+                "showSymbol": stands_alone(line.figures),
                 "connectNulls": False,
                 "lineStyle": {"width": 2},
                 "data": list(line.figures),
@@ -155,6 +157,15 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
             for name, line in zip(names, drawn, strict=True)
         ],
     }
+
+
+def stands_alone(figures: Sequence[float | None]) -> bool:
+    """Whether some figure has no neighbour to draw a line to."""
+    around = [None, *figures, None]
+    return any(
+        here is not None and before is None and after is None
+        for before, here, after in zip(around, around[1:], around[2:], strict=False)
+    )
 
 
 def ranking(bars: Sequence[Bar]) -> Option:

@@ -91,7 +91,7 @@ def change(current: int | Decimal, earlier: int | Decimal) -> str | None:
     percent = 100 * (Decimal(current) - Decimal(earlier)) / abs(Decimal(earlier))
     if abs(percent) >= 1000:
         return f"{percent / 100 + 1:,.0f}×"
-    return f"{percent:+.1f} %"
+    return f"{percent:+.0f} %" if abs(percent) >= 100 else f"{percent:+.1f} %"
 
 
 def points(current: Decimal | None, earlier: Decimal | None) -> str | None:

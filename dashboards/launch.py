@@ -45,7 +45,7 @@ def command(host: str, port: int, collector_url: str, sign_in: SignIn | None = N
         "-m",
         "streamlit",
         "run",
-        str(FOLDER / "app.py"),
+        str(FOLDER / "served.py"),
         f"--server.address={host}",
         f"--server.port={port}",
         *(f"--server.allowedHosts={name}" for name in _names(host)),

@@ -93,6 +93,11 @@ def openable(
     )
 
 
+def remember(name: str, value: str) -> None:
+    """Keep what was opened until the page is drawn; for callbacks, which cannot lead to another page."""
+    st.session_state[name] = value
+
+
 def facts(title: str, pairs: Mapping[str, object]) -> None:
     """Draw named facts as a table of two columns under ``title``, everything shown as the text it is."""
     values = [plain(_listed(value), 500) for value in pairs.values()]
@@ -128,6 +133,20 @@ def _shown(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     return column
 
 
+WIDTHS = {
+    "request_model": 150,
+    "outcome": 98,
+    "provider_name": 98,
+    "usage_grade": 92,
+    "counter": 150,
+    "amounts": 130,
+    "why": 340,
+    "whose": 250,
+    "detail": 640,
+    "advice": 500,
+}
+"""Of columns, in pixels, whose rows differ much: the first ones alone would decide, and cut others off."""
+
 WRITTEN_AMOUNTS = frozenset(
     {
         *("spend", "wasted", "avoided", "declared", "cost", "usd_per_hour", "took", "latency"),
@@ -142,7 +161,7 @@ WRITTEN_AMOUNTS = frozenset(
             "per_task",
             "per_success",
         ),
-        *("meter", "charged", "idle", "unobserved", "busy", "tokens", "break_even", "energy"),
+        *("meter", "charged", "idle", "unobserved", "busy", "tokens", "break_even", "energy", "amounts"),
         *("busy_per_mtok", "loaded_per_mtok", "alternative_per_mtok"),
     }
 )
@@ -151,7 +170,7 @@ WRITTEN_AMOUNTS = frozenset(
 
 def _drawn(name: str, title: str, zone_name: str) -> Any:
     if name in WRITTEN_AMOUNTS:
-        return st.column_config.TextColumn(title, alignment="right")
+        return st.column_config.TextColumn(title, alignment="right", width=WIDTHS.get(name))
     if name.endswith("_usd"):
         return st.column_config.NumberColumn(title, format="$%,.6f")
     if name.endswith("_at"):
@@ -160,5 +179,4 @@ def _drawn(name: str, title: str, zone_name: str) -> Any:
         return st.column_config.NumberColumn(title, format="%,.0f")
     if name.endswith(("_tokens", "calls")):
         return st.column_config.NumberColumn(title, format="%,d")
-    # The first rows alone decide how wide a column becomes, and names of models differ much.
-    return st.column_config.Column(title, width=150 if name == "request_model" else None)
+    return st.column_config.Column(title, width=WIDTHS.get(name))

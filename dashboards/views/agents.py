@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, notices, tables
+from dashboards import charts, data, display, filters, ink, notices, tables
 from dashboards.scope import Scope
 from dashboards.views import call, conversation
 
@@ -257,7 +257,7 @@ def waste_bill(bill: Mapping[str, Decimal]) -> None:
         if not bars:
             st.caption("Nothing was spent.")
             return
-        st.echarts_chart(
+        ink.chart(
             charts.ranking(bars),
             height=26 * max(3, len(bars)) + 16,
             key="waste_bill",

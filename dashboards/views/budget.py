@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import budgeting, charts, control, data, display, drill, filters, notices, tables
+from dashboards import budgeting, charts, control, data, display, drill, filters, ink, notices, tables
 from dashboards.budgeting import Counter, Order
 from dashboards.control import Standings
 from dashboards.scope import DIMENSIONS, Scope, Window
@@ -27,8 +27,7 @@ HISTORY = {
     "counter": "Whose",
     "action": "What",
     "detail": "Why",
-    "spent": "Spent",
-    "limit": "of",
+    "amounts": "Spent",
 }
 
 ORDERS = {"kind": "What", "until_at": "Until", "by": "By", "reason": "Why"}
@@ -181,7 +180,7 @@ def ranked(dimension: str, rows: Sequence[data.Row], total: Decimal, scope: Scop
 
     with st.container(border=True, height="stretch"):
         st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")
-        st.echarts_chart(
+        ink.chart(
             charts.ranking(bars),
             height=26 * max(3, len(bars)) + 16,
             key=key,
@@ -295,13 +294,14 @@ def history() -> None:
 def event(row: data.Row) -> dict[str, object]:
     """One line of the history."""
     texts = {name: row[name] or None for name in ("budget", "counter", "action", "detail")}
-    amounts = {name: row[f"{name}_usd"] for name in ("spent", "limit")}
+    spent, limit = (
+        None if value is None else display.usd(data.money(value))
+        for value in (row["spent_usd"], row["limit_usd"])
+    )
     return {
         "happened_at": row["happened_at"],
         **{name: None if text is None else display.plain(text, 300) for name, text in texts.items()},
-        **{
-            name: None if value is None else display.usd(data.money(value)) for name, value in amounts.items()
-        },
+        "amounts": f"{spent} of {limit}" if spent and limit else spent,
     }
 
 

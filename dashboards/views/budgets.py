@@ -150,7 +150,7 @@ def standing(counters: Sequence[Counter], found: Standings, speed: Rates, now: d
         TABLE,
         lambda place: _choose(counters[place]),
         zone_name=filters.zone().key,
-        more={"share": st.column_config.ProgressColumn("Used", format="percent", min_value=0, max_value=1)},
+        more={"share": st.column_config.ProgressColumn("Used", format="%.0f %%", min_value=0, max_value=100)},
         key="budgets_table",
         alt="Budgets, the one that is used up most on top",
     )
@@ -168,7 +168,7 @@ def line(counter: Counter, found: Standings, speed: Rates, now: datetime) -> dic
     return amounts | {
         "budget": display.plain(counter.budget),
         "subject": budget.whose(counter, found),
-        "share": float(min(counter.share, Decimal(1))),
+        "share": float(100 * min(counter.share, Decimal(1))),
         "per_hour": "–" if per_hour is None else budgeting.amount_text(per_hour, counter.unit),
         "lasts": lasts(counter, per_hour, now),
         "resets_at": counter.resets_at,

@@ -1,11 +1,14 @@
 """What does reuse save, ours and the providers', and what broke prompt caches?"""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import data, display, filters, notices, tables
+from dashboards import charts, data, display, drill, filters, ink, notices, tables
+from dashboards.display import step
+from dashboards.scope import Window, steps
 
 MOST = 100
 
@@ -35,13 +38,11 @@ COMPARED = {
 LIKENESS = {"same": "in almost the same words", "rephrased": "in other words"}
 BREAKS = {
     "cause": "Cause",
-    "block": "Block",
     "agent": "Agent",
     "request_model": "Model",
     "breaks": "Breaks",
     "lost_tokens": "Lost tokens",
     "cost": "Cost",
-    "first_at": "First",
     "last_at": "Last",
     "advice": "What to change",
 }
@@ -52,6 +53,7 @@ ASKED = (*HITS, "miss")
 
 def page() -> None:
     """Everything below the bar of filters."""
+    drill.settle()
     scope = filters.scope()
     window = scope.window
     times = (("since", window.since.isoformat()), ("until", window.until.isoformat()), ("limit", str(MOST)))
@@ -61,6 +63,7 @@ def page() -> None:
         data.about("spend_by", scope, by="request_model", limit=MOST),
         data.Question("cache_breaks", times, family=window.name),
         data.Question("similar_error", times[:2], family=window.name),
+        data.about("spend_over_time", scope, by="cache", bucket=window.bucket),
     ]
     try:
         answers = data.ask_all(questions, notices.questions(scope))
@@ -69,12 +72,13 @@ def page() -> None:
         return
     above = st.container()
     notices.stale(answers)
-    totals, results, models, breaks, compared = answers
+    totals, results, models, breaks, compared, course = answers
     if not totals.row.get("calls"):
         notices.empty(scope)
     else:
-        tiles(totals.row, results.rows)
+        tiles(totals.row, results.rows, compared.rows)
         st.caption(display.escaped(f"As of {notices.drawn_at(answers)}."))
+        over_time(course.rows, window)
         shares(totals.row, results.rows, models.rows)
         similar(compared.rows)
         broken(breaks.rows, scope.is_filtered)
@@ -83,12 +87,18 @@ def page() -> None:
         notices.ledger_age()
 
 
-def tiles(total: data.Row, results: Sequence[data.Row]) -> None:
-    """Hit rate, saved money, and the providers' share."""
+def tiles(total: data.Row, results: Sequence[data.Row], compared: Sequence[data.Row]) -> None:
+    """Hit rate, saved money, how wrong similar answers were, and the providers' share."""
     hits, asked = hits_of(results)
     saved = data.money(total.get("avoided_cost_usd"))
     cached, read = int(total.get("cache_read_input_tokens") or 0), int(total.get("input_tokens") or 0)
-    with st.grid(3, min_column_width=165):
+    wrong, seen = (sum(int(row[name]) for row in compared) for name in ("wrong", "compared"))
+    measured = (
+        f"{wrong:,} of {seen:,} similar answers were not what the model said: see the table below"
+        if seen
+        else "No similar answer was compared with what the model says: a route has to ask for them"
+    )
+    with st.grid(4, min_column_width=165):
         for title, value, meaning in (
             ("Hit rate", display.share(hits, asked),
              f"{hits:,} of the {asked:,} calls whose answer may be reused were answered from ours"),
@@ -96,8 +106,43 @@ def tiles(total: data.Row, results: Sequence[data.Row]) -> None:
              f"By reused answers and downgrades, exactly {display.escaped(display.usd_exact(saved))} USD"),
             ("Cached input", display.share(cached, read),
              f"{cached:,} of {read:,} input tokens came from a provider's prompt cache"),
+            ("Measured error", display.share(wrong, seen), measured),
         ):  # fmt: skip
             st.metric(title, display.escaped(value), help=f"{meaning}.", border=True, height="stretch")
+
+
+def over_time(rows: Sequence[data.Row], window: Window) -> None:
+    """The share of reused answers, and that of cached input, step by step; a gap where there was none."""
+    reader = filters.zone()
+    starts = list(steps(window, reader))
+    of_step: list[list[data.Row]] = [[] for _ in starts]
+    for row in rows:
+        of_step[max(0, bisect_right(starts, row["bucket"]) - 1)].append(row)
+    hits, cached = [], []
+    for met in of_step:
+        hits.append(_percent(*hits_of(met)))
+        cached.append(_percent(_sum(met, "cache_read_input_tokens"), _sum(met, "input_tokens")))
+    with st.container(border=True):
+        st.markdown(f"**What was reused**, each {window.bucket}")
+        ink.chart(
+            charts.lines(
+                [step(start, window.bucket, reader) for start in starts],
+                [charts.Line("Hit rate of ours", hits), charts.Line("Cached input of providers", cached)],
+                " %",
+                most=100.0,
+            ),
+            height=230,
+            key="cache_over_time",
+            alt="Hit rate of our cache and share of cached input over time",
+        )
+
+
+def _sum(rows: Sequence[data.Row], name: str) -> int:
+    return sum(int(row[name] or 0) for row in rows)
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100 * part / whole if whole else None
 
 
 def hits_of(results: Sequence[data.Row]) -> tuple[int, int]:
@@ -122,6 +167,7 @@ def shares(total: data.Row, results: Sequence[data.Row], models: Sequence[data.R
                 ],
                 RESULTS,
                 "cache_results",
+                only=("cache", [str(row["cache"] or "") for row in results]),
             )  # fmt: skip
         with st.container(border=True, height="stretch"):
             st.markdown("**Providers' prompt caches**")
@@ -136,6 +182,7 @@ def shares(total: data.Row, results: Sequence[data.Row], models: Sequence[data.R
                 ],
                 SHARES,
                 "cache_models",
+                only=("request_model", [str(row["request_model"] or "") for row in models]),
             )  # fmt: skip
 
 
@@ -176,13 +223,13 @@ def broken(rows: Sequence[data.Row], is_filtered: bool) -> None:
             display.escaped(f"{display.usd(lost)} for tokens that had been cached before.")
             + (f" Only the {MOST} dearest are shown." if len(rows) == MOST else "")
         )
-        texts = ("cause", "block", "agent", "request_model", "advice")
-        others = ("breaks", "lost_tokens", "first_at", "last_at")
+        texts = ("agent", "request_model", "advice")
+        others = ("breaks", "lost_tokens", "last_at")
         _table(
             [
                 {name: display.plain(row[name], 300) for name in texts}
                 | {name: row[name] for name in others}
-                | {"cost": _usd(row["effective_cost_usd"])}
+                | {"cause": _cause(row), "cost": _usd(row["effective_cost_usd"])}
                 for row in rows
             ],
             BREAKS,
@@ -190,19 +237,44 @@ def broken(rows: Sequence[data.Row], is_filtered: bool) -> None:
         )
 
 
+def _cause(row: data.Row) -> str:
+    """What happened, and to which block of the prompt where that does not go without saying."""
+    cause, block = str(row["cause"]), str(row["block"] or "")
+    return display.plain(f"{cause} ({block})" if block and block not in cause else cause)
+
+
 def _usd(amount: object) -> str:
     return display.usd(data.money(amount))
 
 
-def _table(rows: Sequence[data.Row], columns: dict[str, str], key: str) -> None:
+def _table(
+    rows: Sequence[data.Row],
+    columns: dict[str, str],
+    key: str,
+    only: tuple[str, Sequence[str]] | None = None,
+) -> None:
+    """A table; of ``only`` a dimension and its values, one for each row, the page can be narrowed to one."""
+    alt, zone_name = ", ".join(columns.values()), filters.zone().key
+    if only is not None:
+        dimension, values = only
+        tables.openable(
+            list(rows),
+            columns,
+            lambda place: drill.narrow({dimension: values[place]}),
+            word="Only",
+            zone_name=zone_name,
+            key=key,
+            alt=alt,
+        )
+        return
     st.dataframe(
         list(rows),
         hide_index=True,
         placeholder="–",
         column_order=list(columns),
-        column_config=tables.column_config(columns, filters.zone().key),
+        column_config=tables.column_config(columns, zone_name),
         key=key,
-        alt=", ".join(columns.values()),
+        alt=alt,
     )
 
 

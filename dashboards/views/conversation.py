@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import data, display, filters, notices, tables, waterfall
+from dashboards import data, display, filters, ink, notices, tables, waterfall
 from dashboards.scope import Scope
 from dashboards.views import call
 
@@ -99,7 +99,7 @@ def course(rows: Sequence[data.Row]) -> None:
     key = f"waterfall_{st.session_state.get('clicks', 0)}"
     if len(rows) > len(shown):
         st.caption(f"The first {len(shown)} of {len(rows):,}; all of them are in the table below.")
-    st.echarts_chart(
+    ink.chart(
         waterfall.option(rows),
         height=waterfall.height(rows),
         key=key,

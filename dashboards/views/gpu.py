@@ -6,10 +6,11 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, notices, tables
-from dashboards.scope import Window
+from dashboards import charts, data, display, filters, ink, notices, tables
+from dashboards.scope import Scope, Window
 
 MOST = 100
+FOLLOWED = "gpu_followed"
 
 REPLICAS = {
     "upstream": "Upstream",
@@ -32,7 +33,8 @@ REPLICAS = {
 
 def page() -> None:
     """Everything below the bar of filters, of which only the time range concerns GPUs."""
-    window = filters.scope().window
+    chosen = filters.scope()
+    window = chosen.window
     times = (("since", window.since.isoformat()), ("until", window.until.isoformat()))
     questions = [
         data.Question("gpu_costs", (*times, ("limit", str(MOST))), family=window.name),
@@ -63,7 +65,7 @@ def page() -> None:
         queues(engines.rows, window)
         caches(engines.rows, window)
     if costs.rows:
-        replicas(costs.rows)
+        replicas(costs.rows, chosen)
     trouble(gpus.rows, engines.rows)
 
 
@@ -166,16 +168,16 @@ def caches(rows: Sequence[data.Row], window: Window) -> None:
     _drawn("KV cache", found, window, " %", 100.0, _moments(rows))
 
 
-def replicas(rows: Sequence[data.Row]) -> None:
-    """Every replica with what it cost, and from how busy on it pays."""
+def replicas(rows: Sequence[data.Row], chosen: Scope) -> None:
+    """Every replica with what it cost, and from how busy on it pays; each leads to its upstream's calls."""
+    upstreams = [str(row["upstream"]) for row in rows]
     with st.container(border=True):
         st.markdown("**Every replica**")
-        st.dataframe(
+        tables.openable(
             [line(row) for row in rows],
-            hide_index=True,
-            placeholder="–",
-            column_order=list(REPLICAS),
-            column_config=tables.column_config(REPLICAS),
+            REPLICAS,
+            lambda place: tables.remember(FOLLOWED, upstreams[place]),
+            word="Calls",
             key="gpu_replicas",
             alt="What each replica cost, and what its tokens would have cost at an API",
         )
@@ -185,6 +187,8 @@ def replicas(rows: Sequence[data.Row]) -> None:
                 "least as busy as “Pays from” says."
             )
         )
+    if upstream := st.session_state.pop(FOLLOWED, ""):
+        filters.follow("calls", Scope(window=chosen.window, filters=(("upstream", (upstream,)),)))
 
 
 def line(row: data.Row) -> dict[str, object]:
@@ -244,10 +248,11 @@ def _drawn(
         st.markdown(f"**{display.escaped(title)}**")
         names = sorted(found)[: charts.MAX_SERIES]
         zone = filters.zone()
-        form = "%H:%M" if window.span.total_seconds() <= 86_400 else "%d %b %H:%M"
+        hours = window.span.total_seconds() / 3600
+        form = "%H:%M:%S" if hours <= 1 else "%H:%M" if hours <= 24 else "%d %b %H:%M"
         steps = [moment.astimezone(zone).strftime(form) for moment in moments]
         drawn = [charts.Line(name, [found[name].get(moment) for moment in moments]) for name in names]
-        st.echarts_chart(
+        ink.chart(
             charts.lines(steps, drawn, unit, most=most),
             height=230,
             key=f"gpu_{title}",

@@ -9,8 +9,10 @@ import streamlit as st
 import collector
 from dashboards import control, data, display, filters, notices, tables
 from dashboards.exposition import Sample
+from dashboards.scope import Scope
 
 MOST = 200
+FOLLOWED = "health_followed"
 LAG_WORTH_SAYING_S = 60.0
 LOOP_LAG_WORTH_SAYING_S = 0.1
 
@@ -67,7 +69,7 @@ def page() -> None:
     tiles(row, found)
     if trouble is not None:
         st.warning(f"**How the sidecar is, is not known.** {display.escaped(trouble)}  \n{trouble.advice}")
-    worries(row, found)
+    worries(row, found, all_known=trouble is None)
     with st.grid(2, min_column_width=320):
         ledger(row)
         versions(row)
@@ -118,8 +120,8 @@ def tiles(row: data.Row, found: Sequence[Sample]) -> None:
             )
 
 
-def worries(row: data.Row, found: Sequence[Sample]) -> None:
-    """What somebody should look at; all is well without any."""
+def worries(row: data.Row, found: Sequence[Sample], *, all_known: bool) -> None:
+    """What somebody should look at; all is well without any, as far as all is known."""
     said = []
     if (lag := float(row["journal_lag_s"])) > LAG_WORTH_SAYING_S:
         said.append(f"The ledger is {display.wait(timedelta(seconds=lag))} behind the journal.")
@@ -133,7 +135,7 @@ def worries(row: data.Row, found: Sequence[Sample]) -> None:
         said.append("The configuration file was changed and is not valid: the one before it runs on.")
     if said:
         st.warning(display.escaped(" ".join(said)))
-    else:
+    elif all_known:
         st.success("**Nothing needs attention.**")
 
 
@@ -187,7 +189,8 @@ def replicas(found: Sequence[Sample]) -> None:
         return
     with st.container(border=True):
         st.markdown("**Upstreams**")
-        st.dataframe(
+        names = [upstream for upstream, _ in sorted(seen)]
+        tables.openable(
             [
                 {
                     "upstream": display.plain(upstream),
@@ -199,13 +202,15 @@ def replicas(found: Sequence[Sample]) -> None:
                 }
                 for (upstream, replica), values in sorted(seen.items())
             ],
-            hide_index=True,
-            placeholder="–",
-            column_order=list(REPLICAS),
-            column_config=tables.column_config(REPLICAS),
+            REPLICAS,
+            lambda place: tables.remember(FOLLOWED, names[place]),
+            word="Calls",
             key="upstreams",
             alt="Replicas of every upstream, as the sidecar sees them",
         )
+    if upstream := st.session_state.pop(FOLLOWED, ""):
+        chosen = Scope(window=filters.scope().window, filters=(("upstream", (upstream,)),))
+        filters.follow("calls", chosen)
 
 
 def state_of(values: dict[str, float]) -> str:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import streamlit as st
 
-from dashboards import data, display, filters, notices, tables
-from dashboards.scope import Window
+from dashboards import charts, data, display, filters, ink, notices, tables
+from dashboards.display import step
+from dashboards.scope import Window, steps
 
 PARAMETER = "incident"
 """The query parameter that names the incident shown, so that it can be linked to."""
@@ -22,10 +23,9 @@ TABLE = {
     "why": "Why",
     "usd_per_hour": "USD an hour",
     "since_at": "Since",
-    "until_at": "Until",
     "done": "Done",
     "verdict": "Verdict",
-    "anomaly_id": "Incident",
+    "until_at": "Until",
 }
 
 ACTIONS = {"happened_at": "When", "what": "What", "whose": "Which calls", "why": "Why", "outcome": "Outcome"}
@@ -34,6 +34,9 @@ DIRECTIVE = "directive_"
 
 VERDICTS = {"false_alarm": "false alarm", "real_alarm": "real"}
 """What people say of an incident; the last word counts."""
+
+SEVERITIES = {"page": 0, "warn": 1, "info": 2}
+"""How they are listed."""
 
 CHOICES = {"state": "State", "severity": "Severity", "alertname": "Alert"}
 MOST_EVENTS = 2000
@@ -58,6 +61,8 @@ def page() -> None:
         return
     still_open = sum(row["state"] == "open" for row in rows)
     events, trouble = told_of(window)
+    tiles(rows, events)
+    over_time(rows, window)
     st.caption(
         display.escaped(
             f"{still_open} open, {len(rows) - still_open} ended in this time range · "
@@ -78,6 +83,60 @@ def page() -> None:
     of_verdicts(rows, events, trouble)
     if st.session_state.pop("incident_chosen", False):
         st.rerun()  # One incident is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def tiles(rows: Sequence[data.Row], events: Sequence[data.Row]) -> None:
+    """What needs somebody now, what it costs, and how often an alarm was false."""
+    still_open = [row for row in rows if row["state"] == "open"]
+    paging = sum(row["severity"] == "page" for row in still_open)
+    dearest = max((data.money(row["usd_per_hour"]) for row in still_open), default=None)
+    said = [verdict for row in rows if (verdict := verdict_of(row["anomaly_id"], events))]
+    wrong = said.count(VERDICTS["false_alarm"])
+    with st.grid(4, min_column_width=165):
+        for title, value, meaning in (
+            ("Open", f"{len(still_open):,}", "Incidents that have not ended"),
+            ("of which page", f"{paging:,}", "Those that call somebody at once"),
+            ("The dearest, an hour", "–" if dearest is None else display.usd(dearest),
+             "What the dearest of those that are open costs. They do not add up: "
+             "the same calls may be an agent's and a model's"),
+            ("False alarms", f"{wrong} of {len(said)}" if said else "–",
+             "Of the incidents that people judged, those they found to be none. Open one to say so"),
+        ):  # fmt: skip
+            st.metric(
+                title, display.escaped(value), help=display.escaped(meaning), border=True, height="stretch"
+            )
+
+
+def over_time(rows: Sequence[data.Row], window: Window) -> None:
+    """How many incidents were open at a time, by how severe they are."""
+    reader = filters.zone()
+    starts = list(steps(window, reader))
+    ends = [*starts[1:], window.until]
+    known = sorted({str(row["severity"]) for row in rows}, key=lambda name: (SEVERITIES.get(name, 9), name))
+    drawn = [
+        charts.Line(
+            name or "(none)",
+            [
+                float(sum(str(row["severity"]) == name and _was_open(row, start, end) for row in rows))
+                for start, end in zip(starts, ends, strict=True)
+            ],
+        )
+        for name in known[: charts.MAX_SERIES]
+    ]
+    with st.container(border=True):
+        st.markdown(f"**Open incidents**, each {window.bucket}")
+        ink.chart(
+            charts.lines([step(start, window.bucket, reader) for start in starts], drawn, ""),
+            height=180,
+            key="incidents_over_time",
+            alt="How many incidents were open over time, by severity",
+        )
+
+
+def _was_open(row: data.Row, start: datetime, end: datetime) -> bool:
+    since = display.utc(row["since_at"] or row["detected_at"])
+    until = row["until_at"]
+    return since < end and (until is None or display.utc(until) >= start)
 
 
 def chosen(rows: Sequence[data.Row]) -> list[data.Row]:
@@ -241,9 +300,10 @@ def _action(event: data.Row) -> dict[str, object]:
 def _line(row: data.Row, events: Sequence[data.Row]) -> dict[str, object]:
     said = explained(row)
     why = next((said[name] for name in ("summary", "why", "description") if said.get(name)), row["signal"])
+    why = str(why).removesuffix(f" ({whose(row).replace('=', ' ')})")  # The column beside it says so.
     money = row["usd_per_hour"]
     texts = {"whose": whose(row), "why": why, "usd_per_hour": None if money is None else display.usd(money)}
-    texts |= {name: row[name] for name in ("state", "severity", "alertname", "anomaly_id")}
+    texts |= {name: row[name] for name in ("state", "severity", "alertname")}
     shown: dict[str, object] = {name: display.plain(text, 300) for name, text in texts.items()}
     done = [str(_action(event)["what"]) for event in actions_of(row, events)]
     shown |= {

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, data, display, drill, exports, notices, spend_charts
+from dashboards import charts, data, display, drill, exports, ink, notices, spend_charts
 from dashboards.causes import WORDS, causes, in_words
 from dashboards.scope import COMPARISONS, DIMENSIONS
 from dashboards.spending import BREAKDOWNS, Spending, title_of
@@ -61,7 +61,7 @@ def why(found: Spending) -> None:
             900,
         )
     )
-    st.echarts_chart(
+    ink.chart(
         spend_charts.bridge(
             [charts.Bar(WORDS[factor], amount) for factor, amount in told.parts],
             charts.Bar("Change", told.change),
@@ -74,7 +74,7 @@ def why(found: Spending) -> None:
     st.markdown(f"**Largest changes by {display.escaped(title.lower())}**, USD")
     if told.changes:
         key = drill.key("changes")
-        st.echarts_chart(
+        ink.chart(
             spend_charts.changes(told.changes),
             height=26 * max(3, len(told.changes)) + 16,
             key=key,
@@ -113,7 +113,7 @@ def treemap(found: Spending) -> None:
             path = areas[clicked[1]]
             drill.narrow({} if path[:1] == (charts.REMAINDER,) else dict(zip(MAP, path, strict=False)))
 
-    st.echarts_chart(
+    ink.chart(
         spend_charts.treemap(leaves),
         height=420,
         key=key,
@@ -128,7 +128,7 @@ def breakdown(found: Spending, dimension: str) -> None:
     with st.container(border=True, height="stretch"):
         st.markdown(f"**By {DIMENSIONS[dimension].lower()}**, USD")
         key = drill.key(f"bars_{dimension}")
-        st.echarts_chart(
+        ink.chart(
             charts.ranking(bars),
             height=26 * max(3, len(bars)) + 16,
             key=key,

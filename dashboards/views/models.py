@@ -203,30 +203,31 @@ def price_changes(scope: Scope, rows: Sequence[data.Row]) -> None:
     except data.CollectorError as error:
         st.caption(display.escaped(f"Whether prices changed could not be found out. {error}"))
         return
-    st.markdown("**Prices that changed**, USD per million tokens")
-    if not found:
-        st.caption("No price of these models changed in this time range.")
-        return
-    st.dataframe(
-        [
-            {
-                "changed_at": row["changed_at"],
-                "model": display.plain(row["model"]),
-                "provider": display.plain(row["provider_name"] or "your configuration"),
-                **{
-                    name: moved(row[f"{column}_before"], row[column])
-                    for name, column in RATES.items()
-                },
-                "kind": KINDS.get(str(row["kind"]), str(row["kind"])),
-            }
-            for row in found
-        ],
-        hide_index=True,
-        column_order=list(CHANGES),
-        column_config=tables.column_config(CHANGES, scope.zone_name),
-        key="price_changes",
-        alt="Prices that changed, the newest on top",
-    )  # fmt: skip
+    with st.container(border=True):
+        st.markdown("**Prices that changed**, USD per million tokens")
+        if not found:
+            st.caption("No price of these models changed in this time range.")
+            return
+        st.dataframe(
+            [
+                {
+                    "changed_at": row["changed_at"],
+                    "model": display.plain(row["model"]),
+                    "provider": display.plain(row["provider_name"] or "your configuration"),
+                    **{
+                        name: moved(row[f"{column}_before"], row[column])
+                        for name, column in RATES.items()
+                    },
+                    "kind": KINDS.get(str(row["kind"]), str(row["kind"])),
+                }
+                for row in found
+            ],
+            hide_index=True,
+            column_order=list(CHANGES),
+            column_config=tables.column_config(CHANGES, scope.zone_name),
+            key="price_changes",
+            alt="Prices that changed, the newest on top",
+        )  # fmt: skip
 
 
 def moved(before: Decimal | None, now: Decimal | None) -> str:

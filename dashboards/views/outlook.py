@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, control, data, display, filters, spend_charts
+from dashboards import charts, control, data, display, filters, ink, spend_charts
 from dashboards.forecast import LEAST_DAYS, METHOD, month_end
 from dashboards.outlook import Limit, Outlook, cumulated, limits, outlook
 from dashboards.scope import Scope
@@ -85,7 +85,7 @@ def month() -> None:
     lines, trouble = known_limits(scope)
     monthly = [limit for limit in lines if limit.window == "month"]
     st.markdown(f"**{found.today:%B}**, USD since the first, and where it is heading")
-    st.echarts_chart(
+    ink.chart(
         spend_charts.course(
             [f"{day.day} {day:%b}" for day in days],
             spent,

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, drill, exports, filters, notices, tables
+from dashboards import charts, data, display, drill, exports, filters, ink, notices, tables
 from dashboards.scope import COMPARISONS, Scope
 from dashboards.spending import (
     MAX_ROWS,
@@ -192,7 +192,7 @@ def over_time(found: Spending, tags: list[str]) -> None:
             )
         steps, series = found.series()
         key = drill.key("over_time")
-        st.echarts_chart(
+        ink.chart(
             charts.stacked(
                 steps,
                 series,

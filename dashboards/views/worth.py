@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from dashboards import charts, data, drill, model_charts
+from dashboards import charts, data, drill, ink, model_charts
 
 
 def writers(rows: Sequence[data.Row]) -> list[data.Row]:
@@ -28,7 +28,7 @@ def worth(rows: Sequence[data.Row], spent: Decimal) -> None:
             key = drill.key("quality_chart" if is_quality else "speed_chart")
             with st.container(border=True, height="stretch"):
                 st.markdown(f"**{title}**" + (", with the 95 % interval" if is_quality else ""))
-                st.echarts_chart(
+                ink.chart(
                     model_charts.against(spots, got, more_is_better=is_quality, in_percent=is_quality),
                     height=340,
                     key=key,
@@ -96,7 +96,7 @@ def prices(rows: Sequence[data.Row]) -> None:
                 if not bars:
                     st.caption("No tokens were counted.")
                     continue
-                st.echarts_chart(
+                ink.chart(
                     charts.ranking(bars),
                     height=26 * max(3, len(bars)) + 16,
                     key=key,

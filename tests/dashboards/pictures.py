@@ -41,11 +41,12 @@ def take(page: Page, address: str, folder: Path, pages: tuple[str, ...] = PAGES)
 
 
 def interesting(stage: Staged) -> tuple[str, ...]:
-    """Every view, one budget, one conversation, one call."""
+    """Every view, one budget, one conversation, one call, one incident."""
     run = next(row for row in stage.ask("runs", limit=50) if 5 <= row["steps"] <= 40)
     call = stage.ask("calls", order="dearest", limit=1)[0]
-    return (*PAGES, "budgets?budget=everything", f"agents?run={run['conversation_id']}",
-            f"calls?call={call['call_id']}")  # fmt: skip
+    incident = stage.ask("incidents", limit=1)[0]["anomaly_id"]
+    return (*PAGES, "budgets?budget=everything", f"incidents?incident={incident}",
+            f"agents?run={run['conversation_id']}", f"calls?call={call['call_id']}")  # fmt: skip
 
 
 def main(arguments: list[str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards import charts, model_charts, spend_charts
+from dashboards import charts, ink, model_charts, spend_charts
 from dashboards.charts import Bar, Series
 from dashboards.model_charts import Spot
 from dashboards.spend_charts import Leaf
@@ -171,13 +171,53 @@ def test_the_models_told_apart_are_those_that_no_other_beats_at_its_price() -> N
     assert [one.name for one in model_charts.best(slow, more_is_better=False)] == ["cheap", "fast"]
 
 
+def test_the_names_of_models_that_are_alike_keep_clear_of_each_other() -> None:
+    alone = model_charts.sides_of([spot("alone", 1, 100)], in_percent=False)
+    assert alone == {"alone": "right"}
+    # One right of the other: its name would run into the other's spot, and stands on the left.
+    pair = [spot("gpt-5-nano", 0.05, 240), spot("qwen3-8b", 0.06, 250)]
+    assert model_charts.sides_of(pair, in_percent=False) == {"gpt-5-nano": "left", "qwen3-8b": "right"}
+    # At the axis there is no room but on the right: the other gives way.
+    edge = [spot("at-the-axis", 1, 50), spot("beside-it", 1.3, 50)]
+    assert model_charts.sides_of(edge, in_percent=True) == {"at-the-axis": "right", "beside-it": "top"}
+
+
+def test_a_figure_without_neighbours_is_drawn_as_a_spot() -> None:
+    option = charts.lines(list("abcd"), [charts.Line("gaps", [1.0, None, 2.0, 3.0]),
+                                         charts.Line("whole", [1.5, 2.0, None, None])], "")  # fmt: skip
+    assert [one["showSymbol"] for one in option["series"]] == [True, False]
+    assert option["yAxis"]["minInterval"] == 0  # 1.5 is no count
+
+
+@pytest.mark.parametrize("appearance", ["light", "dark"])
+def test_words_in_charts_can_be_read_on_the_page_they_are_drawn_on(appearance: str) -> None:
+    page = tomllib.loads(CONFIG.read_text())["theme"][appearance]["backgroundColor"]
+    assert contrast(ink.INKS[appearance], page) >= 6
+
+
+def test_charts_are_written_in_the_ink_but_for_what_has_a_colour() -> None:
+    option = ink.inked(charts.ranking([Bar("a", Decimal(1))]), "#123456")
+    assert option["yAxis"]["axisLabel"]["color"] == "#123456"
+    assert option["yAxis"]["axisLabel"]["width"] == 120  # what was said before is still there
+    assert option["series"][0]["data"][0]["label"]["color"] == "#123456"
+    limited = ink.inked(
+        charts.stacked(["a"], [Series("s", [Decimal(1)])], [charts.Level("b", Decimal(2))]), "#1"
+    )
+    assert limited["legend"]["textStyle"]["color"] == "#1"
+    assert limited["series"][0]["markLine"]["label"]["color"] == "inherit"
+    areas = spend_charts.treemap([Leaf(("a",), Decimal(1))])
+    assert ink.inked(areas, "#123456")["series"] == areas["series"]
+    assert ink.inked(areas, "") is areas
+
+
 def test_price_stands_across_and_what_is_got_for_it_upward_with_its_interval() -> None:
     judged = Spot(name="<b>", usd=2.0, got=75.0, share=0.25, between=(60.0, 86.0))
     option = model_charts.against(
         [judged, spot("worse", 3, 70)], "Tasks that succeed, %", more_is_better=True, in_percent=True
     )
     unbeaten, others = option["series"]
-    assert unbeaten["data"] == [{"name": "<b>", "value": [2.0, 75.0], "symbolSize": 22.0}]  # 10 + 24 / 2
+    (drawn,) = unbeaten["data"]
+    assert (drawn["name"], drawn["value"], drawn["symbolSize"]) == ("<b>", [2.0, 75.0], 22.0)  # 10 + 24 / 2
     assert unbeaten["markLine"]["data"] == [[{"coord": [2.0, 60.0]}, {"coord": [2.0, 86.0]}]]
     assert [one["name"] for one in others["data"]] == ["worse"]
     assert "markLine" not in others

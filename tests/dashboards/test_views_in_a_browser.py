@@ -43,6 +43,19 @@ def cells(page: Page, words: str) -> Locator:
     return page.get_by_test_id("stDataFrame").filter(has_text=words).first
 
 
+def press_first_row(page: Page, words: str, there: Locator) -> None:
+    """Press the button of the first row of the table that says ``words``, until ``there`` is to be seen."""
+    for _ in range(10):  # A table that is being drawn takes no click.
+        wait_until_drawn(page)
+        cells(page, words).click(position={"x": OPEN_X, "y": 50})
+        try:
+            expect(there).to_be_visible(timeout=5_000)
+            return
+        except AssertionError:
+            continue
+    expect(there).to_be_visible()
+
+
 def test_every_view_is_drawn_on_every_screen_without_a_complaint(
     stage: Staged, page: Page, tmp_path: Path
 ) -> None:
@@ -70,6 +83,83 @@ def test_health_counts_the_calls_of_the_ledger(stage: Staged, page: Page) -> Non
     page.goto(f"{stage.url}/health?{RANGE}")
     expect(said(page, "Ledger behind")).to_be_visible()
     expect(cells(page, f"{row['calls']:,}")).to_be_attached()
+
+
+def test_cache_shows_the_ledger_s_hits(stage: Staged, page: Page) -> None:
+    rows = {row["cache"]: int(row["calls"]) for row in stage.ask("spend_by", since="90d", by="cache")}
+    hits = rows.get("hit", 0) + rows.get("semantic", 0)
+    assert hits, "the demonstration reuses answers"
+    page.goto(f"{stage.url}/cache?{RANGE}")
+    expect(said(page, f"{100 * hits / (hits + rows['miss']):.1f} %")).to_be_visible()
+    expect(cells(page, f"{rows['bypass']:,}")).to_be_attached()
+
+
+def test_the_meter_on_the_page_is_the_ledger_s(stage: Staged, page: Page) -> None:
+    (row,) = [one for one in stage.ask("gpu_costs", since="90d") if one["upstream"] == "local"]
+    assert Decimal(row["meter_usd"]) > 0
+    page.goto(f"{stage.url}/gpu?{RANGE}")
+    # The meter runs on: what it shows has the digits of a moment ago, or more.
+    shown = said(page, "Meter").locator("xpath=ancestor::*[@data-testid='stMetric']")
+    expect(shown).to_be_visible()
+    told = Decimal(shown.get_by_test_id("stMetricValue").inner_text().removeprefix("$"))
+    (later,) = [one for one in stage.ask("gpu_costs", since="90d") if one["upstream"] == "local"]
+    nearly = Decimal("0.99")
+    assert nearly * Decimal(row["meter_usd"]) <= told <= Decimal(later["meter_usd"]) / nearly
+    assert Decimal(later["meter_usd"]) == sum(
+        Decimal(later[f"{part}_usd"]) for part in ("charged", "idle", "unobserved")
+    )
+
+
+def test_alerts_counts_the_ledger_s_open_incidents(stage: Staged, page: Page) -> None:
+    page.goto(f"{stage.url}/incidents?{RANGE}")
+    line = said(page, "ended in this time range")
+    expect(line).to_be_visible()
+    rows = stage.ask("incidents", since="90d", limit=200)
+    still_open = sum(row["state"] == "open" for row in rows)
+    expect(line).to_contain_text(f"{still_open} open, {len(rows) - still_open} ended")
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "arrives"),
+    [
+        ("cache", "What the cache said", r"/cache\?.*[?&]cache=(bypass|hit|miss)"),
+        ("gpu", "M tokens, API", r"/calls\?.*upstream=local"),
+        ("health", "Under way", r"/calls\?.*upstream=local"),
+        ("incidents", "Severity", r"/incidents\?.*incident="),
+        ("calls", "Started", r"/calls\?.*call="),
+    ],
+)
+def test_a_row_s_button_leads_on_and_the_link_brings_it_back(
+    stage: Staged, page: Page, path: str, words: str, arrives: str
+) -> None:
+    watch = Watch(page)
+    page.goto(f"{stage.url}/{path}?{RANGE}")
+    there = {
+        "cache": said(page, "Cache: "),
+        "gpu": said(page, "Upstream: local"),
+        "health": said(page, "Upstream: local"),
+        "incidents": said(page, "The course of one incident"),
+        "calls": page.get_by_role("dialog"),
+    }[path]
+    press_first_row(page, words, there)
+    expect(page).to_have_url(re.compile(arrives))
+    page.reload()
+    expect(there).to_be_visible()
+    assert watch.complaints == []
+
+
+@pytest.mark.parametrize("path", [name if name != "spend" else "" for name in PAGES])
+def test_the_time_range_stands_in_the_link_of_every_view(stage: Staged, page: Page, path: str) -> None:
+    page.goto(f"{stage.url}/{path}?range=7d&compare=vs+week+before&live=false")
+    chosen = page.get_by_role("radio", name="7d", exact=True)
+    expect(chosen).to_be_checked()
+    expect(said(page, "vs week before")).to_be_visible()
+    wait_until_drawn(page)
+    page.get_by_role("radio", name="30d", exact=True).click()
+    expect(page).to_have_url(re.compile("range=30d"))
+    page.reload()
+    expect(page.get_by_role("radio", name="30d", exact=True)).to_be_checked()
+    expect(page).to_have_url(re.compile(r"compare=vs(\+|%20)week(\+|%20)before"))
 
 
 def test_a_click_on_a_conversation_opens_its_course_and_the_link_brings_it_back(
@@ -206,7 +296,11 @@ def test_a_chart_is_saved_as_a_png_by_its_own_button(stage: Staged, page: Page, 
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("", "Ledger:"), ("calls", "Ledger:"), ("models", "spent in all"), ("budgets", "Used up")],
+    [
+        *(("", "Ledger:"), ("calls", "Ledger:"), ("models", "spent in all"), ("budgets", "Used up")),
+        *(("agents", "By agent"), ("cache", "Hit rate"), ("gpu", "Every replica")),
+        *(("incidents", "Open incidents"), ("health", "Ledger behind")),
+    ],
 )
 def test_the_keyboard_reaches_everything_and_one_sees_where_it_is(
     stage: Staged, page: Page, path: str, words: str

@@ -20,7 +20,7 @@ HOMES = {
     "vllm": (),
     "opentelemetry": ("collector/",),
     "prometheus_client": ("collector/",),
-    "starlette": ("collector/",),
+    "starlette": ("collector/", "dashboards/served.py"),
     "uvicorn": ("collector/",),
     "httptools": ("sidecar/http/", "inference/"),
 }

@@ -67,7 +67,11 @@ def staged(folder: Path, seconds: int = 45) -> Iterator[Staged]:
         "collector": {"listen": at[2], "otlp_http": at[3], "otlp_grpc": at[4]},
         "dashboard": {"listen": at[5]},
         "data_dir": str(data),
-        "upstreams": {"openai": {"kind": "openai", "base_url": f"http://{at[6]}/v1"}},
+        "upstreams": {
+            "openai": {"kind": "openai", "base_url": f"http://{at[6]}/v1"},
+            "local": {"kind": "vllm", "replicas": [f"http://{at[6]}"], "gpu_hour_usd": 2.5},
+        },
+        "models": {"qwen3-8b": {"upstream": "local"}},
         "budgets": BUDGETS,
         "tags": {"simulated": "true"},
     }
@@ -111,7 +115,7 @@ def _a_few_calls(url: str) -> None:
             "x-bursar-conversation": f"staged-{number % 4}",
         }
         said = {
-            "model": "gpt-5.4",
+            "model": "qwen3-8b" if number % 6 == 5 else "gpt-5.4",
             "max_tokens": 400,
             "messages": [{"role": "user", "content": f"Hello {number}"}],
         }

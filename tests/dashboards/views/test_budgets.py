@@ -53,7 +53,7 @@ def test_a_counter_is_shown_with_its_rate_of_the_last_hour_and_when_it_runs_out(
     collector.book(timedelta(hours=3), agent="planner", cost="100")  # too long ago for the rate
     collector.book(timedelta(minutes=30), agent="triage", cost="50")  # another counter's
     [row] = rows(visit("budgets"))
-    assert (row["budget"], row["subject"], row["share"]) == ("agents", "planner", 0.75)
+    assert (row["budget"], row["subject"], row["share"]) == ("agents", "planner", 75.0)
     assert (row["limit"], row["spent"], row["remaining"], row["per_hour"]) == (
         "$10.00", "$7.50", "$2.50", "$1.25",
     )  # fmt: skip
@@ -207,7 +207,8 @@ def test_the_history_tells_what_was_done_by_whom(collector: Any, visit: Visit) -
     app = visit("budgets")
     assert rows(app)[0]["subject"] == "<b>x"
     row = app.dataframe[1].value.iloc[0]
-    assert (row["action"], row["detail"], row["spent"]) == ("downgrade", "80% reached", "$8.00")
+    assert (row["action"], row["detail"]) == ("downgrade", "80% reached")
+    assert row["amounts"] == "$8.00 of $10.00"
 
 
 def test_without_budgets_the_page_says_how_to_have_one(collector: Any, visit: Visit) -> None:

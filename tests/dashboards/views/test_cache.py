@@ -37,7 +37,9 @@ def test_hit_rate_is_of_the_calls_whose_answer_may_be_reused(collector: Any, vis
     for result in ("miss", "miss", "miss", "bypass"):
         collector.book(cache=result)
     told = tiles(visit("cache"))
-    assert told == {"Hit rate": "40.0 %", "Saved": "$0.0300", "Cached input": "40.0 %"}
+    assert told == {
+        "Hit rate": "40.0 %", "Saved": "$0.0300", "Cached input": "40.0 %", "Measured error": "–",
+    }  # fmt: skip
 
 
 def test_without_calls_that_may_be_reused_there_is_no_hit_rate_rather_than_zero() -> None:
@@ -60,7 +62,7 @@ def test_what_broke_prompt_caches_is_told_with_its_cost_and_advice(collector: An
     rows = app.dataframe[2].value
     assert list(rows["cost"]) == ["$0.250", "$0.0500"]
     assert rows.iloc[0]["advice"] == "keep the order of tools"
-    assert rows.iloc[1]["cause"] == "<b>⟨U+202E⟩clock"
+    assert rows.iloc[1]["cause"] == "<b>⟨U+202E⟩clock (tools)"
     assert any("0.300 for tokens" in caption.value.replace("\\", "") for caption in app.caption)
 
 

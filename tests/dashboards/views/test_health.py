@@ -110,3 +110,12 @@ def test_without_a_sidecar_the_ledger_s_health_is_shown_all_the_same(
     assert "control plane" in app.warning[0].value
     assert tiles(app)["Added, median"] == "0.18 ms"
     assert tiles(app)["Memory"] == "–"
+
+
+def test_while_nothing_is_known_of_the_sidecar_nobody_is_told_that_all_is_well(
+    collector: Any, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BURSAR_CONTROL_URL", "http://127.0.0.1:9")
+    app = visit("health")
+    assert any("is not known" in warning.value for warning in app.warning)
+    assert not app.success

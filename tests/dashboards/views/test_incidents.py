@@ -8,6 +8,8 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
+from dashboards.views import incidents
+
 Visit = Callable[..., AppTest]
 
 
@@ -32,6 +34,25 @@ def test_an_open_incident_is_shown_with_whose_it_is_why_and_what_it_costs(
     row = app.dataframe[0].value.iloc[0]
     assert (row["whose"], row["why"], row["usd_per_hour"]) == ("agent=planner", "calls went up", "$1.50")
     assert any("1 open, 1 ended" in caption.value for caption in app.caption)
+
+
+def test_what_is_open_is_counted_and_drawn_over_time_and_never_added_up(collector: Any, visit: Visit) -> None:
+    tell(collector, "open")
+    tell(collector, "open", agent="triage", identity="i-2")
+    tell(collector, "closed", identity="i-3")
+    app = visit("incidents", range="90d")
+    assert {metric.label: metric.value for metric in app.metric} == {
+        "Open": "2", "of which page": "2", "The dearest, an hour": "\\$1\\.50", "False alarms": "–",
+    }  # fmt: skip
+
+
+def test_an_incident_counts_from_its_beginning_to_its_end() -> None:
+    nine, ten, eleven = (datetime(2026, 11, 28, hour, tzinfo=UTC) for hour in (9, 10, 11))
+    row = {"since_at": nine.replace(tzinfo=None, minute=30), "until_at": None}
+    assert incidents._was_open(row, nine, ten)
+    assert incidents._was_open(row, ten, eleven)
+    assert not incidents._was_open(row | {"since_at": ten}, nine, ten)
+    assert not incidents._was_open(row | {"until_at": nine.replace(minute=45)}, ten, eleven)
 
 
 def test_the_address_opens_the_course_of_one_incident(collector: Any, visit: Visit) -> None:
