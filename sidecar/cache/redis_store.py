@@ -10,7 +10,7 @@ three that were not answered in time none is sent until a probe is. Where the se
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 import hiredis
@@ -158,21 +158,44 @@ class RedisStore:
             wanted = [name for name in names if all(p in ("*", w) for p, w in zip(parts, _owner(name)))]  # noqa: B905
             questions = [f"bursar:cachevec:{self._sealer.mark}:{_question(name)}" for name in wanted]
             for start in range(0, len(questions), 500):
+                await self._out_of_sets(connection, questions[start : start + 500])
                 await connection.ask("UNLINK", *questions[start : start + 500], timeout_s=BACKGROUND_S)
             gone = 0
             for start in range(0, len(wanted), 500):
                 gone += await connection.ask("UNLINK", *wanted[start : start + 500], timeout_s=BACKGROUND_S)
             return Taken(gone, [bytes.fromhex(_question(name).rpartition(":")[2]) for name in wanted])
-        await self._unlink(connection, f"bursar:cachevec:{self._sealer.mark}:{parts[0]}:{parts[1]}:*")
+        pattern = f"bursar:cachevec:{self._sealer.mark}:{parts[0]}:{parts[1]}:*"
+        await self._unlink(connection, pattern, self._out_of_sets)
         return Taken(await self._unlink(connection, f"{prefix}:{parts[0]}:{parts[1]}:*"), [])
 
-    async def _unlink(self, connection: RedisConnection, pattern: str) -> int:
-        """Take away all that is named so; how many there were."""
+    async def _out_of_sets(self, connection: RedisConnection, questions: Sequence[str | bytes]) -> None:
+        """Take the vectors of ``questions`` out of the vector sets of their scopes, where there are such."""
+        asked = [connection.ask("HMGET", name, "s", "r", timeout_s=BACKGROUND_S) for name in questions]
+        for name, (scope, runner) in zip(questions, await asyncio.gather(*asked), strict=True):
+            if scope is None or runner is None:
+                continue
+            text = name.decode() if isinstance(name, bytes) else name
+            inside = f"bursar:cachevset:{self._sealer.mark}:{runner.decode()}:{scope.decode()}"
+            try:
+                member = bytes.fromhex("".join(text.split(":")[3:6]))
+                await connection.ask("VREM", inside, member, timeout_s=BACKGROUND_S)
+            except (hiredis.ReplyError, ValueError):
+                return  # A server without vector sets.
+
+    async def _unlink(
+        self,
+        connection: RedisConnection,
+        pattern: str,
+        first: Callable[[RedisConnection, Sequence[bytes]], Awaitable[None]] | None = None,
+    ) -> int:
+        """Take away all that is named so, after what is to be done ``first``; how many there were."""
         gone, cursor = 0, b"0"
         while True:
             cursor, names = await connection.ask(
                 "SCAN", cursor, "MATCH", pattern, "COUNT", 1000, timeout_s=BACKGROUND_S
             )
+            if names and first is not None:
+                await first(connection, names)
             if names:
                 gone += await connection.ask("UNLINK", *names, timeout_s=BACKGROUND_S)
             if cursor == b"0":

@@ -2,10 +2,12 @@
 
     bursar:cachevec:MARK:TENANT:MODEL:DIGEST   hash: v vector, s scope, r runner, t text, sealed
     bursar:cachescope:MARK:RUNNER:SCOPE        sorted set: the digests of a scope, by when they were added
+    bursar:cachevset:MARK:RUNNER:SCOPE         vector set: the same, where the server has such
 
 These are plain hashes, which any Redis or Valkey has: what is new in a scope is read when it is searched, and
-searched here. A server with vector search (``FT.SEARCH``) searches by itself; then nothing is held here. The
-text is sealed together with what its vector is (:mod:`sidecar.cache.sealing`): an edited one is not found.
+searched here. A server with vector search (``FT.SEARCH``: Redis Stack, Redis 8 with its modules) or with
+vector sets (``VSIM``: any Redis 8) searches by itself; then nothing is held here. The text is sealed together
+with what its vector is (:mod:`sidecar.cache.sealing`): an edited one is not found.
 """
 
 import asyncio
@@ -80,8 +82,9 @@ class Shelf:
         self._seen: dict[bytes, tuple[float, int]] = {}
         """By scope: when it was asked for news last, and the latest of what came."""
         self._indexed = False
+        self._in_sets = False
         self.searches = False
-        """Whether the server has vector search."""
+        """Whether the server has vector search, or vector sets."""
 
     def start(self) -> None:
         """Connect, and stay connected."""
@@ -109,12 +112,17 @@ class Shelf:
         sealed = self._sealer.seal(name.encode(), msgspec.msgpack.encode(rest))
         listed = self._scope_name(scope)
         fields = ("v", raw, "s", scope.hex(), "r", self._runner, "t", sealed)
-        for command in (
+        member = owner[0] + owner[1] + key
+        commands: list[tuple[Any, ...]] = [
             ("HSET", name, *fields),
             ("PEXPIRE", name, lives_ms),
-            ("ZADD", listed, int(time.time() * 1000), owner[0] + owner[1] + key),
+            ("ZADD", listed, int(time.time() * 1000), member),
             ("PEXPIRE", listed, 2 * lives_ms),
-        ):
+        ]
+        if self._in_sets:
+            inside = self._set_name(scope)
+            commands += [("VADD", inside, "FP32", raw, member), ("PEXPIRE", inside, 2 * lives_ms)]
+        for command in commands:
             connection.send(pack(command), _ignore, PATIENCE_S)
 
     def drop(self, scope: bytes, owner: Owner, key: bytes) -> None:
@@ -124,6 +132,8 @@ class Shelf:
             connection.send(pack(("UNLINK", self._name(owner, key))), _ignore, PATIENCE_S)
             member = owner[0] + owner[1] + key
             connection.send(pack(("ZREM", self._scope_name(scope), member)), _ignore, PATIENCE_S)
+            if self._in_sets:
+                connection.send(pack(("VREM", self._set_name(scope), member)), _ignore, PATIENCE_S)
 
     async def news(self, scope: bytes) -> list[Shelved]:
         """What was put into ``scope`` since this was asked last; nothing where the server does not answer."""
@@ -139,22 +149,28 @@ class Shelf:
                 "LIMIT", 0, MOST_NEWS, timeout_s=PATIENCE_S,
             )  # fmt: skip
             members, scores = said[::2], [int(float(score)) for score in said[1::2]]
-            owners = [((member[:6], member[6:12]), member[12:]) for member in members]
-            asked = [
-                connection.ask("HMGET", self._name(owner, key), "v", "t", timeout_s=PATIENCE_S)
-                for owner, key in owners
-            ]
-            replies = await asyncio.gather(*asked)
+            opened = await self._read(connection, scope, members)
         except (RedisLost, hiredis.ReplyError, ValueError, TypeError):
             return []
         if len(self._seen) >= MOST_SCOPES:
             del self._seen[next(iter(self._seen))]
         self._seen[scope] = (now, max(scores, default=latest))
-        found = [
+        return [one for one in reversed(opened) if one is not None]
+
+    async def _read(
+        self, connection: RedisConnection, scope: bytes, members: list[bytes]
+    ) -> list[Shelved | None]:
+        """What lies under these names; None for what has left."""
+        owners = [((member[:6], member[6:12]), member[12:]) for member in members]
+        asked = [
+            connection.ask("HMGET", self._name(owner, key), "v", "t", timeout_s=PATIENCE_S)
+            for owner, key in owners
+        ]
+        replies = await asyncio.gather(*asked)
+        return [
             self._opened(scope, owner, key, *reply)
             for (owner, key), reply in zip(owners, replies, strict=True)
         ]
-        return [one for one in reversed(found) if one is not None]
 
     async def search(self, scope: bytes, vector: Vectors, most: int) -> list[tuple[Shelved, float]]:
         """The nearest in ``scope`` with their cosine distances, found by the server."""
@@ -162,6 +178,8 @@ class Shelf:
         if connection is None:
             return []
         try:
+            if self._in_sets:
+                return await self._in_set(connection, scope, vector, most)
             if not self._indexed:
                 await self._index(connection, vector.size)
             said = await connection.ask(
@@ -181,6 +199,21 @@ class Shelf:
                 found.append((shelved, float(told[b"d"])))
         return found
 
+    async def _in_set(
+        self, connection: RedisConnection, scope: bytes, vector: Vectors, most: int
+    ) -> list[tuple[Shelved, float]]:
+        """The nearest by the server's vector set, which keeps a byte a column: the distances are ours."""
+        inside, raw = self._set_name(scope), vector.astype(np.float32).tobytes()
+        # As many again: what has expired stays in the set until it is met.
+        members = await connection.ask("VSIM", inside, "FP32", raw, "COUNT", 2 * most, timeout_s=PATIENCE_S)
+        found = []
+        for member, shelved in zip(members, await self._read(connection, scope, members), strict=True):
+            if shelved is None:
+                connection.send(pack(("VREM", inside, member)), _ignore, PATIENCE_S)
+            elif shelved.vector.size == vector.size:
+                found.append((shelved, 1.0 - float(shelved.vector @ vector)))
+        return sorted(found, key=lambda one: one[1])[:most]
+
     def _opened(self, scope: bytes, owner: Owner, key: bytes, raw: Any, sealed: Any) -> Shelved | None:
         """What was put there; None where it has left, or somebody else has written it."""
         if not isinstance(raw, bytes) or not isinstance(sealed, bytes) or len(raw) % 4:
@@ -199,6 +232,9 @@ class Shelf:
 
     def _scope_name(self, scope: bytes) -> str:
         return f"bursar:cachescope:{self._sealer.mark}:{self._runner}:{scope.hex()}"
+
+    def _set_name(self, scope: bytes) -> str:
+        return f"bursar:cachevset:{self._sealer.mark}:{self._runner}:{scope.hex()}"
 
     @property
     def _index_name(self) -> str:
@@ -224,7 +260,9 @@ class Shelf:
             lost = asyncio.Event()
             try:
                 connection = await connect(self._address, lost.set, timeout_s=1.0)
-                self.searches = await self._has_search(connection)
+                searches = await _has(connection, "FT._LIST")
+                self._in_sets = not searches and await _has(connection, "VCARD", self._set_name(b""))
+                self.searches = searches or self._in_sets
                 self._indexed = False
                 self._connection = connection
                 complained = False
@@ -241,12 +279,14 @@ class Shelf:
                     connection_lost.close()
             await asyncio.sleep(RETRY_S)
 
-    async def _has_search(self, connection: RedisConnection) -> bool:
-        try:
-            await connection.ask("FT._LIST", timeout_s=1.0)
-        except hiredis.ReplyError:
-            return False
-        return True
+
+async def _has(connection: RedisConnection, *command: str) -> bool:
+    """Whether the server knows a command, and lets us use it."""
+    try:
+        await connection.ask(*command, timeout_s=1.0)
+    except hiredis.ReplyError:
+        return False
+    return True
 
 
 def _ignore(reply: Reply) -> None:

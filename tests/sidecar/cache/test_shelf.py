@@ -20,19 +20,21 @@ from sidecar.cache.similar.shelf import Shelf  # noqa: E402
 from tests.sidecar.budgets.redis_server import RedisServer, until  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
-SEARCHING = ROOT / ".venvs/redis-search/bin/redis-with-search"
+SEARCHING = ROOT / ".venvs/redis-search/bin"
 SECRET = b"0123456789abcdef"
 OWNER = (digest_of("acme"), digest_of("m"))
 SCOPE = b"s" * 20
 KEYS = [b"%020d" % number for number in range(5)]
 
 
-@pytest.fixture(scope="module")
-def searching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    if not SEARCHING.exists():
-        pytest.skip("no Redis with vector search here: scripts/setup/redis_search.sh")
+@pytest.fixture(scope="module", params=["redis-with-search", "redis-with-vector-sets"])
+def searching(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    if not (SEARCHING / request.param).exists():
+        pytest.skip(f"no {request.param} here: scripts/setup/redis_search.sh")
     server = RedisServer(tmp_path_factory.mktemp("searching"))
-    server.command[0] = str(SEARCHING)
+    server.command[0] = str(SEARCHING / request.param)
     server.start()
     yield server
     server.kill()
@@ -102,6 +104,20 @@ async def test_what_is_dropped_is_not_found_by_the_server_either(searching: Redi
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
+async def test_what_has_expired_is_not_found_by_the_server_and_what_is_behind_it_is(
+    searching: RedisServer,
+) -> None:
+    searching.say("FLUSHALL")
+    async with finder_at(searching, searches=True) as finder:
+        for number in range(12):
+            await add(finder, b"%020d" % (100 + number), "Where is my parcel?", lives_s=0.5)
+        await add(finder, KEYS[0], "where is my parcel please")
+        await asyncio.sleep(0.6)
+        assert await found(finder, "where is my parcel") == [KEYS[0]]
+        assert await find(finder, "how do i cancel") == []
+
+
 async def test_a_finder_that_starts_anew_finds_what_is_there_and_what_has_expired_never(
     redis: RedisServer,
 ) -> None:
@@ -159,6 +175,24 @@ async def test_questions_are_taken_away_with_their_answers(redis: RedisServer) -
             assert names(redis, "bursar:cachevec:*")
             await store.purge("acme", None, None)
             assert not names(redis, "bursar:cachevec:*")
+    finally:
+        await store.close()
+
+
+@pytest.mark.slow
+async def test_vectors_leave_the_server_with_their_answers(searching: RedisServer) -> None:
+    searching.say("FLUSHALL")
+    store = RedisStore(parse_address(searching.url), Sealer(SECRET), lambda: None, lambda reason: None)
+    store.start()
+    try:
+        await until(lambda: store.quick, 30)
+        async with finder_at(searching, searches=True) as finder:
+            await add(finder, KEYS[0], "Where is my parcel?")
+            assert await found(finder, "where is my parcel") == [KEYS[0]]
+            in_sets = bool(names(searching, "bursar:cachevset:*"))
+            assert in_sets is (searching.command[0].endswith("vector-sets"))
+            await store.purge("acme", None, None)
+            assert not names(searching, "bursar:cachevec:*") + names(searching, "bursar:cachevset:*")
     finally:
         await store.close()
 
