@@ -34,6 +34,8 @@ LONGEST_READ: Final = 4_000
 """Characters of an answer that are made a vector of; no model reads more."""
 REMEMBERED: Final = 512
 """Vectors of texts asked for lately: what was looked for in vain is added next."""
+SETTLED_S: Final = 1.0
+"""How often it is looked whether a scope has outgrown its products."""
 AT_ONCE: Final = 32
 """Frames that wait for somebody else at one time."""
 
@@ -122,6 +124,13 @@ class Finder:
             case "lose":
                 return self._lose(*rest)
         raise ValueError(f"there is no {what!r}")
+
+    async def settle(self) -> None:
+        """Move vectors to where very many are searched, half of the time while there are any to be moved."""
+        while True:
+            began = time.monotonic()
+            moved = any(scope.index.move() for scope in self._scopes.values())
+            await asyncio.sleep(time.monotonic() - began if moved else SETTLED_S)
 
     async def _find(self, scope_name: bytes, text: str, within: float) -> list[Found]:
         shelf, now = self._shelf, self._clock()
@@ -243,6 +252,7 @@ async def serve(
         shelf.start()
     finder = Finder(runner, assignment["entries"], shelf)
     write(pack({"runner": runner.name, "problem": problem}))
+    settling = asyncio.create_task(finder.settle(), name="settling")
     running: set[asyncio.Task[None]] = set()
     room = asyncio.Semaphore(AT_ONCE)
 
@@ -263,6 +273,7 @@ async def serve(
         task = asyncio.ensure_future(one(unpack(body)))
         running.add(task)
         task.add_done_callback(running.discard)
+    settling.cancel()
     return 0
 
 

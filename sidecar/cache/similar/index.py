@@ -1,9 +1,9 @@
 """Where vectors are searched: by products up to a million, beyond that by a graph.
 
 The products miss nothing: most rows are ruled out by their first columns (:class:`Exact`), a quarter of a
-matrix that would have to come from memory for each search. Beyond a million, vectors
-move, a few with each that is added, to a graph of usearch (HNSW; half precision, and from ten million on a
-byte a column) or, where only that is installed, of faiss (the same). Where neither is, the product stays.
+matrix that would have to come from memory for each search. Beyond a million, vectors move, a few at a time
+while nobody asks, to a graph of usearch (HNSW; half precision, and from ten million on a byte a column) or,
+where only that is installed, of faiss (the same). Where neither is, the product stays.
 """
 
 import itertools
@@ -20,7 +20,8 @@ Found = list[tuple[int, float]]
 
 EXACT_UP_TO: Final = 1_000_000
 COMPRESSED_FROM: Final = 10_000_000
-MOVED_AT_ONCE: Final = 64
+MOVED_AT_ONCE: Final = 4
+"""A vector takes a large graph half a millisecond to a millisecond, and look-ups wait meanwhile."""
 FIRST_PART: Final = 4
 """One in so many columns is looked at first."""
 ROUNDING: Final = 1e-5
@@ -119,7 +120,8 @@ class Usearch:
     def __init__(self, columns: int, kept_as: str = "f16") -> None:
         from usearch.index import Index as Graph
 
-        self._graph: Any = Graph(ndim=columns, metric="cos", dtype=kept_as)
+        # Of vectors of length one the product says what the cosine does, in two thirds of the time.
+        self._graph: Any = Graph(ndim=columns, metric="cos" if kept_as == "i8" else "ip", dtype=kept_as)
 
     def __len__(self) -> int:
         return len(self._graph)
@@ -213,10 +215,16 @@ class Growing:
         self._exact.add(number, vector)
         if self._graph is None and len(self._exact) > self._exact_up_to:
             self._graph = graph_for(vector.size, len(self._exact))
-        if self._graph is not None:
-            for moved, where in self._exact.some(MOVED_AT_ONCE):
-                self._graph.add(moved, where)
-                self._exact.drop(moved)
+        self.move()
+
+    def move(self, most: int = MOVED_AT_ONCE) -> bool:
+        """Move a few over; whether there were any to be moved."""
+        if self._graph is None or not len(self._exact):
+            return False
+        for number, vector in self._exact.some(most):
+            self._graph.add(number, vector)
+            self._exact.drop(number)
+        return True
 
     def drop(self, number: int) -> None:
         """Find it no more."""

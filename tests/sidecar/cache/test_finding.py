@@ -225,6 +225,30 @@ def test_beyond_its_size_an_exact_index_becomes_a_graph_and_misses_little() -> N
     assert sum(bool(one) and one[0][0] == number for number, one in enumerate(found)) >= 190
 
 
+def test_what_outgrows_its_products_moves_over_while_nobody_asks() -> None:
+    pytest.importorskip("usearch", reason="usearch is not installed")
+    finder = Finder(TfIdf(), 100)
+    texts = [f"How do I return item {number}?" for number in range(60)]
+
+    async def look() -> None:
+        await finder.answer([0, "add", b"s", OWNER, b"0", texts[0], LATER])
+        scope = finder._scopes[b"s"]
+        scope.index = index = Growing(50)
+        for number, text in enumerate(texts):
+            await finder.answer([0, "add", b"s", OWNER, b"%d" % number, text, LATER])
+        assert not index.is_exact and len(index._exact) > 0
+        settling = asyncio.create_task(finder.settle())
+        async with asyncio.timeout(30):
+            while len(index._exact):
+                await asyncio.sleep(0.001)
+        settling.cancel()
+        assert len(index) == 60
+        said = await finder.answer([1, "find", b"s", texts[7], 0.10, time.monotonic() + 60])
+        assert said[0][0] == b"7"
+
+    asyncio.run(look())
+
+
 def test_nearest_come_first_and_only_within_the_distance() -> None:
     index = Exact()
     for number, angle in enumerate((0.0, 0.1, 0.2, 0.5)):
