@@ -4,6 +4,10 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
+# For the parts in C; the image that is kept has no compiler.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 COPY requirements/tools.txt requirements/dashboard.txt requirements/gpu.txt requirements/
 RUN python -m venv /opt/tools \
@@ -20,7 +24,8 @@ COPY scripts/setup/native.py scripts/setup/native.py
 # The wheel is built by the pinned back end, and installed with nothing left to resolve.
 RUN /opt/tools/bin/python -m hatchling build --target wheel \
     && /opt/tools/bin/uv pip install --python /opt/bursar/bin/python --no-deps dist/*.whl \
-    && /opt/bursar/bin/python -m compileall -q /opt/bursar/lib
+    && /opt/bursar/bin/python -m compileall -q /opt/bursar/lib \
+    && /opt/bursar/bin/python -c 'import sidecar.native; assert sidecar.native.READ_BY == "C and Python"'
 
 FROM python:${PYTHON}-slim
 COPY --from=build /opt/bursar /opt/bursar

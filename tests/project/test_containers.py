@@ -338,3 +338,10 @@ def test_the_image_starts_the_program_that_the_project_installs() -> None:
 def test_the_image_and_the_services_bear_the_projects_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert {service["image"] for service in SERVICES.values()} == {f"bursar:{version}"}
+
+
+def test_the_image_is_built_with_a_compiler_and_kept_without_one() -> None:
+    _, built, kept = image().split("\nFROM ")
+    assert "install -y --no-install-recommends gcc " in built
+    assert 'READ_BY == "C and Python"' in built
+    assert "apt-get" not in kept
