@@ -15,7 +15,10 @@ from tests.collector.domain.policy.sessions import (
 )
 
 LIMIT_PICO = 5 * 10**12
-SOME_OR_ALL = [pytest.param(12, id="some"), pytest.param(1, id="all", marks=pytest.mark.slow)]
+SOME_OR_ALL = [
+    pytest.param(12, id="some"),
+    pytest.param(1, id="all", marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+]
 
 
 def five_dollars(hold: HoldSize | None = None, crossing: Crossing | None = None) -> Budget:
