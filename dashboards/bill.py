@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 
 from collector.domain.money import pico_from_usd, usd
-from collector.domain.price import RATE_NAMES, CostPart, TokenPrice, cost_parts, list_cost
+from collector.domain.price import RATE_NAMES, CostPart, TokenPrice, cost_parts, in_region, list_cost
 from collector.domain.usage import Usage
 from collector.pricing.names import candidates, prefix_provider, provider_id
 from collector.pricing.rates import price_of
+from collector.pricing.regions import names_in, region_of_model, surcharge
 from collector.pricing.table import InvalidTable, in_force, read_row
 from dashboards import data
 
@@ -83,7 +84,7 @@ def rows_question(attempts: Sequence[data.Row]) -> data.Question | None:
     priced = [row for row in attempts if row.get("price_version")]
     if not priced:
         return None
-    names = dict.fromkeys(name for row in priced for name in names_of(str(row["request_model"])))
+    names = dict.fromkeys(name for row in priced for name in _names_of(row))
     versions = dict.fromkeys(str(row["price_version"]) for row in priced)
     params = (
         *(("price_version", version) for version in versions),
@@ -106,8 +107,9 @@ def bill_of(
     """
     counted = {name: int(attempt.get(name) or 0) for name in _CLASSES}
     heard = {"audio_input_tokens": audio[0], "audio_output_tokens": audio[1]}
+    seen = {f"{name}_tokens": _charged(attempt, name) for name in ("image_input", "image_output")}
     try:
-        usage = Usage(**counted, **heard)
+        usage = Usage(**counted, **heard, **seen)
     except ValueError:
         return None
     priced = [
@@ -127,8 +129,23 @@ def bill_of(
     return bills[0]
 
 
+def _charged(attempt: data.Row, part: str) -> int:
+    """How much of a part that is no text the ledger says was charged."""
+    try:
+        charges = msgspec.json.decode(str(attempt.get("charges") or "{}"), type=dict[str, list[int]])
+    except msgspec.MsgspecError:
+        return 0
+    return charges[part][0] if charges.get(part) else 0
+
+
 def _bill(attempt: data.Row, row: data.Row, price: TokenPrice, usage: Usage, service_tier: str) -> Bill:
     parts = cost_parts(usage, price)
+    region, provider = str(attempt.get("region") or ""), provider_id(str(attempt.get("provider_name") or ""))
+    if region and row["price_grade"] != "configured" and not region_of_model(provider, str(row["model"])):
+        there = in_region(price, surcharge(provider, price, region).permille)
+        if more := list_cost(usage, there) - _sum(parts):
+            parts = (*parts, CostPart(f"region {region}", 1, more, more))
+        price = there
     listed, owed = (data.money(attempt.get(f"{name}_cost_usd")) for name in ("list", "effective"))
     return Bill(
         attempt=int(attempt.get("attempt") or 1),
@@ -172,7 +189,7 @@ def _with_images(usage: Usage, price: TokenPrice, missing: int) -> Usage | None:
 def _in_order(attempt: data.Row, rows: Sequence[data.Row]) -> list[data.Row]:
     """The rows of the attempt's version: configured ones, its provider's, then others'; by name."""
     provider = provider_id(str(attempt.get("provider_name") or ""))
-    names = {name: place for place, name in enumerate(names_of(str(attempt["request_model"])))}
+    names = {name: place for place, name in enumerate(_names_of(attempt))}
 
     def rank(row: data.Row) -> tuple[int, int]:
         whose = 0 if row["price_grade"] == "configured" else 1 if row["provider_name"] == provider else 2
@@ -180,6 +197,12 @@ def _in_order(attempt: data.Row, rows: Sequence[data.Row]) -> list[data.Row]:
 
     mine = [row for row in rows if row["price_version"] == attempt["price_version"] and row["model"] in names]
     return sorted(mine, key=rank)
+
+
+def _names_of(attempt: data.Row) -> tuple[str, ...]:
+    """What the price book may list the model of ``attempt`` under, in the region that it was processed in."""
+    names, region = names_of(str(attempt["request_model"])), str(attempt.get("region") or "")
+    return (*(there for name in names for there in names_in(region, name)), *names) if region else names
 
 
 def names_of(model: str) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def menu(
         if scope is not None:
             offers.append(
                 ("FOCUS 1.2", "focus.csv", "text/csv", lambda: as_focus(scope),
-                 "A row for each day (UTC), model, team and agent, as finance tools read it.")
+                 "Rows for each day (UTC), model, team and agent, as finance tools read it.")
             )  # fmt: skip
         for label, ending, mime, make, meaning in offers:
             st.download_button(
@@ -90,9 +90,12 @@ def as_focus(scope: Scope) -> bytes:
         data.CollectorError: there is no answer.
     """
     in_utc = replace(scope, zone_name="UTC")  # FOCUS counts its charge periods in UTC.
-    answer = data.ask(data.about("spend_over_time", in_utc, bucket="day", by=",".join(focus.DIMENSIONS)))
+    by = ",".join(focus.DIMENSIONS)
+    charges, spend = data.ask_all(
+        [data.about(name, in_utc, bucket="day", by=by) for name in ("charges", "spend_over_time")]
+    )
     out = io.StringIO()
-    focus.write(answer.rows, out)
+    focus.write(spend.rows, out, charges.rows)
     return out.getvalue().encode()
 
 

@@ -7,8 +7,8 @@ when nothing of a reply is known though it may be billed, the hold; and the grad
 from dataclasses import replace
 from typing import NamedTuple
 
-from collector.domain.price import list_cost, search_cost
-from collector.domain.record import PriceGrade
+from collector.domain.price import cost_parts, list_cost, search_cost
+from collector.domain.record import REGION, Charges, PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import Quote
 from sidecar.wire import ReplyFacts
@@ -124,3 +124,50 @@ def cost_of(usage: Usage, quote: Quote, service_tier: str) -> Cost:
         return Cost(standard, list_cost(usage, quote.measured))
     owed = list_cost(usage, quote.price, service_tier=service_tier) if service_tier else standard
     return Cost(standard - search_cost(usage, quote.price) if usage.web_searches else standard, owed)
+
+
+_APART = frozenset(
+    {
+        *("audio_input", "audio_output", "cache_read_audio", "image_input", "image_output"),
+        *("per_request", "per_search"),
+    }
+)
+
+
+def charges_of(usage: Usage, quote: Quote, service_tier: str) -> Charges:
+    """What of :func:`cost_of` is not for tokens of text, line by line; the rest of it is for those."""
+    price = quote.elsewhere or quote.price
+    listed = {part.name: part for part in cost_parts(usage, price)}
+    if quote.measured is not None:
+        owed = {part.name: part for part in cost_parts(usage, quote.measured)}
+    elif service_tier:
+        owed = {part.name: part for part in cost_parts(usage, price, service_tier=service_tier)}
+    else:
+        owed = listed
+    charges: Charges = {}
+    for name in (*listed, *(owed.keys() - listed.keys())):
+        if name in _APART:
+            # At list price a call has no fees for searches: `cost_of`.
+            at_list = listed[name].cost if name in listed and name != "per_search" else 0
+            quantity = (listed.get(name) or owed[name]).quantity
+            charges[name] = (quantity, at_list, owed[name].cost if name in owed else 0)
+    if usage.web_searches and "per_search" not in charges:
+        charges["per_search"] = (usage.web_searches, 0, 0)
+    if quote.elsewhere is not None:
+        here = cost_of(usage, quote, service_tier)
+        there = cost_of(usage, replace(quote, price=price), service_tier)
+        more = here.list_pico - there.list_pico, here.effective_pico - there.effective_pico
+        charges[REGION] = (usage.input_tokens + usage.output_tokens, *more)
+    return charges
+
+
+def is_priced_by_stand_in(usage: Usage, quote: Quote) -> bool:
+    """Whether something was charged as if it were text, or not at all, for want of a price of its own."""
+    unstated = quote.unstated
+    return bool(unstated) and (
+        (usage.image_output_tokens > 0 and "image_output" in unstated)
+        or (usage.image_input_tokens > 0 and "image_input" in unstated)
+        or (usage.audio_output_tokens > 0 and "audio_output" in unstated)
+        or (usage.audio_input_tokens > 0 and "audio_input" in unstated)
+        or (usage.web_searches > 0 and "per_search" in unstated)
+    )

@@ -4,21 +4,34 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from collector.domain.price import TokenPrice
-from collector.domain.record import Intent
+from collector.domain.record import Intent, PriceGrade
 from collector.domain.usage import Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalFull, JournalWriter
 from collector.pricing.book import PriceBook, Quote
-from sidecar.accounting import FREE_APIS, Known, cost_of, hold_of, output_hold, quote_for, usage_of
+from sidecar.accounting import (
+    FREE_APIS,
+    Known,
+    charges_of,
+    cost_of,
+    hold_of,
+    is_priced_by_stand_in,
+    output_hold,
+    quote_for,
+    usage_of,
+)
 from sidecar.call import Attempt, Call
 from sidecar.copies import Copies
 from sidecar.errors import JournalUnavailable
 from sidecar.records import record_of
 from sidecar.stitching import Stitching
 from sidecar.wire import ReplyFacts, RequestFacts, TokenRatios
+
+if TYPE_CHECKING:
+    from sidecar.providers.native import Upstream
 
 LEARN_ALL = 500
 """So many calls teach how many bytes a token of their model takes; after them one in ``LEARN_EACH``."""
@@ -62,15 +75,17 @@ class Books:
 
     # -- before
 
-    def quote(self, call: Call, upstream: str, provider: str, model: str) -> Quote:
+    def quote(self, call: Call, upstream: "Upstream", model: str) -> Quote:
         """The price of ``model`` at ``upstream`` for this call: the same for as long as it lasts.
 
         Where an upstream is a pool of our own it comes with what its tokens were measured to cost of late.
         """
-        quote = self.prices.quote(provider, model, call.started_at_us)
+        facts = call.facts
+        region = facts.region if facts is not None and facts.region else upstream.region
+        quote = self.prices.quote(upstream.provider, model, call.started_at_us, region)
         if call.measured is None:
             call.measured = self.measured
-        measured = call.measured.get(upstream) if call.measured else None
+        measured = call.measured.get(upstream.name) if call.measured else None
         return quote if measured is None else replace(quote, measured=measured)
 
     def open(self, call: Call, attempt: Attempt) -> None:
@@ -168,16 +183,34 @@ class Books:
             attempt.price_grade = attempt.price_version = ""
             return
         tier = ""
-        if reply is not None:
-            if reply.response_model and reply.response_model != attempt.model:
-                answered = self.prices.quote(attempt.provider, reply.response_model, attempt.started_at_us)
-                attempt.quote = replace(quote_for(attempt.quote, answered), measured=attempt.quote.measured)
-            tier = reply.service_tier
         quote = attempt.quote
+        if reply is not None:
+            region = reply.region or quote.region
+            if region != quote.region:
+                # The provider says that it was elsewhere than we thought.
+                there = self.prices.quote(attempt.provider, attempt.model, attempt.started_at_us, region)
+                quote = attempt.quote = replace(there, measured=quote.measured)
+            if reply.response_model and reply.response_model != attempt.model:
+                answered = self.prices.quote(
+                    attempt.provider, reply.response_model, attempt.started_at_us, region
+                )
+                quote = attempt.quote = replace(quote_for(quote, answered), measured=quote.measured)
+            tier = reply.service_tier
+        tier = tier or str(facts.attributes.get("service_tier", ""))
         attempt.price_grade, attempt.price_version = quote.grade, quote.version
-        attempt.list_pico, attempt.cost_pico = cost_of(
-            usage, quote, tier or str(facts.attributes.get("service_tier", ""))
-        )
+        attempt.list_pico, attempt.cost_pico = cost_of(usage, quote, tier)
+        if (
+            quote.elsewhere is not None
+            or quote.price.per_request
+            or usage.web_searches
+            or usage.image_input_tokens
+            or usage.image_output_tokens
+            or usage.audio_input_tokens
+            or usage.audio_output_tokens
+        ):
+            attempt.charges = charges_of(usage, quote, tier)
+            if is_priced_by_stand_in(usage, quote):
+                attempt.price_grade = PriceGrade.PRIOR
         self._settled += 1
         if self._settled >= LEARN_ALL and self._settled % LEARN_EACH:
             return

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
 from collector.domain.price import TokenPrice
-from collector.domain.record import CacheResult, Outcome
+from collector.domain.record import CacheResult, Charges, Outcome
 from collector.domain.usage import NOTHING
 from collector.pricing.book import Quote
 from sidecar import clock
@@ -46,6 +46,7 @@ drawn_ids: Final[Callable[[int, bytes], tuple[str, str, str, str]]] = (
 )
 
 _NO_TAGS: dict[str, str] = {}
+_NO_CHARGES: Charges = {}
 
 
 class Caller(NamedTuple):
@@ -76,9 +77,9 @@ class Attempt:
     """One try at one upstream, while it runs and after."""
 
     __slots__ = (
-        "cost_pico", "ended_ns", "error_type", "first_chunk_ns", "grade", "hold_input", "hold_output",
-        "list_pico", "model", "price_grade", "price_version", "provider", "quote", "replica", "sent_ns",
-        "span_id", "started_at_us", "started_ns", "status", "upstream", "usage",
+        "charges", "cost_pico", "ended_ns", "error_type", "first_chunk_ns", "grade", "hold_input",
+        "hold_output", "list_pico", "model", "price_grade", "price_version", "provider", "quote", "replica",
+        "sent_ns", "span_id", "started_at_us", "started_ns", "status", "upstream", "usage",
     )  # fmt: skip
 
     def __init__(self, upstream: str, replica: str, provider: str, model: str, quote: Quote) -> None:
@@ -97,6 +98,7 @@ class Attempt:
         """Of its usage and its price; empty as long as nothing was consumed."""
         self.usage = NOTHING
         self.list_pico = self.cost_pico = 0
+        self.charges = _NO_CHARGES
         self.hold_input = self.hold_output = 0
 
     def note_sent(self) -> None:

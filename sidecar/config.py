@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from alerts.settings import AlertsConfig
 from collector.domain.names import provider_name
 from collector.pricing.configured import InvalidPrices, configured_prices
+from collector.pricing.regions import region_name, region_of_address
 from collector.probes.capacity import CapacityConfig, Pool
 from collector.settings import (
     Address,
@@ -131,6 +132,9 @@ class UpstreamConfig:
     """What it speaks, where that is not all or only what its kind does. Calls in others are translated."""
     provider: str = ""
     """``gen_ai.provider.name``; derived from the kind and the host when empty."""
+    region: str = ""
+    """Where it processes calls, such as ``eu`` or ``us-east5``; derived from the address when empty. Some
+    providers charge more for a region. What a reply says of it goes before."""
     connections: int | None = None
     """Connections to each replica; 100 for openai, 50 for anthropic, else 100."""
     queue: int = 1024
@@ -211,6 +215,12 @@ class UpstreamConfig:
             return self.replicas
         base = self.base_url or DEFAULT_BASE_URLS.get(self.kind)
         return (base,) if base else ()
+
+    @property
+    def where(self) -> str:
+        """The region that it processes calls in, as far as that is known; else empty."""
+        said = self.region or self.litellm.vertex_location or self.litellm.aws_region_name
+        return region_name(said) or next(filter(None, map(region_of_address, self.urls)), "")
 
     def provider_of(self, name: str, host: str = "") -> str:
         """``gen_ai.provider.name`` of this upstream, whose own name is ``name``."""

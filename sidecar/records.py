@@ -1,15 +1,17 @@
 """The record of a call: everything the ledger will know of it, as one tuple."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from collector.domain.record import AttemptRecord, CallRecord
+from collector.domain.record import AttemptRecord, CallRecord, Charges
 from collector.domain.usage import NOTHING
 from sidecar.call import Attempt, Call
 from sidecar.wire import ReplyFacts, RequestFacts
 
 _NO_FACTS: Final = RequestFacts("", "")
 _NO_REPLY: Final = ReplyFacts()
+_NO_CHARGES: Final[Charges] = {}
 _tuple: Final = tuple.__new__
 
 
@@ -18,7 +20,8 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
     facts, reply, request = call.facts or _NO_FACTS, call.reply_facts or _NO_REPLY, call.request
     caller, route, reuse, tried = call.caller, call.route, call.reuse, call.attempts
     tenant, team, user, agent, conversation, source, task, tags, key_id, _, capture, _ = caller
-    usage, grade, price_grade, price_version = NOTHING, "", "", ""
+    usage, grade, price_grade, price_version, region = NOTHING, "", "", "", ""
+    charges = _NO_CHARGES
     provider, upstream, replica, model_span = "", route.upstream, "", ""
     first: int | None = None
     list_pico = cost_pico = avoided_pico = 0
@@ -37,6 +40,9 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
         graded = last if last.grade else next((one for one in tried[::-1] if one.grade), last)
         usage, grade = graded.usage, graded.grade
         price_grade, price_version = graded.price_grade, graded.price_version
+        region, charges = graded.quote.region, graded.charges
+        if len(tried) > 1:
+            charges = together([attempt.charges for attempt in tried])
     for attempt in tried:
         list_pico += attempt.list_pico
         cost_pico += attempt.cost_pico
@@ -119,8 +125,22 @@ def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture
             facts.tool_errors,
             facts.tools_hash,
             facts.system_hash,
+            usage.image_input_tokens,
+            usage.image_output_tokens,
+            region,
+            charges,
         ),
     )
+
+
+def together(charges: Sequence[Charges]) -> Charges:
+    """The charges of several attempts as those of one call."""
+    sums: Charges = {}
+    for of_one in charges:
+        for name, (quantity, listed, owed) in of_one.items():
+            before = sums.get(name, (0, 0, 0))
+            sums[name] = (before[0] + quantity, before[1] + listed, before[2] + owed)
+    return sums
 
 
 @lru_cache(maxsize=1024)
@@ -160,6 +180,8 @@ def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:
             attempt.cost_pico,
             None,
             None,
+            attempt.quote.region,
+            attempt.charges,
         ),
     )
 

@@ -26,6 +26,8 @@ PROVIDERS = {
     "openrouter.ai": "openrouter",
     "api.together.xyz": "together_ai",
     "api.together.ai": "together_ai",
+    "us-api.together.ai": "together_ai",
+    "ca-api.together.ai": "together_ai",
     "api.fireworks.ai": "fireworks_ai",
     "api.cerebras.ai": "cerebras",
     "api.voyageai.com": "voyage",

@@ -4,8 +4,8 @@ A :class:`TokenPrice` holds one rate for every token class of
 :class:`collector.domain.usage.Usage`, in integer pico-USD per token (one USD per
 million tokens is one million pico-USD per token), and the ways in which a
 provider lets the rates move: with the size of the prompt, with the service tier,
-with the region. :func:`list_cost` charges each token once, at its most specific
-rate, in integers from end to end.
+with the region (:func:`in_region`). :func:`list_cost` charges each token once, at its
+most specific rate, in integers from end to end.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,8 @@ class TokenPrice:
     service_tiers: tuple[tuple[str, "TokenPrice"], ...] = ()
     """Rates of ``batch``, ``flex``, ``priority`` and whatever else the provider sells."""
     regional_permille: tuple[tuple[str, int], ...] = ()
-    """What a token costs in a region, in thousandths of the rates here: ``("eu", 1100)`` is 10 % more."""
+    """What a token costs in a region, in thousandths of the rates here: ``("eu", 1100)`` is 10 % more.
+    The rates themselves are for the provider's usual endpoint; ``collector.pricing.regions`` reads this."""
     flat: bool = dataclass_field(init=False, repr=False, compare=False, default=False)
     """Audio and image tokens cost what text does: the cost needs no closer look at the classes."""
 
@@ -139,23 +140,20 @@ _FALLBACKS = (
 )
 
 
-def list_cost(usage: Usage, price: TokenPrice, *, service_tier: str = "", region: str = "") -> int:
+def list_cost(usage: Usage, price: TokenPrice, *, service_tier: str = "") -> int:
     """Cost of one call in pico-USD, at list price, exact.
 
     Args:
         usage: what the call consumed.
-        price: of the model that answered, at the time of the call.
+        price: of the model that answered, at the time and in the region of the call.
         service_tier: the tier that the provider says it served with; one that the
             price does not know is charged at the standard rates.
-        region: where the provider processed the call, if it charges more there.
     """
     tiers = price.context_tiers
-    if (
-        region
-        or (service_tier and service_tier not in STANDARD_TIERS)
-        or (tiers and usage.input_tokens > tiers[0].above)
+    if (service_tier and service_tier not in STANDARD_TIERS) or (
+        tiers and usage.input_tokens > tiers[0].above
     ):
-        price = price_in_force(price, usage.input_tokens, service_tier=service_tier, region=region)
+        price = price_in_force(price, usage.input_tokens, service_tier=service_tier)
     if not price.flat and (
         usage.audio_input_tokens
         or usage.image_input_tokens
@@ -187,18 +185,13 @@ def search_cost(usage: Usage, price: TokenPrice) -> int:
     return usage.web_searches * price.per_search
 
 
-def cost_parts(
-    usage: Usage, price: TokenPrice, *, service_tier: str = "", region: str = ""
-) -> tuple[CostPart, ...]:
+def cost_parts(usage: Usage, price: TokenPrice, *, service_tier: str = "") -> tuple[CostPart, ...]:
     """The bill behind :func:`list_cost`, line by line; the lines sum exactly to it."""
-    return _parts(usage, price_in_force(price, usage.input_tokens, service_tier=service_tier, region=region))
+    return _parts(usage, price_in_force(price, usage.input_tokens, service_tier=service_tier))
 
 
-def price_in_force(
-    price: TokenPrice, prompt_tokens: int, *, service_tier: str = "", region: str = ""
-) -> TokenPrice:
-    """The rates that hold for one call: its service tier first, then its prompt size, then its region."""
-    uplifts = price.regional_permille
+def price_in_force(price: TokenPrice, prompt_tokens: int, *, service_tier: str = "") -> TokenPrice:
+    """The rates that hold for one call: its service tier first, then its prompt size."""
     if service_tier and service_tier not in STANDARD_TIERS:
         for name, tier_price in price.service_tiers:
             if name == service_tier:
@@ -208,24 +201,20 @@ def price_in_force(
         if prompt_tokens > tier.above:
             price = tier.price
             break
-    if region:
-        for name, permille in uplifts:
-            if name == region:
-                return scaled(price, permille)
     return price
 
 
 @lru_cache(maxsize=512)
-def scaled(price: TokenPrice, permille: int) -> TokenPrice:
-    """The same price with every token rate times ``permille`` / 1000, rounded up to whole pico-USD.
+def in_region(price: TokenPrice, permille: int) -> TokenPrice:
+    """``price`` where a token costs ``permille`` / 1000 of it, in all tiers; rounded up to whole pico-USD.
 
-    Fees for calls and searches stay as they are.
+    Fees for calls and searches stay as they are. The result knows no further regions.
     """
 
     def up(rate: int) -> int:
         return -(-rate * permille // PERMILLE)
 
-    return map_rates(price, up)
+    return replace(map_rates(price, up), regional_permille=())
 
 
 def map_rates(price: TokenPrice, change: Callable[[int], int]) -> TokenPrice:

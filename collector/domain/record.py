@@ -57,6 +57,13 @@ class PriceGrade(StrEnum):
     """A conservative stand-in for an unknown model."""
 
 
+Charges = dict[str, tuple[int, int, int]]
+"""What a call was charged apart from tokens of text: by part of its bill (``audio_input``, ``image_output``,
+``per_search``, ...) quantity, pico-USD at list price and pico-USD really owed; and under :data:`REGION` the
+tokens, and what the region cost more."""
+REGION = "region"
+
+
 class AttemptRecord(NamedTuple):
     """One try at one upstream. Money belongs to attempts."""
 
@@ -89,6 +96,9 @@ class AttemptRecord(NamedTuple):
     gpu_us: int | None = None
     energy_mj: int | None = None
     """Millijoules."""
+    region: str = ""
+    """Where the provider processed it, as far as that is known; its surcharge is in the costs."""
+    charges: Charges = {}  # noqa: RUF012  (never changed)
 
 
 class CallRecord(NamedTuple):
@@ -192,6 +202,12 @@ class CallRecord(NamedTuple):
     """The tools offered: in their order, and above that in any order; 0 for none."""
     system_hash: int = 0
     """The system prompt, two ways; 0 for none."""
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
+    region: str = ""
+    """As the attempt's that says what the costs are for."""
+    charges: Charges = {}  # noqa: RUF012  (never changed)
+    """Of all attempts together."""
 
 
 class Intent(NamedTuple):

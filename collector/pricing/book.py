@@ -9,6 +9,10 @@ How a name becomes a price, first that answers:
 5. the stand-in of the provider: the dearest of its current ordinary models;
 6. the stand-in for all.
 
+Where the call's region is known, a price of the model's own there is looked for first, and else what
+the provider charges for the region comes on top (:mod:`collector.pricing.regions`). A configured price
+is meant for wherever its model is, and stays as it is.
+
 A quote never fails and is never free for want of knowledge: 4 to 6 are graded ``prior``.
 A book never changes. New prices make a new book with a new version, and whoever holds the
 old one finishes with it.
@@ -16,14 +20,14 @@ old one finishes with it.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from collector.domain.price import TokenPrice
+from collector.domain.price import PERMILLE, TokenPrice, in_region
 from collector.domain.record import PriceGrade
 from collector.pricing.configured import PriceWarning, configured_prices, suspicions
 from collector.pricing.names import (
@@ -35,7 +39,8 @@ from collector.pricing.names import (
     prefix_provider,
     provider_id,
 )
-from collector.pricing.rates import Rates, price_of
+from collector.pricing.rates import APART, APART_OF_SPECIAL, Rates, price_of
+from collector.pricing.regions import NOTHING_MORE, Surcharge, names_in, region_of_model, surcharge
 from collector.pricing.table import FOREVER, Row, Table, in_force, read_table
 
 if TYPE_CHECKING:
@@ -82,6 +87,14 @@ class Quote:
     """How the name led here, in words."""
     measured: TokenPrice | None = None
     """What a token costs at present on servers of our own; ``price`` is then there for comparison."""
+    region: str = ""
+    """Where the call is processed, as far as that is known; its surcharge is in ``price``."""
+    elsewhere: TokenPrice | None = None
+    """The price without the region's surcharge; None where there is none."""
+    surcharge: Surcharge = NOTHING_MORE
+    """What the region does to the price, and why."""
+    unstated: frozenset[str] = frozenset()
+    """Rates for sound, images and searches that nobody states: the text's stand in, or none."""
 
     @property
     def owed(self) -> TokenPrice:
@@ -139,7 +152,7 @@ class PriceBook:
         self.configured = normalised(configured or {})
         self.version = _version(tables, self.configured)
         """Day of the newest table, and a hash of all that the prices depend on."""
-        self._held: dict[tuple[str, str], tuple[Quote, int, int]] = {}
+        self._held: dict[tuple[str, str, str], tuple[Quote, int, int]] = {}
 
     @classmethod
     def load(
@@ -156,30 +169,47 @@ class PriceBook:
         table = read_table((path or TABLE_PATH).read_bytes())
         return cls((table,), configured_prices(configured or {}))
 
-    def quote(self, provider: str, model: str, at_us: int) -> Quote:
+    def quote(self, provider: str, model: str, at_us: int, region: str = "") -> Quote:
         """What ``model`` of ``provider`` costs at ``at_us`` (microseconds since the epoch, UTC).
 
         Never fails: what nobody lists is priced by a stand-in and graded ``prior``.
+
+        Args:
+            provider: who serves it.
+            model: as the provider, or whoever asks, calls it.
+            at_us: when.
+            region: where, as :func:`collector.pricing.regions.region_name` writes it; empty where that is
+                not known, or open.
         """
-        held = self._held.get((provider, model))
+        held = self._held.get((provider, model, region))
         if held is not None and held[1] <= at_us < held[2]:
             return held[0]
-        return self._worked_out(provider, model, at_us)
+        return self._worked_out(provider, model, at_us, region)
 
-    def _worked_out(self, provider: str, model: str, at_us: int) -> Quote:
+    def _worked_out(self, provider: str, model: str, at_us: int, region: str) -> Quote:
+        asked = provider_id(provider)
+        # A name that speaks of a region means it, whoever says otherwise.
+        place = region_of_model(asked, model) or region
         own = self.configured_price(provider, model)
         if own is not None:
             quote, since, until = self._configured_quote(provider, model, own, at_us), -FOREVER, FOREVER
+            quote = replace(quote, region=place)
         else:
-            quote, since, until = self._listed_quote(self.find(provider, model), at_us)
+            there = self.find_in(asked, model, place)
+            found = there or self.find(provider, model)
+            quote, since, until = self._listed_quote(found, at_us)
+            quote = replace(quote, region=place)
+            if there is None and not region_of_model(asked, found.key):
+                quote = _with_surcharge(quote, asked, place)
         if len(self._held) >= MAX_HELD:
             del self._held[next(iter(self._held))]
-        self._held[provider, model] = (quote, since, until)
+        self._held[provider, model, region] = (quote, since, until)
         return quote
 
     def _listed_quote(self, found: Found, at_us: int) -> tuple[Quote, int, int]:
         row = found.row
         rates, since, until = in_force(row, at_us)
+        stated = rates.stated()
         quote = Quote(
             price=price_of(rates, model=found.key),
             grade=found.grade,
@@ -189,6 +219,7 @@ class PriceBook:
             max_output_tokens=row.max_output_tokens,
             context_tokens=row.context_tokens,
             reason=found.reason,
+            unstated=_unstated(stated, row.kind),
         )
         return quote, since, until
 
@@ -238,6 +269,20 @@ class PriceBook:
                 reason = f"{asked} does not list it; {found.provider}'s price stands in"
                 return found._replace(grade=PriceGrade.PRIOR, reason=reason)
         return self._dearest_host(asked, names) or self._stand_in(asked, bare)
+
+    def find_in(self, asked: str, model: str, region: str) -> Found | None:
+        """Where ``model`` has a price of its own in ``region``, at the provider whose id is ``asked``."""
+        if not region or region_of_model(asked, model):
+            return None
+        names = candidates(model)
+        for name in (*names.literal, *names.family):
+            for table in self.tables:
+                provider = table.providers.get(asked)
+                for written in names_in(region, name) if provider is not None else ():
+                    if provider is not None and (key := provider.find(written)):
+                        reason = f"listed by {asked} for {region}"
+                        return Found(table, asked, key, PriceGrade.LISTED, reason)
+        return None
 
     def _places(self, provider: str) -> list[str]:
         places = [provider]
@@ -351,11 +396,32 @@ class PriceBook:
         made = max(date.fromisoformat(table.made) for table in self.tables)
         return int(datetime.combine(made, time(12), UTC).timestamp()) * 1_000_000
 
-    def explain(self, model: str, provider: str = "", at_us: int | None = None) -> "Explanation":
+    def explain(
+        self, model: str, provider: str = "", at_us: int | None = None, region: str = ""
+    ) -> "Explanation":
         """Both sources' figures for ``model`` (by default on the book's own day), the choice, and why."""
         from collector.pricing.explain import explanation
 
-        return explanation(self, provider, model, self.made_us if at_us is None else at_us)
+        return explanation(self, provider, model, self.made_us if at_us is None else at_us, region)
+
+
+def _unstated(stated: Mapping[str, int], kind: str) -> frozenset[str]:
+    missing = {name for name in (APART_OF_SPECIAL if kind == "o" else APART) if name not in stated}
+    # A fee for the call pays for its searches.
+    return frozenset(missing - {"per_search"} if "per_request" in stated else missing)
+
+
+def _with_surcharge(quote: Quote, provider: str, region: str) -> Quote:
+    """``quote`` with what the region costs on top; graded ``prior`` where that is a stand-in."""
+    found = surcharge(provider, quote.price, region)
+    if found == NOTHING_MORE:
+        return quote
+    quote = replace(quote, surcharge=found)
+    if found.permille != PERMILLE:
+        quote = replace(quote, price=in_region(quote.price, found.permille), elsewhere=quote.price)
+    if not found.is_known:
+        quote = replace(quote, grade=PriceGrade.PRIOR, reason=f"{quote.reason}; {found.why}")
+    return quote
 
 
 def normalised(configured: Mapping[str, TokenPrice]) -> dict[str, TokenPrice]:

@@ -9,7 +9,9 @@ from collector.domain.price import RATE_NAMES, TokenPrice
 from collector.domain.record import PriceGrade
 from collector.pricing.configured import in_usd_per_mtok
 from collector.pricing.merge import REASONS, dearest_hour
+from collector.pricing.names import provider_id
 from collector.pricing.rates import FEE_NAMES, Rates, price_of
+from collector.pricing.regions import ANYWHERE, FACTS
 from collector.pricing.table import Row, Source, in_force
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Explanation:
     asked: str
     provider: str
     """Whose list it was found in; empty for a configured price that nobody lists."""
+    asked_provider: str
+    """Who serves it, by the price table's id."""
     quote: "Quote"
     chosen: Source | None
     """Whose figures hold."""
@@ -51,10 +55,12 @@ class Explanation:
     """The other source's long-prompt tiers, where they differ."""
 
 
-def explanation(book: "PriceBook", provider: str, model: str, at_us: int) -> Explanation:
-    """What ``book`` knows of ``model`` at a moment (microseconds since the epoch)."""
-    quote = book.quote(provider, model, at_us)
-    found = book.find(provider, model)
+def explanation(book: "PriceBook", provider: str, model: str, at_us: int, region: str = "") -> Explanation:
+    """What ``book`` knows of ``model`` in a region, at a moment (microseconds since the epoch)."""
+    # Nobody names a provider for a well-known model: whose price it is decides what a region costs.
+    whose = provider or (book.find(provider, model).provider if region else "")
+    quote = book.quote(whose, model, at_us, region)
+    found = book.find_in(provider_id(whose), model, region) or book.find(whose, model)
     row = found.row
     listed = found.grade is PriceGrade.LISTED
     sources = [found.table.sources[letter] for letter in row.sources if letter in found.table.sources]
@@ -77,6 +83,7 @@ def explanation(book: "PriceBook", provider: str, model: str, at_us: int) -> Exp
         other=sources[1] if len(sources) > 1 and (listed or not configured) else None,
         why=why,
         figures=tuple(_figures(quote.price, row, now, date.fromisoformat(found.table.made))),
+        asked_provider=provider_id(whose),
         filled=tuple(row.filled),
         silent=tuple(row.silent),
         changes=tuple(
@@ -112,6 +119,7 @@ def format_explanation(found: Explanation) -> list[str]:
         f"resolved   {quote.model} ({quote.reason})",
         f"grade      {quote.grade}   version {quote.version}   source {quote.source}",
         f"why        {found.why}",
+        *_region_lines(found),
     ]
     if quote.context_tokens or quote.max_output_tokens:
         context, output = quote.context_tokens or "?", quote.max_output_tokens or "?"
@@ -127,7 +135,7 @@ def format_explanation(found: Explanation) -> list[str]:
             f"{figure.rate:<24}{_shown(figure.rate, figure.charged):>12}"
             + "".join(f"  {cell:>20}" for cell, head in zip(cells, heads, strict=True) if head)
         )
-    lines += _terms(quote.price)
+    lines += _terms(quote.elsewhere or quote.price)
     if found.other is not None:
         if found.filled:
             lines.append(f"only {found.other} states: {', '.join(found.filled)} (taken from it)")
@@ -143,13 +151,27 @@ def format_explanation(found: Explanation) -> list[str]:
     return lines
 
 
+def _region_lines(found: Explanation) -> list[str]:
+    """Where it is asked for, what that does to the price, and who says so."""
+    quote = found.quote
+    if not quote.region:
+        return []
+    why = quote.surcharge.why or quote.reason
+    lines = [f"region     {quote.region}: {why}"]
+    fact = FACTS.get(found.asked_provider)
+    if fact is not None and quote.grade is not PriceGrade.CONFIGURED:
+        lines.append(f"           {fact.source}, read on {fact.read_on}")
+    return lines
+
+
 def _terms(price: TokenPrice) -> list[str]:
     lines = [_line(f"above {tier.above} tokens", tier.price) for tier in price.context_tiers]
     for name, service in price.service_tiers:
         lines.append(_line(f"{name} service", service))
         lines += [_line(f"  above {tier.above} tokens", tier.price) for tier in service.context_tiers]
     for region, permille in price.regional_permille:
-        lines.append(f"{f'in region {region}':<24}{f'x {permille / 1000:g}':>12}")
+        where = "outside of global" if region == ANYWHERE else f"in region {region}"
+        lines.append(f"{where:<24}{f'x {permille / 1000:g}':>12}")
     return lines
 
 

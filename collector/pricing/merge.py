@@ -186,7 +186,8 @@ def _shelf(
             known = normal(found.name)
             family = candidates(name).family if found in provider.listings else ()
             row = _joined(found, entry, "named" if known in family else "dearer", today)
-            if row.why == "agree" or row.sources[0] == "g":
+            of_its_own = row.rates.regions and found not in provider.listings
+            if (row.why == "agree" or row.sources[0] == "g") and not of_its_own:
                 continue  # the rule, or the home provider, leads to the same figures
             row.model = entry.name
         shelf.put(name, row, retired=entry.retired)

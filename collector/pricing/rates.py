@@ -32,6 +32,12 @@ _SHORT = {
 }
 _LONG = {short: name for name, short in _SHORT.items()}
 
+APART = ("audio_output", "image_output", "per_search")
+"""What is not sold at the text's rates as a rule, nor for nothing."""
+APART_OF_SPECIAL = (*APART, "audio_input", "image_input")
+"""The same of models that are not for text; a chat model reads sound and images at the text's rate, where
+its price list has no other."""
+
 INPUT_SIDE = frozenset(
     {
         "input",

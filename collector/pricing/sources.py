@@ -18,6 +18,7 @@ from collector.domain.money import PICO_PER_USD, pico_per_token
 from collector.domain.price import PERMILLE
 from collector.pricing.names import normal, provider_id
 from collector.pricing.rates import Rates, pico_from_float
+from collector.pricing.regions import ANYWHERE
 from collector.pricing.table import Clause, InvalidTable
 
 
@@ -70,6 +71,8 @@ _LITELLM_KEY = re.compile(
     f"(?:_(?P<service>{'|'.join(_LITELLM_SERVICES)}))?"
 )
 _LITELLM_REGION = re.compile(r"regional_processing_uplift_multiplier_(\w+)")
+_LITELLM_ANYWHERE = "regional_endpoint_uplift_multiplier"
+"""Of models on Vertex: at every endpoint but the global one."""
 _LITELLM_KINDS = {"chat": "", "responses": "", "completion": "", "embedding": "e"}
 _NOT_MODELS = frozenset({"sample_spec", "fallback_generalizations"})
 _FREE_OF_CHARGE = re.compile(r"[:-]free$|moderation|-flash$")
@@ -147,6 +150,8 @@ def _litellm_regions(entry: Mapping[str, Any]) -> dict[str, int]:
         for key, value in entry.items()
         if (region := _LITELLM_REGION.fullmatch(key)) and _is_amount(value)
     }
+    if _is_amount(entry.get(_LITELLM_ANYWHERE)):
+        regions[ANYWHERE] = round(entry[_LITELLM_ANYWHERE] * PERMILLE)
     extra = entry.get("provider_specific_entry")
     if isinstance(extra, dict) and _is_amount(extra.get("us")):
         regions["us"] = round(extra["us"] * PERMILLE)

@@ -25,6 +25,7 @@ from collector.store.gpu_questions import GPU_QUESTIONS
 from collector.store.levels import DIMENSIONS as SUMMED_DIMENSIONS
 from collector.store.levels import LATENCY_BUCKET
 from collector.store.question import Question
+from collector.store.schema import MONEY
 
 EXTRAS = ("conversations",)
 """Columns that cost so much that they come only when asked for."""
@@ -132,6 +133,27 @@ SPEND_OVER_TIME = Question(
     sql=f"""
         SELECT {{bucket}} AS bucket, {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS}
         FROM {{books}} GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
+)
+
+_PART = f"CAST(part.value[{{}}] * CAST(0.000000000001 AS DECIMAL(13,12)) AS {MONEY})"
+
+CHARGES = Question(
+    name="charges",
+    help=(
+        "What was charged apart from tokens of text, for each step of the period: sound, images, searches,"
+        " fees for calls, and what regions cost more; with how much of it there was."
+    ),
+    parameters=(*PERIOD, "bucket", "by"),
+    sql=f"""
+        WITH told AS (
+            SELECT started_at AS instant, {{by}} coalesce(region, '') AS region,
+                unnest(map_entries(CAST(charges AS MAP(VARCHAR, BIGINT[])))) AS part
+            FROM {{calls}} WHERE length(CAST(charges AS VARCHAR)) > 2
+        )
+        SELECT {{bucket}} AS bucket, {{by}} region, part.key AS part,
+            CAST(sum(part.value[1]) AS BIGINT) AS quantity,
+            sum({_PART.format(2)}) AS list_cost_usd, sum({_PART.format(3)}) AS effective_cost_usd
+        FROM told GROUP BY ALL ORDER BY ALL LIMIT {MOST_STEPS} + 1""",
 )
 
 _COUNTED = ("calls", "attempts", "failed_calls", *_TOKENS)
@@ -354,7 +376,7 @@ LOSSES = Question(
 CATALOGUE = {
     question.name: question
     for question in (
-        *(TOTALS, SPEND_OVER_TIME, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
+        *(TOTALS, SPEND_OVER_TIME, CHARGES, ENDED_OVER_TIME, SPEND_BY, CALLS_LISTED, CALL, ATTEMPTS, VALUES),
         *(BUDGET_EVENTS, OUTCOMES, INCIDENTS, INCIDENT, INJECTIONS, PRICES, PRICE_CHANGES, HEALTH, LOSSES),
         *GPU_QUESTIONS,
         *AGENT_QUESTIONS,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from collector.store import rollups
 from collector.store.asking import Asked, BadParameter
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
-from collector.store.questions import BUCKETS, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
+from collector.store.questions import BUCKETS, CHARGES, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
 from collector.store.statements import (
     cursor_statement,
     floor_statement,
@@ -133,7 +133,7 @@ class LedgerReader:
                     f"the question ran longer than {self._seconds:g} s; ask for a shorter period"
                 ) from error
             raise
-        if asked.question is SPEND_OVER_TIME and table.num_rows > MOST_STEPS:
+        if asked.question in (SPEND_OVER_TIME, CHARGES) and table.num_rows > MOST_STEPS:
             wider = BUCKETS[BUCKETS.index(asked.bucket) + 1 :]
             raise BadParameter("bucket", f"the answer has more than {MOST_STEPS} rows", wider)
         if asked.question is ENDED_OVER_TIME and table.num_rows > MOST_STEPS:

@@ -97,6 +97,7 @@ _KINDS = {
     "request_bytes": Kind.COUNT,
     "response_bytes": Kind.COUNT,
     "chunks": Kind.COUNT,
+    "charges": Kind.JSON,
 }
 
 

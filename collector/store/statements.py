@@ -100,6 +100,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     sql = asked.question.sql
     if "{books}" in sql:
         fields["books"] = _books(asked, marks, where, values)
+    if "{bucket}" in sql:
         fields["bucket"] = bucketed(asked)
     if "{took}" in sql:
         fields["took"] = fields["took_columns"] = fields["took_join"] = ""

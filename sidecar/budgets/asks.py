@@ -39,7 +39,7 @@ class Asks:
         """What the policy must know of ``call`` if ``model`` served it at ``target``."""
         caller, facts, books = call.caller, call.facts, self._books
         assert facts is not None
-        quote = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
+        quote = books.quote(call, target.upstream, target.model)
         estimated, learned = books.input_tokens(target.model, facts.text_bytes)
         body = call.request.body
         tokens = most_input_tokens(facts, body, estimated, learned=learned)
@@ -95,7 +95,7 @@ class Asks:
         needs = needs_of(
             facts, call.request.body, input_tokens=ask.input_tokens, expected_output_tokens=output
         )
-        staying = books.quote(call, target.upstream.name, target.upstream.provider, target.model)
+        staying = books.quote(call, target.upstream, target.model)
         source = served(target)
         allowed = call.caller.models
         for model in wish.to:
@@ -107,7 +107,7 @@ class Asks:
                 continue
             if loses(needs, source, served(there), self._catalogue) is not None:
                 continue
-            going = books.quote(call, there.upstream.name, there.upstream.provider, there.model)
+            going = books.quote(call, there.upstream, there.model)
             if saved(staying.owed, going.owed, usage) <= 0:
                 continue
             asked = self.of(call, there, model)

@@ -11,6 +11,7 @@ from collector.domain.money import usd
 from collector.domain.policy.wording import amount_text
 from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
+from collector.pricing.regions import region_name
 from collector.settings import unknown_overrides
 from sidecar.commands.process import checked_config, unenforced
 from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
@@ -25,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--provider", default="", help="whose price to explain (default: the model's own provider)"
+    )
+    parser.add_argument(
+        "--region", default="", help="where it is asked for, such as eu or us-east5 (with --price or --model)"
     )
     parser.add_argument("--key", metavar="ID", help="show what a virtual key fixes")
     parser.add_argument(
@@ -46,17 +50,21 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in [*unenforced(config), *prices.warnings]:
         sys.stderr.write(f"warning: {warning}\n")
     if arguments.price:
-        explained = prices.explain(arguments.price, arguments.provider, time.time_ns() // 1000)
+        region = region_name(arguments.region)
+        explained = prices.explain(arguments.price, arguments.provider, time.time_ns() // 1000, region)
         sys.stdout.writelines(f"{line}\n" for line in format_explanation(explained))
         return 0
     if arguments.key:
         return explain_key(config, arguments.key)
     if arguments.model:
-        return explain_model(config, prices, arguments.model)
+        return explain_model(config, prices, arguments.model, region_name(arguments.region))
     sys.stdout.write("The configuration is valid.\n")
     for name, upstream in config.upstreams.items():
         provider = upstream.provider_of(name)
-        sys.stdout.write(f"  upstream {name}: {provider}, {', '.join(upstream.urls) or upstream.kind}\n")
+        where = f" in {upstream.where}" if upstream.where else ""
+        sys.stdout.write(
+            f"  upstream {name}: {provider}{where}, {', '.join(upstream.urls) or upstream.kind}\n"
+        )
         sys.stdout.write(f"    {pool_text(upstream)}\n")
     for model, target in config.models.items():
         sys.stdout.write(
@@ -120,24 +128,30 @@ def explain_key(config: BursarConfig, key_id: str) -> int:
     return 1
 
 
-def explain_model(config: BursarConfig, prices: PriceBook, model: str) -> int:
-    """Where calls for a model go, and what a million of its tokens cost."""
+def explain_model(config: BursarConfig, prices: PriceBook, model: str, region: str = "") -> int:
+    """Where calls for a model go, and what a million of its tokens cost there (or in ``region``)."""
     target = config.models.get(model)
     names = [target.upstream] if target else list(config.upstreams)
     for name in names:
         upstream = config.upstreams[name]
         provider = upstream.provider_of(name)
         quote = prices.quote(
-            provider, target.model if target and target.model else model, time.time_ns() // 1000
+            provider,
+            target.model if target and target.model else model,
+            time.time_ns() // 1000,
+            region or upstream.where,
         )
         rates = {
             "input": quote.price.input,
             "output": quote.price.output,
             "cache read": quote.price.cache_read,
         }
+        where = f" in {quote.region}" if quote.region else ""
         sys.stdout.write(
-            f"{model} at {name} ({provider}): priced as {quote.model}, {quote.grade}, {quote.source}\n"
+            f"{model} at {name} ({provider}{where}): priced as {quote.model}, {quote.grade}, {quote.source}\n"
         )
+        if quote.surcharge.why:
+            sys.stdout.write(f"  {quote.surcharge.why}\n")
         for label, pico in rates.items():
             sys.stdout.write(f"  {label}: {usd(pico) * Decimal(10**6):f} USD per million tokens\n")
     return 0

@@ -112,7 +112,7 @@ def _record(config: BursarConfig, book: PriceBook, call: TracedCall, at_us: int,
 
 
 def _attempt(
-    call: TracedCall, quote: Quote, counts: dict[str, int], cost: int, noise: Random
+    call: TracedCall, quote: Quote, counts: dict[str, Any], cost: int, noise: Random
 ) -> AttemptRecord:
     consumed = any(counts.values())
     return AttemptRecord(
@@ -123,7 +123,7 @@ def _attempt(
     )  # fmt: skip
 
 
-def _counts(usage: Usage) -> dict[str, int]:
+def _counts(usage: Usage) -> dict[str, Any]:
     kept = (
         *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_write_input_tokens"),
         *("cache_write_1h_input_tokens", "reasoning_output_tokens"),

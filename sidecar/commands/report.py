@@ -71,8 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.view:
             return show_findings(config, arguments, dimensions, {**span, **filters})
         if arguments.format == "focus":
-            by = ",".join(focus.DIMENSIONS)
-            focus.write(ask(config, "spend_over_time", bucket="day", by=by, **span, **filters), sys.stdout)
+            told = {"bucket": "day", "by": ",".join(focus.DIMENSIONS), **span, **filters}
+            charges = ask(config, "charges", **told)
+            focus.write(ask(config, "spend_over_time", **told), sys.stdout, charges)
             return 0
         rows = ask(config, "spend_by", by=",".join(dimensions), limit=arguments.limit, **span, **filters)
         total = ask(config, "totals", **span, **filters)[0]

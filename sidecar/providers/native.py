@@ -101,6 +101,7 @@ class Upstream:
             replica = Replica(f"{host}:{port}", parts.path, pool, index=number, weight=weight)
             self.replicas.append(replica)
         self.provider = config.provider_of(name, host)
+        self.region = config.where
         self.speech = Speech(config, self.provider)
         self._fixed = [(key.lower().encode(), value.encode()) for key, value in config.headers.items()]
         self._key = config.api_key.reveal() if config.api_key else None

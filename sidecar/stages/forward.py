@@ -114,7 +114,7 @@ class Forward:
         translation = upstream.speech.translation_for(call)
         target = self._target(call, upstream, replica, translation)
         body, withhold = self._body(call, upstream, model, translation)
-        quote = self.books.quote(call, upstream.name, upstream.provider, model)
+        quote = self.books.quote(call, upstream, model)
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
         headers = upstream.head_for(call, translation.headers if translation is not None else None)

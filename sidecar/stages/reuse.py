@@ -231,7 +231,8 @@ class Reuse:
         facts = call.facts
         assert facts is not None
         since_s = self._answers.asked_again(key, entry)
-        quote = self._books.prices.quote(entry.provider, entry.model, call.started_at_us)
+        region = facts.region or (call.target.upstream.region if call.target is not None else "")
+        quote = self._books.prices.quote(entry.provider, entry.model, call.started_at_us, region)
         call.reuse = call.reuse or Reused()
         call.reuse.avoided_pico = avoided_pico(
             entry.usage, quote, entry.service_tier, entry.provider, since_s

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.pricing.regions import region_name
 from sidecar.wire.reading import Reading
 
 
@@ -84,8 +85,10 @@ def read_messages_body(body: Mapping[str, Any], reading: Reading) -> None:
     reading.say(body.get("completion"))
     usage = body.get("usage")
     reading.use(usage)
-    if isinstance(usage, dict) and isinstance(tier := usage.get("service_tier"), str):
-        reading.service_tier = tier[:64]
+    if isinstance(usage, dict):
+        if isinstance(tier := usage.get("service_tier"), str):
+            reading.service_tier = tier[:64]
+        reading.region = region_name(usage.get("inference_geo"))
     reading.fail(body.get("error"))
 
 

@@ -38,14 +38,27 @@ class Dialect(NamedTuple):
 def _read_other(body: Mapping[str, Any], reading: Reading) -> None:
     reading.identify(body.get("id"), body.get("model"))
     usage = body.get("usage")
-    reading.use(usage)
     if isinstance(usage, dict):
         openai_chat.read_cost(usage, reading)
+        if _is_of_images(body) and "output_tokens_details" not in usage:
+            usage = {**usage, "output_tokens_details": {"image_tokens": usage.get("output_tokens")}}
+    reading.use(usage)
     reading.fail(body.get("error"))
+
+
+def _is_of_images(body: Mapping[str, Any]) -> bool:
+    """Whether it is images that were made, as OpenAI answers: then that is what its output tokens are for."""
+    data = body.get("data")
+    return "b64_json" in body or (
+        isinstance(data, list) and any(isinstance(one, dict) and "b64_json" in one for one in data)
+    )
 
 
 def _read_other_event(name: str, event: Mapping[str, Any], reading: Reading) -> bool:
     _read_other(event, reading)
+    kind = str(event.get("type") or name)
+    if kind.startswith("image_") and kind.endswith(".completed"):
+        reading.complete = True
     if name == "error":
         reading.fail(event)
     return False

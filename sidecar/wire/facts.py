@@ -77,6 +77,8 @@ class RequestFacts(msgspec.Struct):
     """The system prompt, two ways."""
     attributes: dict[str, object] = msgspec.field(default_factory=dict)
     """See ``CallRecord.request_attributes``."""
+    region: str = ""
+    """Where it asks to be processed; empty where it leaves that open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,8 @@ class ReplyFacts(msgspec.Struct):
     """The part of ``output_text_bytes`` that was reasoning; 0 also when reasoning is hidden."""
     provider_cost_pico: int | None = None
     service_tier: str = ""
+    region: str = ""
+    """Where it was processed, as the provider says; empty where it says nothing."""
     system_fingerprint: str = ""
     last_message_hash: int = 0
     """The request's rolling hash extended by this reply; 0 when it cannot be known."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from collector.pricing.regions import region_name
 from sidecar.wire.chat_request import note_media
 from sidecar.wire.facts import RequestFacts
 from sidecar.wire.hashing import call_mark, fold, system_digest, told_two_ways
@@ -88,6 +89,8 @@ def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
         facts.wants_json_schema = True
     if isinstance(config, dict) and isinstance(config.get("effort"), str):
         attributes["reasoning_level"] = config["effort"][:64]
+    if "inference_geo" in fields:
+        facts.region = region_name(value(fields, "inference_geo"))
     read_tools(fields, facts, "tools")
     _read_owner(fields, facts)
     return facts

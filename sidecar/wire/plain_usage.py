@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from collector.domain.usage import Usage
+from collector.pricing.regions import region_name
 from sidecar.wire.usage_shapes import MOST_TOKENS
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
@@ -139,8 +140,9 @@ def responses_usage(block: msgspec.Raw) -> Usage:
     )
 
 
-def messages_usage(block: msgspec.Raw) -> tuple[Usage, str]:
-    """The usage of an Anthropic message, which counts cached tokens beside the input; its service tier.
+def messages_usage(block: msgspec.Raw) -> tuple[Usage, str, str]:
+    """The usage of an Anthropic message, which counts cached tokens beside the input; its service tier
+    and its region.
 
     Raises:
         ValueError: it needs a closer look.
@@ -164,4 +166,4 @@ def messages_usage(block: msgspec.Raw) -> tuple[Usage, str]:
         cache_write_1h_input_tokens=(kinds.ephemeral_1h_input_tokens or 0) if kinds is not None else 0,
         web_searches=searches or 0,
     )
-    return usage, said.service_tier or ""
+    return usage, said.service_tier or "", region_name(said.inference_geo)

@@ -28,7 +28,7 @@ class Reading:
 
     __slots__ = (
         "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
-        "hidden_thinking", "prelude", "reasoning_bytes", "request", "response_id",
+        "hidden_thinking", "prelude", "reasoning_bytes", "region", "request", "response_id",
         "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
         "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "usage_block", "watch",
     )  # fmt: skip
@@ -42,6 +42,7 @@ class Reading:
         self.response_id = ""
         self.response_model = ""
         self.service_tier = ""
+        self.region = ""
         self.system_fingerprint = ""
         self.finish: dict[int, str] = {}
         self.tools: list[tuple[str, str]] = []
@@ -194,6 +195,7 @@ class Reading:
             reasoning_text_bytes=self.reasoning_bytes,
             provider_cost_pico=self.cost_pico,
             service_tier=self.service_tier,
+            region=self.region,
             system_fingerprint=self.system_fingerprint,
             last_message_hash=self._hash(),
             usage_flags=(*doubts, *self.flags),

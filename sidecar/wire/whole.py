@@ -307,7 +307,7 @@ def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
         ValueError, msgspec.DecodeError: it needs a closer look.
     """
     reply = _decode_message(body)
-    usage, tier = messages_usage(reply.usage)
+    usage, tier, region = messages_usage(reply.usage)
     texts: list[str] = []
     tools: list[str] = []
     digests: list[int] = []
@@ -342,6 +342,7 @@ def read_whole_message(body: bytes, request: RequestFacts) -> ReplyFacts:
         output_text_bytes=len(text) + spoken + thought,
         reasoning_text_bytes=thought,
         service_tier=tier[:64],
+        region=region,
         last_message_hash=_hash_after(request, text, marks),
     )
 

@@ -209,15 +209,16 @@ def test_records_of_older_and_newer_writers_are_understood() -> None:
 
     assert decode_record(whole) == decode_record(newer) == record()
     assert decode_record(older)[: attempts + 1] == record()[: attempts + 1]
-    assert decode_record(older)[attempts + 1 :] == ([], "", 0, 0, 0, 0)
+    assert decode_record(older)[attempts + 1 :] == ([], "", 0, 0, 0, 0, 0, 0, "", {})
     with pytest.raises(KeyError):
         decode_record(oldest)  # the fields of the first format have no defaults: none may be missing
 
 
 def test_an_attempt_without_the_later_fields_takes_their_defaults() -> None:
-    values = list(record().attempts[0])[:-2]
+    values = list(record().attempts[0])
 
-    assert journal.decode_attempt(values).energy_mj is None
+    assert journal.decode_attempt(values[:-4])[-4:] == (None, None, "", {})
+    assert journal.decode_attempt(values[:-2])[-2:] == ("", {})
 
 
 def test_a_living_source_is_told_from_a_dead_one(tmp_path: Path) -> None:

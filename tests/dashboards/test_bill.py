@@ -45,6 +45,29 @@ def book() -> PriceBook:
     return PriceBook.load({"house": {"input": 1, "output": 2}})
 
 
+def test_images_and_a_region_have_lines_of_their_own(book: PriceBook) -> None:
+    # gpt-5.4: 600 at $2.5, 400 cached at $0.25, 100 at $15 a million, and a tenth more in the EU.
+    there = attempt(
+        book, request_model="gpt-5.4", region="eu", charges='{"region":[1100,0,0]}',
+        list_cost_usd=Decimal("0.00341"), effective_cost_usd=Decimal("0.00341"),
+    )  # fmt: skip
+    found = bill_of(there, rows_of(book, "gpt-5.4"))
+    assert found is not None
+    assert found.tallies
+    assert [part.name for part in found.parts] == ["input", "cache_read", "output", "region eu"]
+    # gpt-image-1.5: 960 at $5, 40 of images at $8, 1000 of images at $32 a million.
+    drawn = attempt(
+        book, request_model="gpt-image-1.5", cache_read_input_tokens=0, output_tokens=1000,
+        charges='{"image_input":[40,0,0],"image_output":[1000,0,0]}',
+        list_cost_usd=Decimal("0.03712"), effective_cost_usd=Decimal("0.03712"),
+    )  # fmt: skip
+    found = bill_of(drawn, rows_of(book, "gpt-image-1.5"))
+    assert found is not None
+    assert found.tallies
+    assert not found.is_worked_out
+    assert [part.name for part in found.parts] == ["input", "image_input", "image_output"]
+
+
 def test_the_lines_sum_to_the_amount_of_the_ledger(book: PriceBook) -> None:
     # 600 at $0.15, 400 cached at $0.075 and 100 at $0.60 a million: 90 + 30 + 60 millionths of a dollar.
     owed = attempt(book, list_cost_usd=Decimal("0.000180000000"), effective_cost_usd=Decimal("0.00018"))

@@ -5,10 +5,21 @@ from decimal import Decimal
 
 import pytest
 
+from collector.domain.price import list_cost, price_in_force
 from collector.domain.record import PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import PriceBook
-from sidecar.accounting import DEFAULT_OUTPUT_HOLD, Known, cost_of, hold_of, output_hold, quote_for, usage_of
+from sidecar.accounting import (
+    DEFAULT_OUTPUT_HOLD,
+    Known,
+    charges_of,
+    cost_of,
+    hold_of,
+    is_priced_by_stand_in,
+    output_hold,
+    quote_for,
+    usage_of,
+)
 from sidecar.wire import ReplyFacts
 from sidecar.wire.facts import WireError
 
@@ -127,6 +138,53 @@ def test_a_fee_for_searches_is_owed_and_no_part_of_the_tokens_list_cost() -> Non
 
     assert cost.list_pico == 100 * 3_000_000 + 10 * 15_000_000
     assert cost.effective_pico - cost.list_pico == 2 * 10**10  # 10 USD for 1,000 searches
+
+
+@pytest.mark.parametrize("tier", ["", "batch", "default"])
+@pytest.mark.parametrize(
+    ("provider", "model", "region"),
+    [
+        ("openai", "gpt-image-1.5", ""),
+        ("openai", "gpt-5.4", "eu"),
+        ("gcp.gemini", "gemini-2.5-flash-image", ""),
+        ("gcp.vertex_ai", "claude-opus-5", "us-east5"),
+        ("perplexity", "sonar", ""),
+        ("openai", "gpt-5.4", "mars"),
+    ],
+)  # fmt: skip
+def test_charges_and_tokens_of_text_are_what_a_call_costs(
+    tier: str, provider: str, model: str, region: str
+) -> None:
+    quote = BOOK.quote(provider, model, 1_795_000_000_000_000, region)
+    usage = Usage(
+        input_tokens=1000, output_tokens=500, cache_read_input_tokens=100, image_input_tokens=300,
+        image_output_tokens=400, audio_input_tokens=50, web_searches=3,
+    )  # fmt: skip
+
+    cost, charges = cost_of(usage, quote, tier), charges_of(usage, quote, tier)
+
+    price = price_in_force(quote.elsewhere or quote.price, 1000, service_tier=tier)
+    standard = quote.elsewhere or quote.price
+    text = Usage(input_tokens=650, output_tokens=100, cache_read_input_tokens=100)
+    assert cost.effective_pico - sum(owed for _, _, owed in charges.values()) == (
+        list_cost(text, price) - price.per_request
+    )
+    assert cost.list_pico - sum(listed for _, listed, _ in charges.values()) == (
+        list_cost(text, standard) - standard.per_request
+    )
+    assert charges["image_output"][0] == 400
+    assert charges["per_search"][0] == 3
+    assert ("region" in charges) == (quote.elsewhere is not None)
+
+
+def test_what_is_priced_as_text_for_want_of_a_price_says_so() -> None:
+    usage = replace(REPORTED, image_output_tokens=10)
+
+    assert is_priced_by_stand_in(usage, BOOK.quote("openai", "gpt-4o", 0))
+    assert not is_priced_by_stand_in(usage, BOOK.quote("openai", "gpt-image-1.5", 0))
+    assert not is_priced_by_stand_in(REPORTED, BOOK.quote("openai", "gpt-4o", 0))
+    seen = replace(REPORTED, image_input_tokens=10)
+    assert not is_priced_by_stand_in(seen, BOOK.quote("openai", "gpt-4o", 0))  # a chat model sees as it reads
 
 
 def test_a_hold_is_the_cost_of_all_that_may_be_used() -> None:

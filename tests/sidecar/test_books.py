@@ -2,16 +2,25 @@
 
 from pathlib import Path
 
+from collector.domain.policy import Policy, State
 from collector.export.prometheus import CallMetrics
 from collector.journal import FrameKind, JournalWriter, decode_record, read_frames, segments
 from collector.pricing.book import PriceBook
 from sidecar.books import Books
+from sidecar.budgets.asks import Asks
+from sidecar.budgets.capabilities import Catalogue
 from sidecar.call import Attempt, Call
-from sidecar.http import Request
+from sidecar.config import UpstreamConfig
+from sidecar.http import Deadlines, Request
+from sidecar.providers.native import Upstream
 from sidecar.routes import route_of
+from sidecar.routing import Target
 from sidecar.wire import read_request
 
 BODY = b'{"model": "gpt-4o-mini", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}'
+MESSAGE = (
+    b'{"model": "claude-opus-4-6", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}'
+)
 
 
 def test_an_attempt_that_nobody_settled_is_charged_at_its_hold_and_recorded_once(tmp_path: Path) -> None:
@@ -36,3 +45,31 @@ def test_an_attempt_that_nobody_settled_is_charged_at_its_hold_and_recorded_once
     record = decode_record(frames[1].payload)
     assert (record.usage_grade, record.output_tokens) == ("assumed", 100)
     assert record.effective_cost_pico >= 100 * 600_000  # 0.60 USD per million output tokens
+
+
+def test_admission_and_hold_know_the_region_of_the_upstream_and_of_the_request(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    asks = Asks(books, State(Policy()), Catalogue())
+
+    def held(region: str, asked: str = "") -> tuple[int, int]:
+        place = Upstream("anthropic", UpstreamConfig(kind="anthropic", region=region), Deadlines())
+        request = Request("POST", "/v1/messages", "", [])
+        geo = b', "inference_geo": "' + asked.encode() + b'"' if asked else b""
+        request.body = MESSAGE[:-1] + geo + b"}"
+        request.client_address, request.received_ns = "127.0.0.1", 1
+        call = Call(request, None, route_of(request.path, frozenset()))  # type: ignore[arg-type]
+        call.facts = read_request(call.api, request.body)
+        quote = books.quote(call, place, "claude-opus-4-6")
+        attempt = Attempt("anthropic", "h:1", "anthropic", "claude-opus-4-6", quote)
+        call.attempts.append(attempt)
+        books.open(call, attempt)
+        return asks.of(
+            call, Target(place, "claude-opus-4-6"), "claude-opus-4-6"
+        ).output_pico, attempt.quote.price.input
+
+    usual = (25_000_000, 5_000_000)
+    dearer = (27_500_000, 5_500_000)
+    assert held("") == held("", "global") == held("us", "global") == usual
+    assert held("us") == held("", "us") == held("us", "us") == held("eu") == dearer
+    journal.close()

@@ -9,10 +9,10 @@ from collector.domain.price import (
     ContextTier,
     TokenPrice,
     cost_parts,
+    in_region,
     list_cost,
     map_rates,
     price_in_force,
-    scaled,
     search_cost,
 )
 from collector.domain.usage import Usage
@@ -69,7 +69,6 @@ def usages(draw: st.DrawFn) -> Usage:
 
 
 tiers_asked = st.sampled_from(["", "batch", "flex", "default"])
-regions = st.sampled_from(["", "eu", "mars"])
 
 
 def test_a_cached_call_costs_what_the_bill_says() -> None:
@@ -165,8 +164,17 @@ def test_a_region_charges_its_surcharge_rounded_up_to_the_pico() -> None:
     price = TokenPrice(input=15, output=10, per_request=7, regional_permille=(("eu", 1_100),))
 
     # 15 x 1.1 = 16.5 -> 17; the fee stays
-    assert list_cost(Usage(input_tokens=2), price, region="eu") == 2 * 17 + 7
-    assert list_cost(Usage(input_tokens=2), price, region="us") == 2 * 15 + 7
+    assert list_cost(Usage(input_tokens=2), in_region(price, 1_100)) == 2 * 17 + 7
+    assert in_region(price, 1_100).regional_permille == ()
+
+
+@given(usages(), tiered_prices(), tiers_asked)
+def test_a_region_makes_every_token_dearer_and_no_fee(usage: Usage, price: TokenPrice, tier: str) -> None:
+    there = cost_parts(usage, in_region(price, 1_100), service_tier=tier)
+
+    for part, before in zip(there, cost_parts(usage, price, service_tier=tier), strict=True):
+        more = 0 if part.name.startswith("per_") else -(-before.list_unit_price * 100 // 1000)
+        assert part.list_unit_price == before.list_unit_price + more
 
 
 def test_a_missing_rate_takes_its_fallback_and_nothing_is_free() -> None:
@@ -190,11 +198,11 @@ def test_tiers_out_of_order_are_refused() -> None:
         TokenPrice(input=1, output=1, context_tiers=(ContextTier(2, tier), ContextTier(1, tier)))
 
 
-@given(usages(), tiered_prices(), tiers_asked, regions)
-def test_the_parts_of_a_cost_sum_to_it(usage: Usage, price: TokenPrice, tier: str, region: str) -> None:
-    parts = cost_parts(usage, price, service_tier=tier, region=region)
+@given(usages(), tiered_prices(), tiers_asked)
+def test_the_parts_of_a_cost_sum_to_it(usage: Usage, price: TokenPrice, tier: str) -> None:
+    parts = cost_parts(usage, price, service_tier=tier)
 
-    assert sum(part.cost for part in parts) == list_cost(usage, price, service_tier=tier, region=region)
+    assert sum(part.cost for part in parts) == list_cost(usage, price, service_tier=tier)
     assert all(part.cost == part.quantity * part.list_unit_price for part in parts)
     assert all(type(part.cost) is int and part.cost >= 0 for part in parts)
 
@@ -270,7 +278,7 @@ def test_the_tier_begins_one_token_above_its_edge(usage: Usage, price: TokenPric
 
 @given(prices(), st.integers(0, 3_000))
 def test_scaling_never_rounds_down(price: TokenPrice, permille: int) -> None:
-    grown = scaled(price, permille)
+    grown = in_region(price, permille)
 
     assert all(
         0 <= getattr(grown, name) * 1_000 - getattr(price, name) * permille < 1_000 for name in RATE_NAMES

@@ -49,6 +49,35 @@ def test_a_day_of_a_model_is_one_charge_in_its_day_and_month() -> None:
     )
 
 
+def test_what_is_no_text_has_lines_of_its_own_and_all_sum_to_the_row() -> None:
+    whose = {name: ROW[name] for name in ("bucket", *focus.DIMENSIONS)}
+    charges = [
+        {**whose, "part": part, "region": region, "quantity": many, "effective_cost_usd": owed,
+         "list_cost_usd": listed}
+        for part, region, many, owed, listed in (
+            ("image_output", "", 40, "0.000000000002", "2.5"),
+            ("region", "eu", 1050, "0.000000000001", "1"),
+            ("per_search", "", 2, "0.000000000003", "0"),
+        )
+    ]  # fmt: skip
+    other = {**charges[0], "request_model": "gpt-4"}
+    out = io.StringIO()
+
+    focus.write([ROW], out, [*charges, other])
+
+    lines = list(csv.DictReader(io.StringIO(out.getvalue())))
+    assert [(line["SkuMeter"], line["ConsumedUnit"], line["ConsumedQuantity"]) for line in lines] == [
+        ("Text tokens", "Tokens", "1010"),
+        ("Image output tokens", "Tokens", "40"),
+        ("Regional surcharge", "Regional Tokens", "1050"),
+        ("Searches", "Searches", "2"),
+    ]
+    assert sum(Decimal(line["EffectiveCost"]) for line in lines) == ROW["effective_cost_usd"]
+    assert sum(Decimal(line["ListCost"]) for line in lines) == ROW["list_cost_usd"]
+    assert [line["RegionId"] for line in lines] == ["", "", "eu", ""]
+    assert lines[0]["EffectiveCost"] == "0.000000000001"
+
+
 def test_names_that_are_formulas_are_defused() -> None:
     assert written(ROW)[0]["SubAccountName"] == "'=cmd()"
 

@@ -216,10 +216,11 @@ def test_a_one_hour_write_of_claude_costs_twice_the_input_everywhere(book: Price
 
 
 def test_the_data_residency_surcharge_is_known(book: PriceBook) -> None:
-    price = book.quote("openai", "gpt-5.4", NOW).price
+    here, there = book.quote("openai", "gpt-5.4", NOW), book.quote("openai", "gpt-5.4", NOW, "eu")
     usage = Usage(input_tokens=1_000_000)
 
-    assert list_cost(usage, price, region="eu") * 10 == list_cost(usage, price) * 11
+    assert list_cost(usage, there.price) * 10 == list_cost(usage, here.price) * 11
+    assert (there.region, there.elsewhere, there.grade) == ("eu", here.price, "listed")
 
 
 def test_limits_come_with_the_price(book: PriceBook) -> None:

@@ -69,6 +69,18 @@ def test_the_text_names_model_grade_version_and_every_term(book: PriceBook) -> N
         assert part in text
 
 
+def test_a_region_is_told_with_what_it_does_and_who_says_so(book: PriceBook) -> None:
+    lines = format_explanation(book.explain("gpt-5.4", region="eu"))
+
+    assert "region     eu: openai charges x 1.1 in eu" in lines
+    assert any("data-residency" in line and "read on" in line for line in lines)
+    assert any(line.split()[:2] == ["input", "2.75"] for line in lines)
+    unknown = "\n".join(format_explanation(book.explain("gpt-5.4", region="mars")))
+    assert "is not known" in unknown
+    assert "prior" in unknown
+    assert "region " not in "\n".join(format_explanation(book.explain("gpt-4o")))
+
+
 def test_hours_and_days_are_listed(book: PriceBook) -> None:
     text = "\n".join(format_explanation(book.explain("deepseek-v4-pro")))
 

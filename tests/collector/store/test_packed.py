@@ -6,7 +6,7 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
-from collector.domain.record import AttemptRecord, CallRecord
+from collector.domain.record import AttemptRecord, CallRecord, Charges
 from collector.native import native
 from collector.store import schema
 from collector.store.packed import LARGEST, columns_of, facts_of
@@ -47,6 +47,8 @@ def any_value(name, kind, noise):
     scalars = (None, True, 0.7, -1, 10**18, "é", ["a", "b"], {"a": [1, None]})
     if kind == dict[str, object]:
         return {noise.choice(TEXTS): noise.choice(scalars) for _ in range(noise.randrange(4))}
+    if kind == Charges:
+        return {noise.choice(TEXTS): (noise.choice(LARGE), 0, 7) for _ in range(noise.randrange(3))}
     return {noise.choice(TEXTS): noise.choice(TEXTS) for _ in range(noise.randrange(4))}
 
 

@@ -50,6 +50,8 @@ def ledger(make_call):
                 price_grade="prior" if n % 19 == 0 else "listed",
                 usage_grade="estimated" if n % 23 == 0 else "reported",
                 duration_us=1000 + n * n * 37,
+                region="eu" if n % 29 == 0 else "",
+                charges={"image_output": (n + 1, 2 * n, 3 * n), "region": (7, 1, 1)} if n % 29 == 0 else {},
                 tags={"env": "prod" if n % 2 else "dev"} | ({'a/b~c."d': f"x{n % 3}"} if n % 5 else {}),
             )
         )
@@ -188,6 +190,24 @@ def test_spend_over_time_sums_to_the_total_in_buckets_that_hold_their_calls(ask,
         start = int(row["bucket"].replace(tzinfo=UTC).timestamp() * 1_000_000)
         key = (start, *(row[name] for name in by.split(",") if name))
         assert expected[key] == row["calls"]
+
+
+@pytest.mark.parametrize("by", ["", "team", "team,request_model"])
+def test_what_was_charged_apart_from_text_sums_by_kind_and_region(ask, ledger, by):
+    charged = [record for record in ledger if record.charges]
+    rows = ask("charges", bucket="day", by=by, since="30d")
+
+    assert {row["region"] for row in rows} == {"eu"}
+    for name in ("image_output", "region"):
+        of_kind = [row for row in rows if row["part"] == name]
+        sums = [sum(record.charges[name][place] for record in charged) for place in range(3)]
+        assert sum(row["quantity"] for row in of_kind) == sums[0]
+        assert sum(Decimal(row["list_cost_usd"]) for row in of_kind) == usd(sums[1])
+        assert sum(Decimal(row["effective_cost_usd"]) for row in of_kind) == usd(sums[2])
+    for row in rows:
+        dims = by.split(",") if by else []
+        mine = [r for r in charged if all(getattr(r, dim) == row[dim] for dim in dims)]
+        assert row["quantity"] <= sum(record.charges[row["part"]][0] for record in mine)
 
 
 @pytest.mark.parametrize("by", ["", "agent", "team,user_id", "tag:env"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sidecar.wire import ReplyFacts, RequestFacts, meter_for
 from sidecar.wire.passing import PassingMeter
-from sidecar.wire.whole import MOST_BODY, WHOLE_READERS, WholeMeter
+from sidecar.wire.whole import MOST_BODY, WHOLE_READERS, WholeMeter, read_whole_message
 from tests.sidecar.wire.conftest import JSON, Case, new_meter, reply_bytes, run
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at":"ü"}'}}
@@ -245,3 +245,56 @@ def test_every_recorded_json_reply_reads_the_same_with_both_meters(cases: list[C
             assert whole(api, body) == passing(api, body), case.get("id")
             compared += 1
     assert compared > 100
+
+
+@pytest.mark.parametrize("told", ["us", "global", "not_available", None])
+def test_where_a_message_was_made_is_read_whole_and_streamed(told: str | None) -> None:
+    usage = {"input_tokens": 5, "output_tokens": 3, "inference_geo": told}
+    body = {"id": "m", "type": "message", "role": "assistant", "model": "claude-opus-5", "content": []}
+    whole = json.dumps(body | {"stop_reason": "end_turn", "usage": usage}).encode()
+    events = [
+        {"type": "message_start", "message": body | {"usage": usage}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
+        {"type": "message_stop"},
+    ]
+    stream = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    for data, kind in ((whole, b"application/json"), (stream.encode(), b"text/event-stream")):
+        meter = PassingMeter(
+            "anthropic.messages", "/v1/messages", 200, {b"content-type": kind},
+            RequestFacts("anthropic.messages", "claude-opus-5"), False,
+        )  # fmt: skip
+        meter.feed(data)
+        meter.finish()
+        assert meter.facts().region == (told if told in ("us", "global") else "")
+    assert read_whole_message(whole, RequestFacts("anthropic.messages", "")).region == meter.facts().region
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_an_image_model_makes_is_tokens_of_images(streamed: bool) -> None:
+    usage = {
+        "total_tokens": 1050, "input_tokens": 50, "output_tokens": 1000,
+        "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+    }  # fmt: skip
+    body = {"created": 1, "data": [{"b64_json": "aGk="}], "usage": usage}
+    data, kind = json.dumps(body).encode(), b"application/json"
+    if streamed:
+        event = {"type": "image_generation.completed", "b64_json": "aGk=", "usage": usage}
+        data, kind = (
+            f"event: image_generation.completed\ndata: {json.dumps(event)}\n\n".encode(),
+            b"text/event-stream",
+        )
+    meter = PassingMeter(
+        "raw",
+        "/v1/images/generations",
+        200,
+        {b"content-type": kind},
+        RequestFacts("raw", "gpt-image-1.5"),
+        False,
+    )
+    meter.feed(data)
+    meter.finish()
+
+    facts = meter.facts()
+    assert facts.complete
+    assert facts.usage is not None
+    assert (facts.usage.image_input_tokens, facts.usage.image_output_tokens) == (40, 1000)
