@@ -175,6 +175,10 @@ bench-peers: $(DEV_STAMP) ## install the gateways to compare with, each in an en
 requirements: $(DEV_STAMP) ## compile the pins again (ARGS=--upgrade takes newer releases)
 	@scripts/setup/requirements.sh $(BIN)/uv $(ARGS)
 
+.PHONY: sbom
+sbom: $(DEV_STAMP) ## write bills of materials (CycloneDX) of what is pinned to dist/sbom (ARGS="SET ...")
+	@$(BIN)/python scripts/supply/sbom.py $(ARGS)
+
 .PHONY: clean
 clean: ## remove environments, caches, builds and measurements; the data directory stays
 	rm -rf $(VENV) .venvs build dist bench-results *.egg-info
