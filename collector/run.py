@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collector.export.spans import SpanExport
     from collector.ingest.entry import RecordSink
     from collector.ingest.events import OutcomeRow
+    from collector.ingest.price_watch import PriceSource, PriceWatch
     from collector.ingest.state import State
     from collector.judging.judge import Judge
     from collector.judging.noticing import Notices
@@ -68,6 +69,7 @@ def run(
     prices: "Prices | None" = None,
     changed_prices: "Callable[[], Prices | None]" = lambda: None,
     tool_prices: "Mapping[str, int] | None" = None,
+    price_source: "PriceSource | None" = None,
     roles: "Sequence[Role]" = (),
 ) -> int:
     """Keep the books of ``data_dir`` and answer questions until ``stop`` or SIGTERM.
@@ -83,6 +85,7 @@ def run(
         prices: USD per million tokens, by model; they win over the price book.
         changed_prices: the same once they have changed since it was asked last, else None.
         tool_prices: what one use of a tool costs, in pico-USD.
+        price_source: where newer prices are.
         roles: of the people for whom the dashboard asks.
 
     Returns:
@@ -113,7 +116,12 @@ def run(
         judge = Judge(state.books, notices, prices_of(prices or {}), tool_prices or {})
         stop = stop or threading.Event()
         priced = prices or {}, changed_prices
-        return _serve(config, state, control_key, stop, environ, watch, judge, notices, priced, roles)
+        newer = None
+        if price_source is not None:
+            from collector.ingest.price_watch import PriceWatch
+
+            newer = PriceWatch(price_source, prices or {}, state.books, stop)
+        return _serve(config, state, control_key, stop, environ, watch, judge, notices, priced, newer, roles)
     finally:
         lock.release()
 
@@ -128,6 +136,7 @@ def _serve(
     judge: "Judge",
     notices: "Notices",
     priced: "tuple[Prices, Callable[[], Prices | None]]",
+    newer: "PriceWatch | None",
     roles: "Sequence[Role]",
 ) -> int:
     from collector.api.app import build_app
@@ -169,6 +178,8 @@ def _serve(
         spans.start()
         judging.start()
         watch.start()
+        if newer is not None:
+            threading.Thread(target=newer.run, name="prices", daemon=True).start()
 
     state.told.append(watch.metrics)
     try:

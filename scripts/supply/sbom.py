@@ -18,10 +18,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("base", "dashboard", "encryption", "gpu", "litellm", "profiling", "semantic", "semantic-onnx", "vllm")
+SHIPPED = (
+    "base",
+    "dashboard",
+    "encryption",
+    "gpu",
+    "litellm",
+    "profiling",
+    "semantic",
+    "semantic-onnx",
+    "vllm",
+)
 """Sets that users install: Bursar itself, and with each of its extras."""
 _SPACE = uuid.UUID("6f1d7d0a-5d43-5b8e-9a52-0d7c4b0f6a11")
-_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;]+)(?: ; (?P<marker>[^\\]+?))?(?= --hash| *$)")
+_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;]+)(?: ; (?P<marker>[^\\]+?))?(?= --hash| *$)"
+)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})\b")
 
 
@@ -71,7 +83,9 @@ def pins_of(text: str) -> list[Pin]:
             found += _read(pending, needed)
             pending, needed = "", []
         pending = f"{pending} {words.removesuffix(chr(92)).strip()}".strip()
-    return sorted([*found, *_read(pending, needed)], key=lambda pin: (normal(pin.name), pin.version, pin.marker))
+    return sorted(
+        [*found, *_read(pending, needed)], key=lambda pin: (normal(pin.name), pin.version, pin.marker)
+    )
 
 
 def _asker(said: str) -> str:
@@ -89,7 +103,13 @@ def _read(entry: str, needed: list[str]) -> list[Pin]:
     if not hashes:
         raise ValueError(f"{shape['name']}=={shape['version']} has no hash")
     return [
-        Pin(shape["name"], shape["version"], (shape["marker"] or "").strip(), hashes, tuple(sorted(set(needed))))
+        Pin(
+            shape["name"],
+            shape["version"],
+            (shape["marker"] or "").strip(),
+            hashes,
+            tuple(sorted(set(needed))),
+        )
     ]
 
 

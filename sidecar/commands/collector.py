@@ -14,6 +14,7 @@ from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
 
 if TYPE_CHECKING:
     from collector.domain.price import TokenPrice
+    from collector.ingest.price_watch import PriceSource
     from collector.pricing.book import PriceBook
     from collector.probes.true_cost import PriceOf
 
@@ -38,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         price_of=alternatives(config),
         prices=config.prices,
         changed_prices=ChangedPrices(arguments.config or DEFAULT_FILE, config),
+        price_source=newer_prices(config),
         roles=config.access.all_roles(),
         tool_prices={name: pico_from_usd(tool.price) for name, tool in config.tools.items()},
     )
@@ -70,6 +72,15 @@ class ChangedPrices:
                 self._prices = prices
                 return prices
         return None
+
+
+def newer_prices(config: BursarConfig) -> "PriceSource | None":
+    """Where newer prices are than those that come with Bursar."""
+    if config.price_source is None:
+        return None
+    from collector.ingest.price_watch import PriceSource
+
+    return PriceSource(config.price_source, float(config.price_refresh))
 
 
 def alternatives(config: BursarConfig) -> "dict[str, PriceOf]":

@@ -26,11 +26,11 @@ _spec.loader.exec_module(sbom)
 def pinned(name: str) -> list[tuple[str, str, list[str]]]:
     """Name, version and hashes of each entry of a set, read another way than the script does."""
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
-    found = []
-    for block in re.split(r"\n(?=[A-Za-z0-9])", "\n" + text):
-        if head := re.match(r"\n?([A-Za-z0-9._-]+)==([^\s;\\]+)", block):
-            found.append((head[1], head[2], sorted(re.findall(r"sha256:([0-9a-f]{64})", block))))
-    return sorted(found)
+    return sorted(
+        (head[1], head[2], sorted(re.findall(r"sha256:([0-9a-f]{64})", block)))
+        for block in re.split(r"\n(?=[A-Za-z0-9])", "\n" + text)
+        if (head := re.match(r"\n?([A-Za-z0-9._-]+)==([^\s;\\]+)", block))
+    )
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -1,0 +1,62 @@
+"""Newer prices are in the ledger under the version that records name; a bad file changes nothing."""
+
+import json
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from collector.ingest.price_watch import PriceSource, PriceWatch
+from collector.pricing.book import PriceBook
+from collector.pricing.refresh import load_overlay
+
+CONFIGURED = {"house": {"input": 1}}
+
+
+def a_map(usd_per_mtok: float) -> bytes:
+    entry = {"litellm_provider": "openai", "mode": "chat", "input_cost_per_token": usd_per_mtok / 1e6}
+    return json.dumps(dict.fromkeys(("gpt-4o-mini", *(f"m{n}" for n in range(12))), entry)).encode()
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "prices.json"
+
+
+@pytest.fixture
+def watch(books, source):
+    return PriceWatch(PriceSource(str(source), 60), CONFIGURED, lambda: books, threading.Event())
+
+
+def listed(books, model):
+    query = "SELECT price_version, CAST(input_usd * 1000000000000 AS BIGINT) FROM prices WHERE model = $1"
+    return dict(books.database.connection.execute(query, [model]).fetchall())
+
+
+@pytest.mark.slow
+def test_each_state_of_the_source_is_a_version_of_its_own(books, source, watch):
+    for usd_per_mtok in (3, 5, 5):
+        source.write_bytes(a_map(usd_per_mtok))
+        assert watch.look()
+
+    today = datetime.now(UTC).date()
+    versions = {
+        load_overlay(PriceBook.load(CONFIGURED), a_map(usd), str(source), today).version: usd * 1_000_000
+        for usd in (3, 5)
+    }
+    newer = {version: pico for version, pico in listed(books, "gpt-4o-mini").items() if version in versions}
+    assert newer == versions
+    assert versions.keys() <= listed(books, "house").keys()
+
+
+def test_a_source_that_cannot_be_used_changes_nothing(books, source, watch):
+    before = listed(books, "gpt-4o-mini")
+    assert watch.look()  # it is not there
+    source.write_bytes(b"{broken")
+    assert watch.look()
+    assert listed(books, "gpt-4o-mini") == before
+
+
+def test_a_ledger_that_is_not_open_is_waited_for(source):
+    source.write_bytes(a_map(3))
+    assert not PriceWatch(PriceSource(str(source), 60), {}, lambda: None, threading.Event()).look()
