@@ -37,6 +37,7 @@ from collector.domain.policy import (
     Raise,
 )
 from collector.domain.policy.wording import amount_text
+from collector.pricing.regions import region_name
 from sidecar.budgets.amounts import Amount, Money
 from sidecar.budgets.corrections import Correction
 from sidecar.budgets.credit import CreditControl
@@ -122,6 +123,8 @@ class SimulatedCall(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """As in the price book; empty for the one that the model's name suggests."""
     api: str = "openai.chat"
     upstream: str = ""
+    region: str = ""
+    """Where it is asked for, as an upstream's ``region:``."""
     tenant: str = ""
     team: str = ""
     user: str = ""
@@ -324,7 +327,7 @@ def _in_unit(text: str, budget: Budget) -> int:
 
 def simulate(control: CreditControl, said: SimulatedCall, now: int) -> dict[str, Any]:
     """What would be decided of a call now; nothing is held."""
-    quote = control.books.prices.quote(said.provider, said.model, now)
+    quote = control.books.prices.quote(said.provider, said.model, now, region_name(said.region))
     price = quote.price
     ask = Ask(
         call_id="",

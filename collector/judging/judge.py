@@ -328,11 +328,11 @@ def prices_of(configured: Any) -> PriceOf:
     """List prices by the price book, which is read when it is first needed."""
     book: list[Any] = []
 
-    def price_of(provider: str, model: str, at_us: int) -> Any:
+    def price_of(provider: str, model: str, at_us: int, region: str) -> Any:
         if not book:
             from collector.pricing.book import PriceBook
 
             book.append(PriceBook.load(configured))
-        return book[0].quote(provider, model, at_us).price
+        return book[0].quote(provider, model, at_us, region).price
 
     return price_of

@@ -9,8 +9,8 @@ from collector.domain.turns import Rates, Turn
 from collector.judging.noticing import Due, Key
 from collector.store.duckdb import Connection
 
-PriceOf = Callable[[str, str, int], TokenPrice]
-"""Provider, model and instant to list prices."""
+PriceOf = Callable[[str, str, int, str], TokenPrice]
+"""Provider, model, instant and region to list prices."""
 
 MOST_CALLS: Final = 2_000
 """Of one conversation, the newest."""
@@ -22,7 +22,7 @@ _COLUMNS: Final = f"""
     finish_reasons, {_PICO.format("effective_cost_usd")}, {_PICO.format("list_cost_usd")}, attempt_count,
     input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens,
     cache_write_1h_input_tokens, reasoning_output_tokens, message_hashes, last_message_hash,
-    tool_call_hashes, input_role, input_hash, tool_errors, tools_hash, system_hash, tool_names"""
+    tool_call_hashes, input_role, input_hash, tool_errors, tools_hash, system_hash, region, tool_names"""
 _CALLS: Final = f"""
     SELECT {_COLUMNS} FROM calls
     WHERE started_at >= make_timestamp($1)
@@ -80,9 +80,9 @@ def turn_of(row: Sequence[Any], failed_pico: int, price_of: PriceOf) -> Turn:
     (
         _, _, call_id, started, duration, agent, model, answered, provider, upstream, outcome, reason, error,
         downgraded, finish, cost, listed, attempts, given, made, read, written, written_1h, thought, hashes,
-        reply, calls, role, said, errors, tools, system, _,
+        reply, calls, role, said, errors, tools, system, region, _,
     ) = row  # fmt: skip
-    price = price_of(provider or "", answered or model or "", started) if cost else None
+    price = price_of(provider or "", answered or model or "", started, region or "") if cost else None
     rates = Rates()
     if price is not None:
         rates = Rates(price.input, price.output, price.cache_read, price.cache_write)

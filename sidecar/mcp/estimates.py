@@ -69,8 +69,8 @@ class Estimator:
             raise ValueError("a number of tokens cannot be negative")
         if not model.strip():
             raise ValueError("name the model")
-        provider, asked = self._served(model)
-        quote = self._prices.quote(provider, asked, at_us)
+        provider, asked, region = self._served(model)
+        quote = self._prices.quote(provider, asked, at_us, region)
         few, many = (input_tokens, input_tokens) if input_tokens is not None else tokens_in(text or "", asked)
         most = (
             max_output_tokens if max_output_tokens is not None else quote.max_output_tokens or UNKNOWN_OUTPUT
@@ -92,14 +92,14 @@ class Estimator:
             reason=quote.reason,
         )
 
-    def _served(self, model: str) -> tuple[str, str]:
-        """The provider that serves ``model`` here, empty when that is open, and what it calls the model."""
+    def _served(self, model: str) -> tuple[str, str, str]:
+        """The provider that serves ``model`` here, what it calls the model, and where; empty: open."""
         target = self._config.models.get(model)
         if target is None:
-            return "", model
+            return "", model, ""
         upstream = self._config.upstreams[target.upstream]
         provider = upstream.provider_of(target.upstream)
-        return provider, target.model or model
+        return provider, target.model or model, upstream.where
 
 
 def tokens_in(text: str, model: str) -> tuple[int, int]:

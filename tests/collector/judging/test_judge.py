@@ -43,7 +43,7 @@ class Ledger:
         self._make_call = make_call
         self._make_attempt = make_attempt
 
-    def price_of(self, provider: str, model: str, at_us: int) -> TokenPrice:
+    def price_of(self, provider: str, model: str, at_us: int, region: str) -> TokenPrice:
         return TokenPrice(input=2_500_000, output=10_000_000, cache_read=250_000, cache_write=2_500_000)
 
     def record(self, turn: Turn, conversation: str, **changes: Any) -> CallRecord:
