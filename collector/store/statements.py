@@ -60,7 +60,8 @@ _COUNTED = f"""
             )
         ),
         again AS (
-            SELECT DISTINCT talk FROM {levels.TALK_DAYS.table} SEMI JOIN edges USING (talk) WHERE {{days}}
+            SELECT DISTINCT talk FROM {levels.TALK_DAYS.table}
+            WHERE {{days}} AND talk IN (SELECT unnest(talks) FROM (SELECT list(talk) AS talks FROM edges))
         ),
         oldest AS (SELECT min(bucket) AS day FROM {levels.TALK_DAYS.table}),
         counted AS (
@@ -70,7 +71,8 @@ _COUNTED = f"""
         )
         SELECT {{key}}, CAST(sum(n) AS BIGINT) AS conversations FROM counted GROUP BY ALL"""
 """Those of whole days by the first of them, and of the hours around these days those that have no such day.
-What came before the oldest day that is kept is not known any more."""
+They are looked up as a list, which is taken for short: a million days are passed by it, not built upon. What
+came before the oldest day that is kept is not known any more."""
 
 
 class Statement(NamedTuple):
