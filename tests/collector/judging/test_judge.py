@@ -251,6 +251,30 @@ def test_runs_turns_and_tools_have_their_figures(ledger: Ledger) -> None:
     assert quality["value_per_usd"] == pytest.approx(2 / float(cost))
 
 
+def test_an_outcome_is_that_of_the_runs_it_names_by_task_or_conversation_or_trace_and_the_last_word_counts(
+    ledger: Ledger, database: Database
+) -> None:
+    database.connection.execute(
+        "INSERT INTO runs BY NAME SELECT make_timestamp($1) AS started_at, * FROM (VALUES"
+        " ('one', 'first', 'a', 1), ('one', 'second', 'b', 2), ('', 'third', 'c', 4), ('', 'fourth', 'd', 8)"
+        ") AS told(task_id, conversation_id, trace_id, effective_cost_usd)",
+        [ledger.now_us],
+    )
+    database.connection.execute(
+        "INSERT INTO outcomes BY NAME SELECT make_timestamp($1 + place) AS reported_at, * EXCLUDE (place)"
+        " FROM (VALUES (1, 'one', '', '', false), (2, 'one', '', '', true), (3, '', 'third', '', true),"
+        " (4, '', '', 'b', false), (5, '', 'nobody', '', true), (6, '', NULL, NULL, true)"
+        ") AS told(place, task_id, conversation_id, trace_id, success)",
+        [ledger.now_us],
+    )
+
+    (quality,) = ledger.ask("quality")
+
+    # The task cost 1 + 2 and succeeded at last, the third conversation 4, the trace 2 and did not succeed.
+    assert (quality["tasks"], quality["successes"]) == (3, 2)
+    assert quality["effective_cost_usd"] == Decimal(9)
+
+
 def test_a_run_is_a_waterfall_in_which_every_bar_has_the_money_inside_it(
     ledger: Ledger, database: Database
 ) -> None:
