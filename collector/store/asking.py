@@ -69,6 +69,8 @@ class Asked:
     """Columns of `OMISSIBLE` that nobody needs."""
     values: dict[str, Any] = field(default_factory=dict)
     """Bound to the statement."""
+    absent: frozenset[str] = frozenset()
+    """Columns that are known not to have the text that is searched for."""
 
     @property
     def dimensions(self) -> frozenset[str]:

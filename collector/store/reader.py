@@ -8,6 +8,7 @@ no more than that run, the others wait their turn, and none runs longer than its
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ from collector.store.asking import Asked, BadParameter
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
 from collector.store.questions import BUCKETS, CHARGES, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
 from collector.store.statements import (
+    absent_statement,
     cursor_statement,
     floor_statement,
     narrowed,
@@ -159,7 +161,10 @@ class LedgerReader:
 
 
 def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> Asked:
-    """``asked`` of the time only in which its conversations or tasks were, or what its whole id names."""
+    """``asked`` of the time only in which its conversations or tasks were, or what its whole id names.
+
+    A text is then looked for only in columns that have it, as far as the sums can tell.
+    """
     sought = narrowing_statement(asked, marks)
     if sought is not None:
         ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
@@ -169,6 +174,10 @@ def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.
         ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
         if first is not None:
             asked = narrowed(asked, first, last)
+    sought = absent_statement(asked, marks)
+    if sought is not None:
+        table = arrow_table(connection, sought.sql, sought.values)
+        asked = replace(asked, absent=frozenset(k for k, had in table.to_pylist()[0].items() if not had))
     return asked
 
 

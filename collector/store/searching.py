@@ -1,13 +1,15 @@
 """Calls that have a text among their names, or an id that begins with it, as SQL.
 
-The whole id of a call, a conversation or a task is looked up first: it says when that was, and only the calls
-of that time are looked at. What a provider or an agent made up, such as a trace's id, says nothing: of every
-call of the period that id is read.
+To look for a text in all columns of ten million calls takes seconds, and hardly any column has it. So the
+sums are asked first, in which names and conversations stand many times less often, which columns have it at
+all. And the whole id of a call, a conversation or a task says when that was: only the calls of that time are
+looked at. What a provider or an agent made up, such as a trace's id, says nothing: it is read of every call.
 
 The text is bound twice: as it is (``$sought``) for ids, in small letters (``$sought_lower``) for names.
 """
 
 import re
+from collections.abc import Collection
 
 NAMES = (
     *("agent", "team", "tenant", "user_id", "request_model", "response_model", "provider_name", "upstream"),
@@ -18,12 +20,14 @@ NAMES = (
 GIVEN_IDS = ("conversation_id", "task_id")
 """May look like anything. All ids are compared by how they begin, which is cheap."""
 
-HEXADECIMAL_IDS = ("call_id", "trace_id")
 PROVIDERS_IDS = ("response_id",)
 """Such as ``chatcmpl-…``. Of these columns each call has a text of its own, which takes long to read."""
 
 UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """A call's id; it says in milliseconds since 1970 when it was made."""
+
+UUID7_BEGUN = re.compile(r"([0-9a-f]{8})-([0-9a-f]{0,4})(?:-[0-9a-f-]*)?")
+"""What such an id begins with."""
 
 _WHOLE_ID = re.compile(r"(?=\S*\d)\S{12,}")
 """May be a whole id, and is hardly a part of a name."""
@@ -32,15 +36,30 @@ _HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 _PROVIDERS = re.compile(r"[A-Za-z0-9]+[-_]\S*")
 
 
-def condition(text: str) -> str:
-    """Whether a row of the calls has ``text``: only columns that may hold such a text are looked at."""
+def condition(text: str, absent: Collection[str] = ()) -> str:
+    """Whether a row of the calls has ``text``: only columns that may hold such a text are looked at.
+
+    Args:
+        text: what is searched for.
+        absent: columns that are known not to have it.
+    """
     ids = [*GIVEN_IDS]
     if _HEXADECIMAL.fullmatch(text):
-        ids += HEXADECIMAL_IDS
+        # A call's id has a dash after eight digits, a trace's has none.
+        ids += ["call_id"] if len(text) <= 8 or text[8] == "-" else []
+        ids += ["trace_id"] if "-" not in text else []
     if _PROVIDERS.fullmatch(text):
         ids += PROVIDERS_IDS
-    named = [f"contains(lower({name}), $sought_lower)" for name in NAMES]
-    return f"({' OR '.join([*named, *(f'starts_with({name}, $sought)' for name in ids)])})"
+    tests = [has(name) for name in (*NAMES, *ids) if name not in absent]
+    # Both are bound: the database wants each to be used.
+    return f"({' OR '.join(tests or ['false'])}) AND $sought IS NOT NULL AND $sought_lower IS NOT NULL"
+
+
+def has(column: str) -> str:
+    """Whether a row has the text in that column."""
+    if column in NAMES:
+        return f"contains(lower({column}), $sought_lower)"
+    return f"starts_with({column}, $sought)"
 
 
 def may_be_whole(text: str) -> bool:

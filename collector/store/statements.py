@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, searching, talks
+from collector.store import levels, rollups, searching, talks
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
@@ -268,17 +268,18 @@ def _quantile(share: float) -> str:
     return f"min(CASE WHEN {holds} THEN {lower} + ({upper} - {lower}) * {inside} END)"
 
 
-def _calls(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
+def _calls(asked: Asked, where: _Conditions, values: dict[str, Any], *, paged: bool = True) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
     kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)"
     sought = asked.values.get("sought")
-    kept += where.of("calls") + (f" AND {searching.condition(sought)}" if sought else "")
-    if "floor" in asked.values:
+    kept += where.of("calls") + (f" AND {searching.condition(sought, asked.absent)}" if sought else "")
+    if paged and ("floor" in asked.values or sought):
         # Of eighty columns only those are read that tell which rows it will be, until that is known.
         order, after = _page(asked)
+        kept += f" AND {_ORDERS[asked.order][1]} >= $floor" if "floor" in asked.values else ""
         kept = (
-            f"rowid IN (SELECT rowid FROM calls WHERE {kept} AND {_ORDERS[asked.order][1]} >= $floor"
+            f"rowid IN (SELECT rowid FROM calls WHERE {kept}"
             f"{after.replace('WHERE', ' AND', 1)} ORDER BY {order} LIMIT $limit)"
         )
     return f"(SELECT *{extra} FROM calls WHERE {kept})"
@@ -322,14 +323,42 @@ def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None
         return None
     values: dict[str, Any] = {"sought": text}
     talks_of = _times_of_talks(" AND (conversation_id = $sought OR task_id = $sought)", mark, values).sql
-    if not (near := _near(text)):
+    if not (near := _near_begun(text)):
         return Statement(talks_of, values)
     return Statement(
         f"WITH talked(first_us, last_us) AS ({talks_of})"
         " SELECT min(first_us), max(last_us) FROM (FROM talked UNION ALL SELECT epoch_us(started_at),"
-        f" epoch_us(started_at) FROM calls WHERE call_id = $sought {near})",
+        f" epoch_us(started_at) FROM calls WHERE starts_with(call_id, $sought) {near})",
         values,
     )
+
+
+def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds which columns have the text searched for, by their names: true, false or NULL.
+
+    None where none is. Filters are left aside: what is absent without them is absent with them.
+    """
+    if "sought" not in asked.values:
+        return None
+    values = {name: asked.values[name] for name in ("sought", "sought_lower")}
+    found = []
+    for place, (chain, columns) in enumerate(_SEARCHED):
+        parts = [
+            f"SELECT {', '.join(columns)} FROM {table} WHERE {spans(pieces, f'{place}_{table}', values)}"
+            for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, chain))
+        ]
+        if parts:
+            tests = ", ".join(f"bool_or({searching.has(name)}) AS {name}" for name in columns)
+            found.append(f"(SELECT {tests} FROM ({' UNION ALL '.join(parts)}))")
+    return Statement(f"SELECT * FROM {', '.join(found)}", values) if found else None
+
+
+_SEARCHED = (
+    (levels.LEVELS, tuple(name for name in searching.NAMES if name in levels.DIMENSIONS)),
+    ((levels.USERS_DAY, levels.USER_HOUR), ("user_id",)),
+    ((levels.TALKS_HOUR,), searching.GIVEN_IDS),
+)
+"""Where which columns stand less often than in the calls."""
 
 
 def _times_of_talks(kept: str, mark: Mark, values: dict[str, Any]) -> Statement:
@@ -371,7 +400,7 @@ def floor_statement(asked: Asked) -> Statement | None:
     if asked.question is not CALLS_LISTED or asked.order not in _FLOORED:
         return None
     values = dict(asked.values)
-    calls = _calls(asked, _Conditions(asked.filters, values), values)
+    calls = _calls(asked, _Conditions(asked.filters, values), values, paged=False)
     column = _ORDERS[asked.order][1]
     sql = (
         f"SELECT min(of_last) FROM (SELECT {column} AS of_last FROM {calls} {_page(asked)[1]}"
@@ -391,6 +420,15 @@ def _page(asked: Asked) -> tuple[str, str]:
     return order, f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
+def _near_begun(text: str) -> str:
+    """The same by what an id begins with."""
+    match = searching.UUID7_BEGUN.fullmatch(text)
+    if match is None:
+        return ""
+    first, last = (int(match[1] + match[2].ljust(4, digit), 16) * 1000 for digit in "0f")
+    return _between(first - DAY_US, last + DAY_US)
+
+
 def _near(call_id: str) -> str:
     """A UUIDv7 says when it was made: its row is found in a few blocks instead of all.
 
@@ -400,7 +438,11 @@ def _near(call_id: str) -> str:
     if match is None:
         return ""
     made_us = int(match[1] + match[2], 16) * 1000
+    return _between(made_us - DAY_US, made_us + DAY_US)
+
+
+def _between(since_us: int, until_us: int) -> str:
     return (
-        f"AND started_at >= make_timestamp({made_us - DAY_US}::BIGINT)"
-        f" AND started_at < make_timestamp({made_us + DAY_US}::BIGINT)"
+        f"AND started_at >= make_timestamp({since_us}::BIGINT)"
+        f" AND started_at < make_timestamp({until_us}::BIGINT)"
     )
