@@ -183,7 +183,7 @@ class Lag(NamedTuple):
 async def book(folder: Path, servers: Servers, seconds: float, name: str) -> Lag:
     """Write so many calls a second; how far the ledger was behind meanwhile."""
     noise = random.Random(1)
-    writer = JournalWriter(folder / "journal", name)
+    writer = JournalWriter(folder / "journal", f"{name}-{time.time_ns()}")
     lags: list[float] = []
 
     async def look() -> None:
