@@ -103,8 +103,8 @@ def _table(title: str, column: str, name: str, rows: Sequence[Row], total: Row) 
         for who, number, tokens, amount in lines
     )
     return (
-        f"<h2>{title}</h2><table><thead><tr><th>{column}</th><th>Calls</th><th>Tokens</th><th>USD</th></tr>"
-        f"</thead><tbody>{body}</tbody></table>"
+        f'<h2>{title}</h2><table class="sums"><thead><tr><th>{column}</th><th>Calls</th><th>Tokens</th>'
+        f"<th>USD</th></tr></thead><tbody>{body}</tbody></table>"
     )
 
 
@@ -197,7 +197,14 @@ h2 {{ font-size: 1.1rem; margin: 2rem 0 .5rem; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
 th, td {{ text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; overflow-wrap: anywhere; }}
-tbody tr:last-child {{ font-weight: 600; }}
+.sums tbody tr:last-child {{ font-weight: 600; }}
+@media (max-width: 40rem) {{
+  /* Names have a line of their own, and their figures one below. */
+  tr {{ display: grid; grid-template-columns: 1fr 1.3fr 1.7fr; border-bottom: 1px solid var(--line); }}
+  th, td {{ border-bottom: 0; padding: .15rem .25rem; font-size: .82rem; overflow-wrap: anywhere; }}
+  .tiles b {{ font-size: 1.15rem; }}
+  th:first-child, td:first-child {{ grid-column: 1 / -1; }}
+}}
 svg {{ width: 100%; height: auto; }} rect {{ fill: var(--bar); }}
 text {{ fill: var(--ink); font-size: 12px; text-anchor: middle; }}
 @media print {{ body {{ margin: 0; max-width: none; }} }}
