@@ -55,6 +55,8 @@ REMEMBER_S = 60.0
 """How often what was learned is written down."""
 _OWN_RULES = frozenset({"off_track", "runaway"})
 """Rules that are not budgets and have a name of their own in the metrics."""
+_NOTHING_ASKED = Granted(())
+_ANSWERS = (Granted, Refused)
 _tuple = tuple.__new__
 _MOST_TRIES = 4
 """How often a call is decided anew because the store knew better than we did."""
@@ -168,10 +170,11 @@ class CreditControl:
         for _ in range(_MOST_TRIES):
             decision = self.decide(ask, now)
             if isinstance(decision, Allow):
-                answer: Answer | Awaitable[Answer] = Granted(())
-                if decision.claims:
-                    answer = self.store.reserve(call.call_id, decision.claims, self.ttl_s, until)
-                if not isinstance(answer, Granted | Refused):
+                answer: Answer | Awaitable[Answer] = _NOTHING_ASKED
+                claims = decision.claims
+                if claims:
+                    answer = self.store.reserve(call.call_id, claims, self.ttl_s, until)
+                if not isinstance(answer, _ANSWERS):
                     # All tries of one decision share the time that a call may wait.
                     loop = asyncio.get_running_loop()
                     until = until or loop.time() + PATIENCE_S
@@ -208,8 +211,9 @@ class CreditControl:
 
     def decide(self, ask: Ask, now: int) -> Decision:
         """What the policy says of a call, by all that is known here."""
-        self.hearing.meet(self.state.slots_of(ask, now), now)
-        return decide(self.state.policy, self.state, ask, now)
+        state = self.state
+        self.hearing.meet(state.plan(ask, now).slots, now)
+        return decide(state.policy, state, ask, now)
 
     async def _answer_for(self, call: Call, asked: Awaitable[Answer]) -> Answer:
         try:
@@ -225,20 +229,17 @@ class CreditControl:
         self.state.claimed(allow, call.started_at_us)
         hold = Hold(self, call, ask, allow, granted, target)
         self._running[call.call_id] = hold
+        _, max_tokens, _, output, growing, _, _, _ = allow
         call.target = target
         call.room_nano = hold.room_nano
-        call.hold = (
-            ask.input_tokens,
-            allow.output_tokens,
-            ask.input_pico + allow.output_tokens * ask.output_pico,
-        )
-        if allow.growing and facts.stream:
+        call.hold = ask.input_tokens, output, ask.input_pico + output * ask.output_pico
+        if growing and facts.stream:
             call.watch = hold.look
         if ask.model != facts.model:
             call.downgraded_from, facts.model = facts.model, ask.model
-        if allow.max_tokens is not None:
-            call.request.body = with_output_cap(call.api, call.request.body, allow.max_tokens)
-            facts.max_output_tokens = allow.max_tokens
+        if max_tokens is not None:
+            call.request.body = with_output_cap(call.api, call.request.body, max_tokens)
+            facts.max_output_tokens = max_tokens
         call.settle_credit = self.settle
 
     def _refused(self, decision: Refuse) -> OutOfBudget:
@@ -260,21 +261,21 @@ class CreditControl:
         hold = self._running.pop(call.call_id, None)
         if hold is None:
             return
-        charges = hold.charges()
-        allow = hold.allow
-        if allow.claims:
+        charges, lease = hold.charges(), hold.lease
+        allow, claims = hold.allow, lease.claims
+        if claims:
             if sequence:
-                actuals = [
-                    _tuple(Claim, (claim[0], charge))
-                    for claim, charge in zip(hold.lease.claims, charges, strict=True)
-                ]
+                actuals, place = [], 0
+                for charge in charges:  # counting is faster here than zip
+                    actuals.append(_tuple(Claim, (claims[place][0], charge)))
+                    place += 1  # noqa: SIM113
                 self.store.settle(call.call_id, actuals, sequence)
             else:
                 self.store.release(call.call_id)
         cost = now = 0
         if allow.pours:
             cost, now = sum([attempt.cost_pico for attempt in call.attempts]), now_us()
-        crossed = self.state.settled(allow, hold.lease.amounts, charges, -(-cost // 1000), now)
+        crossed = self.state.settled(allow, lease.amounts, charges, -(-cost // 1000), now)
         if crossed:
             self._crossed(crossed)
         self._learn(call, hold)

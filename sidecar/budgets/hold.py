@@ -4,24 +4,21 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING
 
-from collector.domain.credit import Answer, Granted, Refused, Unit
+from collector.domain.credit import Answer, Granted, Refused
 from collector.domain.policy import Allow, Ask, Extension, Lease
+from collector.domain.policy.plans import MONEY
 from sidecar.call import Attempt, Call
 
 if TYPE_CHECKING:
     from sidecar.budgets.credit import CreditControl
     from sidecar.routing import Target
 
-_USD = Unit.USD
-
 
 class Hold:
-    """What one running call holds, from its admission to its record."""
+    """What one running call holds, from its admission to its record.
 
-    __slots__ = (
-        "_asking", "_control", "_largest", "_look_at", "_seen", "allow", "ask", "call", "lease", "room_nano",
-        "spans", "target",
-    )  # fmt: skip
+    Without slots, since one is made for every call, and Python makes those without faster.
+    """
 
     def __init__(
         self,
@@ -40,23 +37,27 @@ class Hold:
         self.call = call
         self.ask = ask
         self.allow = allow
-        self.lease = Lease(ask, allow.claims, allow.growing, allow.output_tokens, allow.output_cap)
+        claims, _, cap, output, growing, slots, _, _ = allow
+        self.lease = Lease(ask, claims, growing, output, cap)
         self._asking: asyncio.Task[None] | None = None
         self.room_nano: int | None = None
         """What the tightest budget in money has left, in nano-USD; None when none is in money."""
         tightest = None
-        for (counter, _), room in zip(allow.claims, granted.rooms, strict=True):
-            if counter.unit is _USD and (tightest is None or room < tightest):
+        place = 0
+        for room in granted[0]:  # counting is faster here than zip
+            if slots[place].unit == MONEY and (tightest is None or room < tightest):
                 tightest = room
+            place += 1  # noqa: SIM113
         self.room_nano = tightest
         # What does not grow is not looked at while it runs.
-        self._look_at = self._bytes_of(self.lease.extend_at) if allow.growing else 0
+        self._look_at = self._bytes_of(self.lease.extend_at) if growing else 0
         self._seen = self._largest = 0
 
     def charges(self) -> tuple[int, ...]:
         """What the attempts of the call come to, in the order of the claims."""
         attempts, lease = self.call.attempts, self.lease
-        charges = lease.settlement(*sum_of(attempts))
+        cost, tokens, sent = sum_of(attempts)
+        charges = lease.settlement(cost, tokens, sent)
         if not self.spans:
             return charges
         return tuple(
@@ -136,6 +137,8 @@ def sum_of(attempts: Sequence[Attempt]) -> tuple[int, int, int]:
     cost = tokens = sent = 0
     for attempt in attempts:
         cost += attempt.cost_pico
-        tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
-        sent = sent or int(attempt.sent_ns > 0)
+        usage = attempt.usage
+        tokens += usage.input_tokens + usage.output_tokens
+        if attempt.sent_ns > 0:
+            sent = 1
     return cost, tokens, sent

@@ -7,38 +7,14 @@ NO_TAGS: Final[Mapping[str, str]] = {}
 
 
 class Ask:
-    """One call that asks to spend. A plain object with slots, because it is made for every call.
+    """One call that asks to spend. A plain object without slots, because it is made for every call.
 
+    Given by position where that counts: Python makes it four times as fast as from keywords.
     Made anew for each target: a downgrade or a fallback asks again with its own model and prices.
     """
 
-    __slots__ = (
-        "agent",
-        "api",
-        "call_id",
-        "choices",
-        "continues",
-        "conversation",
-        "input_pico",
-        "input_tokens",
-        "key",
-        "may_downgrade",
-        "model",
-        "output_cap",
-        "output_pico",
-        "priced",
-        "stream",
-        "tags",
-        "task",
-        "team",
-        "tenant",
-        "upstream",
-        "user",
-    )
-
     def __init__(
         self,
-        *,
         call_id: str,
         model: str,
         api: str = "",

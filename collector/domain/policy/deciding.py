@@ -17,9 +17,8 @@ from collector.domain.policy.pacing import pace_share, pick, place_of
 from collector.domain.policy.plans import (
     DOWNGRADING,
     FIRST,
-    MONEY,
+    SIZES,
     THROTTLING,
-    TOKENS,
     Allow,
     Plan,
     Policy,
@@ -93,16 +92,19 @@ def decide(policy: Policy, state: State, ask: Ask, now_us: int) -> Decision:
     if state.policy is not policy:
         state.follow(policy)
     plan = state.plan(ask, now_us)
-    pours: tuple[Pour, ...] = ()
-    if plan.guarded or _any_active(plan.slots):
-        early = _stopped(state, ask, plan, now_us) or _cheaper(ask, plan, now_us)
-        if early is not None:
-            return early
-        waits = _waits(state, ask, plan, now_us)
-        if isinstance(waits, Throttled):
-            return waits
-        pours = waits
-    return _admit(state, ask, plan, pours, now_us)
+    if not plan.guarded:
+        for slot in plan.slots:
+            if slot.active:
+                break
+        else:
+            return _admit(state, ask, plan, (), now_us)
+    early = _stopped(state, ask, plan, now_us) or _cheaper(ask, plan, now_us)
+    if early is not None:
+        return early
+    waits = _waits(state, ask, plan, now_us)
+    if isinstance(waits, Throttled):
+        return waits
+    return _admit(state, ask, plan, waits, now_us)
 
 
 def store_lost(counter: Counter) -> Refuse:
@@ -113,13 +115,6 @@ def store_lost(counter: Counter) -> Refuse:
         f"budget {counter.budget!r} cannot be checked at the moment, and it is a hard one",
         counter,
     )
-
-
-def _any_active(slots: tuple[Slot, ...]) -> bool:
-    for slot in slots:  # noqa: SIM110 - a generator would double the cost of the decision
-        if slot.active:
-            return True
-    return False
 
 
 # ---- what forbids a call altogether
@@ -214,11 +209,8 @@ def _steered(slot: Slot, now_us: int) -> int:
 # ---- whether there is room
 
 
-class _Sizes(NamedTuple):
-    """Output tokens, and cost of the input in pico-USD, by how budgets size a hold."""
-
-    outputs: tuple[int, ...]
-    picos: tuple[int, ...]
+_Sizes = tuple[tuple[int, ...], tuple[int, ...]]
+"""Output tokens, and cost of the input in pico-USD, by how budgets size a hold."""
 
 
 class _Short(NamedTuple):
@@ -237,65 +229,61 @@ def _admit(state: State, ask: Ask, plan: Plan, pours: tuple[Pour, ...], now_us: 
     if plan.lowers:
         cap = _lowered_cap(ask, plan.slots, expected, now_us)
     sizes = _sizes(ask, expected, cap)
-    claims, growing, short, tight = _fit(ask, plan.slots, sizes, now_us)
+    claims, short, tight = _fit(ask, plan, sizes, now_us)
     if (tight or short) and ask.stream:
         least = least_hold(cap)
-        sizes = _Sizes((cap, least, *sizes.outputs[2:4], least), sizes.picos)
-        claims, growing, short, _ = _fit(ask, plan.slots, sizes, now_us)
+        outputs, picos = sizes
+        sizes = (cap, least, *outputs[2:4], least), picos
+        claims, short, _ = _fit(ask, plan, sizes, now_us)
     if short:
         return _without_room(ask, plan, short, now_us)
     lowered = cap // max(1, ask.choices) if cap < ask.output_cap else None
     seats = tuple(seat for _, seat in plan.caps) if plan.caps else ()
-    output = sizes.outputs[FIRST] if growing else cap
-    return _tuple(Allow, (tuple(claims), lowered, cap, output, tuple(growing), plan.slots, pours, seats))
+    growing = plan.growing if ask.stream else ()
+    output = sizes[0][FIRST] if growing else cap
+    return _tuple(Allow, (tuple(claims), lowered, cap, output, growing, plan.slots, pours, seats))
 
 
 def _sizes(ask: Ask, expected: Expected, cap: int) -> _Sizes:
     typical, high, input_high = expected
-    finishing = min(cap, FINISHING_OUTPUT if high is None else high)
-    high = cap if high is None else min(cap, high)
+    finishing = FINISHING_OUTPUT if high is None else high
+    if finishing > cap:
+        finishing = cap
+    if high is None or high > cap:
+        high = cap
     pico = likely = ask.input_pico
     if input_high is not None and input_high < _PERMILLE:
         likely = -(-pico * input_high // _PERMILLE)
     first = initial_hold(cap, typical) if ask.stream else cap
-    return _tuple(_Sizes, ((cap, first, high, finishing, first), (pico, pico, likely, likely, likely)))
+    return (cap, first, high, finishing, first), (pico, pico, likely, likely, likely)
 
 
-def _fit(
-    ask: Ask, slots: tuple[Slot, ...], sizes: _Sizes, now_us: int
-) -> tuple[list[Claim], list[int], list[_Short], bool]:
-    """Claims on every budget, those that grow, those without room, and whether streams should hold less."""
+def _fit(ask: Ask, plan: Plan, sizes: _Sizes, now_us: int) -> tuple[list[Claim], list[_Short], bool]:
+    """Claims on every budget, those without room, and whether streams should hold less."""
     claims: list[Claim] = []
-    growing: list[int] = []
     short: list[_Short] = []
     tight = False
-    stream = ask.stream
     outputs, picos = sizes
-    money = [-1, -1, -1, -1, -1]
-    for slot in slots:
-        size = slot.stream_size if stream else slot.whole_size
-        unit = slot.unit
-        if unit == MONEY:
-            need = money[size]
-            if need < 0:
-                need = money[size] = -(-(picos[size] + outputs[size] * ask.output_pico) // 1000)
-        elif unit == TOKENS:
-            need = ask.input_tokens + outputs[size]
-        else:
-            need = 1
+    needs = [-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 1]
+    for slot, kind in plan.streamed if ask.stream else plan.whole:
+        need = needs[kind]
+        if need < 0:
+            if kind < SIZES:
+                need = -(-(picos[kind] + outputs[kind] * ask.output_pico) // 1000)
+            else:
+                need = ask.input_tokens + outputs[kind - SIZES]
+            needs[kind] = need
         if now_us < slot.exact_until_us:
             room = slot.entry - slot.spent - slot.held
-            if need > room:
-                if slot.finishes and room > 0:
+            if need * _AMPLE > room:
+                if need <= room:
+                    tight = True
+                elif slot.finishes and room > 0:
                     need = room
                 else:
                     short.append(_Short(slot, need, room))
-            elif need * _AMPLE > room:
-                tight = True
-        if stream and slot.grows:
-            growing.append(len(claims))
         claims.append(_tuple(Claim, (slot.counter, need)))
-    return claims, growing, short, tight
+    return claims, short, tight
 
 
 def _lowered_cap(ask: Ask, slots: tuple[Slot, ...], expected: Expected, now_us: int) -> int:

@@ -85,7 +85,11 @@ class Histogram:
         self.aim = _MOST_AIM if aim > _MOST_AIM else aim
         counts = self.counts
         for size in waiting:
-            place = _place(size)
+            if size < 32:  # as _place says
+                place = size if size > 0 else 0
+            else:
+                shift = size.bit_length() - 5
+                place = 16 * shift + (size >> shift)
             counts[place] = counts.get(place, 0) + 1
         self.total += len(waiting)
         if self.total > MEMORY:

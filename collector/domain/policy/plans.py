@@ -32,6 +32,10 @@ MOST, FIRST, HIGH, FINISHING, FIRST_LIKELY = range(5)
 MONEY, TOKENS, CALLS = range(3)
 """Units, as numbers that compare faster."""
 _UNITS = {Unit.USD: MONEY, Unit.TOKENS: TOKENS, Unit.CALLS: CALLS}
+SIZES = 5
+ONE_CALL = 2 * SIZES
+"""What a call needs of a counter is told by a number: how a hold is sized, for money; ``SIZES`` more than
+that for tokens; and this for calls."""
 
 
 class Policy:
@@ -193,6 +197,7 @@ class Plan:
         "caps",
         "directives",
         "from_us",
+        "growing",
         "guarded",
         "ladder",
         "learns",
@@ -200,8 +205,10 @@ class Plan:
         "paced",
         "slots",
         "spared",
+        "streamed",
         "throttles",
         "until_us",
+        "whole",
     )
 
     def __init__(self, slots: tuple[Slot, ...], spared: tuple[bool, ...], ladder: tuple[str, ...]) -> None:
@@ -209,6 +216,12 @@ class Plan:
         self.spared = spared
         """Whether the budget of the same place never downgrades this call."""
         self.ladder = ladder
+        self.streamed = tuple([(slot, _need(slot.unit, slot.stream_size)) for slot in slots])
+        """The slots, each with what a stream needs of it ..."""
+        self.whole = tuple([(slot, _need(slot.unit, slot.whole_size)) for slot in slots])
+        """... and a call that is answered at once."""
+        self.growing = tuple([place for place, slot in enumerate(slots) if slot.grows])
+        """Which of them grow with a stream."""
         self.throttles: tuple[tuple[Throttle, Hashable], ...] = ()
         self.caps: tuple[tuple[ConcurrencyCap, Hashable], ...] = ()
         self.directives: tuple[Directive, ...] = ()
@@ -218,6 +231,10 @@ class Plan:
         self.guarded = True
         self.from_us = 0
         self.until_us = FOREVER
+
+
+def _need(unit: int, size: int) -> int:
+    return ONE_CALL if unit == CALLS else unit * SIZES + size
 
 
 class Pour(NamedTuple):

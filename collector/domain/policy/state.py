@@ -248,8 +248,10 @@ class State:
     def claimed(self, allow: Allow, now_us: int) -> None:
         """Every claim was granted: the call runs."""
         claims, _, _, _, _, slots, pours, seats = allow
-        for slot, (_, amount) in zip(slots, claims, strict=True):
-            slot.held += amount
+        place = 0
+        for slot in slots:  # counting is faster here than zip
+            slot.held += claims[place][1]
+            place += 1  # noqa: SIM113
         for seat in seats:
             self._running[seat] = self._running.get(seat, 0) + 1
         for pour in pours:
@@ -283,22 +285,25 @@ class State:
             now_us: since the Unix epoch.
         """
         crossed, self._untold = self._untold, []
-        for slot, claim, amount, charge in zip(allow.slots, allow.claims, held, charges, strict=True):
-            left = slot.held - amount
+        claims, _, _, _, _, slots, pours, seats = allow
+        place = 0
+        for slot in slots:  # counting is faster here than zip
+            left = slot.held - held[place]
             slot.held = left if left > 0 else 0
             if slot.buckets is None:
-                slot.spent += charge
+                slot.spent += charges[place]
             else:
-                slot.charge(claim.counter, charge)
+                slot.charge(claims[place].counter, charges[place])
             if slot.told:
                 crossed += self._look(slot)
-        for seat in allow.seats:
+            place += 1  # noqa: SIM113
+        for seat in seats:
             left = self._running.get(seat, 0) - 1
             if left > 0:
                 self._running[seat] = left
             else:
                 self._running.pop(seat, None)
-        for pour in allow.pours:
+        for pour in pours:
             actual = cost_nano if pour.claim < 0 else charges[pour.claim]
             self._pour(pour.key, actual - pour.amount, pour.per_minute, now_us)
         return tuple(crossed)

@@ -31,17 +31,19 @@ class Mutant(NamedTuple):
 MUTANTS = {
     # holds and rooms
     "only the first budget is checked": Mutant(
-        "deciding._fit", "if need > room:", "if need > room and slot is slots[0]:"
+        "deciding._fit",
+        "if need * _AMPLE > room:",
+        "if need * _AMPLE > room and slot is plan.slots[0]:",
     ),
     "what others hold is overlooked": Mutant("deciding._fit", "- slot.spent - slot.held", "- slot.spent"),
     "what was spent is overlooked": Mutant("deciding._fit", "- slot.spent - slot.held", "- slot.held"),
-    "the limit itself does not fit": Mutant("deciding._fit", "if need > room:", "if need >= room:"),
+    "the limit itself does not fit": Mutant("deciding._fit", "if need <= room:", "if need < room:"),
     "a hold is rounded down": Mutant(
         "deciding._fit",
-        "-(-(picos[size] + outputs[size] * ask.output_pico)",
-        "((picos[size] + outputs[size] * ask.output_pico)",
+        "-(-(picos[kind] + outputs[kind] * ask.output_pico)",
+        "((picos[kind] + outputs[kind] * ask.output_pico)",
     ),
-    "tokens forget the input": Mutant("deciding._fit", "ask.input_tokens + outputs[size]", "outputs[size]"),
+    "tokens forget the input": Mutant("deciding._fit", "ask.input_tokens + outputs[", "outputs["),
     "the first budget is named, not the tightest": Mutant(
         "deciding._without_room", "tightest = min(", "tightest = next(iter(short)) or min("
     ),
@@ -71,17 +73,24 @@ MUTANTS = {
     "an extension claims all anew": Mutant("holding.Lease.extension", " - self.amounts[index]", ""),
     "an extension is not remembered": Mutant("holding.Lease.extended", "+= claim.amount", "+= 0"),
     "an extension is not counted": Mutant("state.State.extended", "+= claim.amount", "+= 0"),
-    "streams begin with one quantum": Mutant("holding.least_hold", "(LOOK_AHEAD + _ASK_AHEAD)", "1"),
+    "streams begin with one quantum": Mutant(
+        "holding.initial_hold",
+        "wanted = wanted if wanted > least else least",
+        "wanted = min(wanted, quantum)",
+    ),
+    "streams hold one quantum where room is scarce": Mutant(
+        "holding.least_hold", "(LOOK_AHEAD + _ASK_AHEAD)", "1"
+    ),
     # settling
-    "a hold is not released": Mutant("state.State.settled", "slot.held - amount", "slot.held"),
+    "a hold is not released": Mutant("state.State.settled", "slot.held - held[place]", "slot.held"),
     "only the first hold is released": Mutant(
-        "state.State.settled", "slot.held - amount", "slot.held - (amount if slot is allow.slots[0] else 0)"
+        "state.State.settled", "slot.held - held[place]", "slot.held - (0 if place else held[place])"
     ),
     "the first claim is settled, not what was extended": Mutant(
-        "state.State.settled", "allow.claims, held,", "allow.claims, [one.amount for one in allow.claims],"
+        "state.State.settled", "slot.held - held[place]", "slot.held - claims[place].amount"
     ),
-    "what was spent is not charged": Mutant("state.State.settled", "+= charge", "+= 0"),
-    "the hold is charged, not the cost": Mutant("state.State.settled", "+= charge", "+= amount"),
+    "what was spent is not charged": Mutant("state.State.settled", "+= charges[place]", "+= 0"),
+    "the hold is charged, not the cost": Mutant("state.State.settled", "+= charges[place]", "+= held[place]"),
     "a charge is rounded down": Mutant(
         "holding.Lease.settlement", "-(-cost_pico // _PICO_PER_NANO)", "cost_pico // _PICO_PER_NANO"
     ),
