@@ -16,6 +16,7 @@ COMMON = "common"
 FORBIDDEN = {
     "trust-remote-code": "runs code that comes with the model",
     "enable-prompt-embeds": "takes tensors from callers and has had holes",
+    "enable-mm-embeds": "takes tensors from callers, and crashes on wrong ones",
     "allowed-local-media-path": "lets callers read files of this machine",
     "api-key": "shows on the command line; put VLLM_API_KEY into the environment",
     "ssl-keyfile": "put TLS in front, or replicas on a network of their own",
@@ -26,6 +27,9 @@ FORBIDDEN = {
     "enable-log-requests": "writes prompts to the log",
 }
 """Options that a configuration has to allow by name (`allow_unsafe`), and why."""
+
+_NOT_SHORT = frozenset({"tokenizer"})
+"""Options of their own that forbidden ones begin with."""
 
 FORBIDDEN_ENVIRONMENT = {
     "VLLM_SERVER_DEV_MODE": "opens endpoints that change the engine",
@@ -85,13 +89,19 @@ def unsafe(
 ) -> list[str]:
     """What of a server's options is dangerous and was not allowed by name, in words."""
     known = set(allowed)
+    given = [name for name, value in options.items() if value not in (None, False, "", "auto")]
     found = [
         f"{name}: {why}"
         for name, why in FORBIDDEN.items()
-        if name not in known and options.get(name) not in (None, False, "", "auto")
+        if name not in known and any(_means(short, name) for short in given)
     ]
     return found + [
         f"{name}: {why}"
         for name, why in FORBIDDEN_ENVIRONMENT.items()
         if name not in known and environment.get(name) not in (None, "", "0")
     ]
+
+
+def _means(given: str, option: str) -> bool:
+    """Whether vLLM may take ``given`` for ``option``: any beginning does that is no option itself."""
+    return option.startswith(given) and (given == option or given not in _NOT_SHORT)

@@ -138,6 +138,9 @@ def test_a_server_sees_no_key_of_a_provider(vllm: Installed, tmp_path: Path, mod
     ("config", "said"),
     [
         ({"options": {"trust_remote_code": "true"}}, "trust-remote-code"),
+        # vLLM's parser takes beginnings of names.
+        ({"options": {"trust-remote": "true"}}, "trust-remote-code"),
+        ({"options": {"allowed_local": "/"}}, "allowed-local-media-path"),
         ({"options": {"api-key": "abc"}}, "VLLM_API_KEY"),
         ({"environment": {"VLLM_SERVER_DEV_MODE": "1"}}, "VLLM_SERVER_DEV_MODE"),
         ({"listen": Address("0.0.0.0", 8000)}, "open to others"),
@@ -154,6 +157,14 @@ def test_it_is_started_where_it_is_named(vllm: Installed, tmp_path: Path, model:
     options = {"trust-remote-code": "true"}
     launch = launched(vllm, tmp_path, model, options=options, allow_unsafe=("trust-remote-code",))
     assert launch.options["trust-remote-code"] is True
+
+
+def test_an_option_that_a_dangerous_one_begins_with_is_itself(
+    vllm: Installed, tmp_path: Path, model: str
+) -> None:
+    assert launched(vllm, tmp_path, model, options={"tokenizer": model}).options["tokenizer"] == model
+    with pytest.raises(CannotStart, match="tokenizer-mode"):
+        launched(vllm, tmp_path, model, options={"tokenizer-mode": "custom"})
 
 
 def test_a_vllm_with_known_holes_is_not_started(tmp_path: Path, model: str) -> None:
