@@ -166,6 +166,8 @@ class Pool:
         """Calls that wait because all replicas have asked for it."""
         self._look_at = 0.0
         self._looking: set[asyncio.Task[None]] = set()
+        self.picked_at = 0.0
+        """When a replica was last picked."""
         self.calls = 0
         """Made since the retry budget was last asked."""
         self.retries = config.retry_limit
@@ -179,19 +181,18 @@ class Pool:
 
         One that has been tried for this call is asked again only when there is no other.
         """
-        now = self.clock()
-        able = [
-            replica
-            for replica in replicas
-            # The ordinary case first: nothing was ever said against it.
+        now = self.picked_at = self.clock()
+        able = replicas
+        for replica in replicas:
             if (
-                replica.breaker is CLOSED
-                and replica.healthy
-                and not replica.draining
-                and replica.held_until <= now
-            )
-            or replica.may_be_asked(now)
-        ]
+                replica.breaker is not CLOSED
+                or not replica.healthy
+                or replica.draining
+                or replica.held_until > now
+            ):
+                # Not the ordinary case: something was once said against one of them.
+                able = [one for one in replicas if one.may_be_asked(now)]
+                break
         if tried and len(able) > 1:
             able = [replica for replica in able if replica not in tried] or able
         if len(able) < 2:

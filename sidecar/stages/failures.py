@@ -61,7 +61,7 @@ def failure_of(call: Call, upstream: Upstream, result: Reply | SidecarError) -> 
         if held:
             return Failure("rate_limit", False, False)
         return Failure("server_error" if reachable else "unreachable", not reachable, True)
-    stream = cast(Begun | None, result.stream)
+    stream = cast("Begun | None", result.stream)
     if stream is not None:
         kind = stream.failed
         if not kind:

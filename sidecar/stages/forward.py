@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
@@ -20,7 +20,7 @@ from sidecar.providers.pool_settings import FallbackConfig
 from sidecar.providers.replicas import Replica
 from sidecar.relay import Relay, read_at_once
 from sidecar.routes import joined, joined_raw
-from sidecar.routing import Routing
+from sidecar.routing import Routing, Target
 from sidecar.stages.persist import Persist
 from sidecar.stages.streamed import ForwardedStream, note_end
 from sidecar.wire import (
@@ -82,7 +82,7 @@ class Forward:
         self._several = bool(fallbacks)
         self.persist = Persist(self, fallbacks, again)
 
-    async def __call__(self, call: Call) -> Reply:
+    def __call__(self, call: Call) -> Awaitable[Reply]:
         """Answer ``call`` from an upstream.
 
         Raises:
@@ -90,18 +90,24 @@ class Forward:
             NotAllowed: the path may spend money that nobody would see.
             UpstreamFailed: nobody answered.
         """
+        # No coroutine of its own: each is one more between the socket and whoever waits for the answer.
         first = call.target or self.routing.target_of(call)
-        upstream, model = first
+        upstream = first.upstream
         if call.facts is None:
-            return await self._fetch(call, upstream)
-        if not upstream.is_plain or upstream.is_held or self._several:
-            return await self.persist.answer(call, first)
+            return self._fetch(call, upstream)
+        if upstream.is_plain and not upstream.is_held and not self._several:
+            return self._plainly(call, first)
+        return self.persist.answer(call, first)
+
+    async def _plainly(self, call: Call, target: Target) -> Reply:
+        """Answer from the only server that there is, which is asked again only if it turns the call away."""
+        upstream = target.upstream
         if upstream.starts_late:
             await upstream.ready()
         upstream.pool.calls += 1
-        asked = await self.ask(call, upstream, model, upstream.replicas[0])
+        asked = await self.ask(call, upstream, target.model, upstream.replicas[0])
         if asked.answer.status in TURNED_AWAY_STATUS and upstream.pool.retries:
-            return await self.persist.answer(call, first, asked)
+            return await self.persist.answer(call, target, asked)
         return await self.reply(call, asked)
 
     async def ask(self, call: Call, upstream: Upstream, model: str, replica: Replica) -> Asked:

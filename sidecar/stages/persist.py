@@ -29,13 +29,6 @@ if TYPE_CHECKING:
 _RESTARTED: Final = frozenset({"connect", "reset"})
 
 
-class _Made(NamedTuple):
-    """An attempt that was made, and what came of it."""
-
-    replica: Replica
-    result: Reply | SidecarError
-
-
 class _Left(NamedTuple):
     """How an attempt left its call."""
 
@@ -65,10 +58,20 @@ class Persist:
         Raises:
             SidecarError: nobody answered, or nobody could be asked.
         """
-        made = await self._first(call, first, begun)
-        if made is not None and failure_of(call, first.upstream, made.result) is None:
-            return cast(Reply, made.result)
-        left, failure = await self._ask_at(call, first, None, made)
+        upstream, replica, result = first.upstream, None, None
+        pool = upstream.pool
+        # The first attempt, nearly always the only one.
+        if begun is not None:
+            replica = begun.replica
+            result = await self._attempt(call, first, replica, pool.clock(), begun)
+        elif not upstream.starts_late:
+            replica = pool.pick(upstream.replicas, call)
+            if replica is not None:
+                pool.calls += 1
+                result = await self._attempt(call, first, replica, pool.picked_at)
+        if isinstance(result, Reply) and failure_of(call, upstream, result) is None:
+            return result
+        left, failure = await self._ask_at(call, first, None, replica, result)
         for target, wanted in self._others(call, first, failure):
             if failure is None or failure.reason not in wanted.on:
                 break
@@ -85,17 +88,6 @@ class Persist:
         if isinstance(left.result, SidecarError):
             raise left.result
         return left.result
-
-    async def _first(self, call: Call, target: Target, begun: "Asked | None") -> "_Made | None":
-        """The first attempt, nearly always the only one; None where somebody has to be waited for."""
-        if begun is not None:
-            return _Made(begun.replica, await self._attempt(call, target, begun.replica, begun))
-        upstream = target.upstream
-        replica = None if upstream.starts_late else upstream.pool.pick(upstream.replicas, call)
-        if replica is None:
-            return None
-        upstream.pool.calls += 1
-        return _Made(replica, await self._attempt(call, target, replica))
 
     def _others(
         self, call: Call, first: Target, failure: Failure | None
@@ -124,7 +116,12 @@ class Persist:
     # -- at one upstream
 
     async def _ask_at(
-        self, call: Call, target: Target, before: _Left | None, made: "_Made | None" = None
+        self,
+        call: Call,
+        target: Target,
+        before: _Left | None,
+        replica: Replica | None = None,
+        result: Reply | SidecarError | None = None,
     ) -> tuple[_Left | None, Failure | None]:
         """Ask one upstream, as often as it takes; how that ended, and no failure when it was answered.
 
@@ -132,18 +129,16 @@ class Persist:
             call: who asks.
             target: where it is to go.
             before: how the last attempt elsewhere left it.
-            made: the first attempt here, where it was made already.
+            replica: where the first attempt here was made already.
+            result: what came of that.
         """
         upstream, pool = target.upstream, target.upstream.pool
-        if made is None:
+        if result is None:
             pool.calls += 1
         left, failure = before, None
         tried: list[Replica] = []
         for retry in range(pool.retries + 1):
-            if made is not None and not retry:
-                replica, result = made
-                tried.append(replica)
-            else:
+            if retry or replica is None or result is None:
                 try:
                     await upstream.ready()
                     replica = await self._replica_for(call, upstream, tried)
@@ -157,15 +152,15 @@ class Persist:
                     assert failure is not None
                     if not await self._may_go_again(call, target, replica, tried, retry - 1, failure):
                         return left, failure
-                tried.append(replica)
                 clean_slate(call, self._again)
                 try:
-                    result = await self._attempt(call, target, replica)
+                    result = await self._attempt(call, target, replica, pool.clock())
                 except InvalidCall:
                     if before is None:
                         raise
                     # It cannot be said there: as if nobody had been asked.
                     return before, Failure("invalid_request", False, False)
+            tried.append(replica)
             failure = failure_of(call, upstream, result)
             self._note(upstream, replica, result, failure)
             left = _Left(result, state_of(call))
@@ -182,11 +177,10 @@ class Persist:
         return next(self._others(call, target, failure), None) is not None
 
     async def _attempt(
-        self, call: Call, target: Target, replica: Replica, begun: "Asked | None" = None
+        self, call: Call, target: Target, replica: Replica, began: float, begun: "Asked | None" = None
     ) -> Reply | SidecarError:
         forward, pool = self._forward, target.upstream.pool
         tokens = pool.began(replica, call)
-        began = pool.clock()
         try:
             if begun is not None:
                 asked = begun
@@ -198,21 +192,21 @@ class Persist:
                 asked = await hedged(forward, self._again, call, target, replica)
             answered = pool.clock()
             reply = await forward.reply(call, asked, opening=True)
-        except InvalidCall:
+        except (InvalidCall, asyncio.CancelledError):
+            pool.gave_up(replica)
             raise
         except SidecarError as error:
             return error
-        except asyncio.CancelledError:
-            pool.gave_up(replica)
-            raise
         finally:
             if tokens:
                 pool.over(replica, tokens)
-        stream = cast(Begun | None, reply.stream)
+        stream = cast("Begun | None", reply.stream)
         if stream is not None and stream.failed:
             stream.seal()
         elif reply.status < 500:
             asked.replica.answered(answered - began, answered)
+            if asked.replica is not replica:
+                pool.gave_up(replica)
         return reply
 
     async def _replica_for(self, call: Call, upstream: Upstream, tried: Sequence[Replica]) -> Replica:
@@ -276,10 +270,12 @@ class Persist:
     ) -> None:
         if failure is None:
             return
-        if failure.elsewhere:
-            code = result.code.removeprefix("upstream_") if isinstance(result, SidecarError) else ""
-            if code != "pool_full":
-                upstream.pool.failed(replica, restarted=code in _RESTARTED)
+        code = result.code.removeprefix("upstream_") if isinstance(result, SidecarError) else ""
+        if failure.elsewhere and code != "pool_full":
+            upstream.pool.failed(replica, restarted=code in _RESTARTED)
+        else:
+            # Whether it is well is still not known: where this was its trial, another call may try.
+            upstream.pool.gave_up(replica)
         ours = upstream.tells_limits or upstream.kind == "vllm"
         if failure.asked_s and ours and failure.reason in ("rate_limit", "overloaded"):
             upstream.hold_back(replica, failure.asked_s)

@@ -189,6 +189,43 @@ def test_a_breaker_opens_lets_one_call_try_and_closes_again(
     assert len(two[0].seen) == before + 2
 
 
+LIMITED = Answer(
+    headers=[("content-type", "text/event-stream")],
+    pieces=[b'data: {"error": {"type": "rate_limit_error", "message": "slow down"}}\n\n'],
+    chunked=True,
+)
+SLOW = Answer(pieces=[WHOLE], delay_s=2)
+
+
+def test_a_trial_that_says_nothing_of_the_server_is_followed_by_another(
+    two: list[ScriptedUpstream], stack_for: StackMaker
+) -> None:
+    """Such a replica was once left alone for good: its trial had no end."""
+    two[0].script = lambda seen: FAILS
+    local = pool(
+        *(one.url for one in two),
+        balance="round_robin",
+        breaker={"failures": 1, "open": "100ms"},
+        retry_budget=1,
+        hedge="50ms",
+    )
+    stack = stack_for(two[0], upstreams=local, with_collector=False)
+
+    def asks() -> bool:
+        before = len(two[0].seen)
+        post(stack, ASK | {"stream": True})
+        return len(two[0].seen) > before
+
+    wait_for("a failure, after which the breaker opens", asks)
+    two[0].script = lambda seen: LIMITED
+    wait_for("a trial that is turned away inside its stream", asks)
+    two[0].script = lambda seen: SLOW
+    wait_for("a trial that another replica answers first", asks)
+    two[0].script = lambda seen: FINE
+    wait_for("another trial", asks)
+    assert shown(stack)[0]["breaker"] == "closed"
+
+
 def test_connections_are_kept_open_for_calls_to_come(
     two: list[ScriptedUpstream], stack_for: StackMaker
 ) -> None:
