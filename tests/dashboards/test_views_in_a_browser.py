@@ -94,7 +94,7 @@ def test_cache_shows_the_ledger_s_hits(stage: Staged, page: Page) -> None:
     assert hits, "the demonstration reuses answers"
     page.goto(f"{stage.url}/cache?{RANGE}")
     expect(said(page, f"{100 * hits / (hits + rows['miss']):.1f} %")).to_be_visible()
-    expect(cells(page, f"{rows['bypass']:,}")).to_be_attached()
+    expect(cells(page, f"{100 * rows['bypass'] / sum(rows.values()):.1f} %")).to_be_attached()
 
 
 def test_the_meter_on_the_page_is_the_ledger_s(stage: Staged, page: Page) -> None:
