@@ -206,6 +206,19 @@ class FakeCollector:
                     | {"calls": pa.int64()} | _SUM_TYPES),
         )  # fmt: skip
 
+    def charges(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
+        """What was charged apart from text: a tenth of what each call costs, for an image."""
+        by = query["by"].split(",")
+        return pa.Table.from_pylist(
+            [
+                {"bucket": _floor(row["started_at"], query["bucket"], ZoneInfo("UTC")), "region": "",
+                 "part": "image_output", "quantity": 1, "list_cost_usd": row["list_cost_usd"] / 10,
+                 "effective_cost_usd": row["effective_cost_usd"] / 10}
+                | dict(zip(by, _values(row, query["by"]), strict=True))
+                for row in rows
+            ]
+        )  # fmt: skip
+
     def call_list(self, rows: Sequence[Row], query: Mapping[str, str]) -> pa.Table:
         """Calls, newest first; sought by any of their texts."""
         sought = query.get("search", "").lower()
@@ -267,7 +280,8 @@ class FakeCollector:
             return self.attempts(params["call_id"])
         rows = [row for row in self.calls if _matches(row, query)]
         ways = {"calls": self.call_list, "totals": self.totals, "spend_by": self.spend_by,
-                "spend_over_time": self.spend_over_time, "values": self.values}  # fmt: skip
+                "spend_over_time": self.spend_over_time, "charges": self.charges,
+                "values": self.values}  # fmt: skip
         return ways[name](rows, params)
 
     async def take_events(self, request: Request) -> Response:
