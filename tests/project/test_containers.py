@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 import urllib.request
 from pathlib import Path
@@ -141,6 +142,27 @@ def test_its_health_is_asked_where_it_answers(name: str) -> None:
         assert url[0] == f"http://127.0.0.1:{port}/healthz"
 
 
+def test_alerts_are_well_while_they_write_down_how_they_stand(tmp_path: Path) -> None:
+    """They listen nowhere: the file says it."""
+    from alerts.run import SAVE_EVERY_S
+    from alerts.state import AlertFolder
+
+    probe = SERVICES["alerts"]["healthcheck"]["test"]
+    assert probe[:3] == ["CMD", "python", "-c"]
+    ask = [sys.executable, "-c", probe[3].replace("/var/lib/bursar", str(tmp_path))]
+
+    def is_well() -> bool:
+        return subprocess.run(ask, capture_output=True, timeout=60).returncode == 0
+
+    assert not is_well()
+    AlertFolder(tmp_path).save("state", {})
+    assert is_well()
+    for age, well in ((2 * SAVE_EVERY_S, True), (4 * SAVE_EVERY_S, False)):
+        at = time.time() - age
+        os.utime(tmp_path / "alerts/state.json", (at, at))
+        assert is_well() is well
+
+
 @each_service
 def test_it_can_do_little(name: str) -> None:
     service = SERVICES[name]
@@ -262,9 +284,8 @@ def test_our_command_lines_start_together_with_the_files_own_settings(tmp_path: 
             probe = [sys.executable, "-c", moved(probe[-1])]
             return subprocess.run(probe, capture_output=True, timeout=30).returncode == 0
 
-        for name, service in SERVICES.items():
-            if "healthcheck" in service:
-                wait_for(f"{name}'s health check", lambda name=name: is_well(name), 120)
+        for name in SERVICES:
+            wait_for(f"{name}'s health check", lambda name=name: is_well(name), 120)
         assert {name: process.poll() for name, process in started.items()} == dict.fromkeys(SERVICES)
     finally:
         for process in started.values():
