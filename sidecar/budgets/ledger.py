@@ -5,9 +5,11 @@ plain model. All amounts are integers in their counter's unit.
 """
 
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 from collector.domain.credit import Answer, Claim, Counter, Granted, Refused, Standing
 from sidecar.budgets.store import BUCKETS, IDLE_S, MAX_LIMIT, UnusableLimit, bucket_of
+from sidecar.native import native
 
 Identity = tuple[str, str, str, str]
 """The first four fields of a counter: budget, subject, tenant, window."""
@@ -65,10 +67,20 @@ class Lease:
         self.expired = False
 
 
-class Ledger:
-    """Counters, leases and marks."""
+if native is not None:
+    native.credit_of(Account)
 
-    def __init__(self) -> None:
+
+class Ledger:
+    """Counters, leases and marks.
+
+    Args:
+        parts: the ordinary claims and charges in C, which change nothing where one is out of the ordinary.
+    """
+
+    def __init__(self, parts: ModuleType | None = native) -> None:
+        self._claimed = None if parts is None else parts.claimed
+        self._charged = None if parts is None else parts.charged
         self.accounts: dict[Identity, Account] = {}
         self.leases: dict[str, Lease] = {}
         self.marks: dict[str, int] = {}
@@ -82,6 +94,11 @@ class Ledger:
         if lease in self.leases:
             return self.raise_to(lease, claims, now_us, ttl_us)
         accounts = self.accounts
+        if self._claimed is not None:
+            done = self._claimed(accounts, claims)
+            if done is not None:
+                self.leases[lease] = Lease(done[0], now_us + ttl_us)
+                return tuple.__new__(Granted, (done[1],))
         taken: dict[Account, tuple[int, int]] = {}
         rooms = []
         refused: Refused | None = None
@@ -193,6 +210,8 @@ class Ledger:
         known = self.leases.pop(lease, None)
         held: list[Account | None] = []
         if known is not None:
+            if self._charged is not None and not known.expired and self._charged(known.holds, actuals):
+                return
             self._give_back(known)
             held += known.holds
         accounts = self.accounts

@@ -9,6 +9,7 @@
     heads.c      fields of HTTP heads
     frames.c     frames of the journal, and ids
     streams.c    chunks of an event stream that only add text
+    credit.c     claims and charges on counters in memory
 
 Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
 else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
@@ -20,7 +21,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 6
+INTERFACE: Final = 7
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

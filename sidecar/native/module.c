@@ -4,6 +4,9 @@
 #define FAST(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef functions[] = {
+    FAST(charged),
+    FAST(claimed),
+    {"credit_of", credit_of, METH_O, NULL},
     FAST(drawn_ids),
     {"field_lines", field_lines, METH_O, NULL},
     FAST(filled),

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 6
+#define INTERFACE 7
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -36,6 +36,11 @@ PyObject *read_response_head(PyObject *module, PyObject *const *given, Py_ssize_
 /* frames.c */
 PyObject *frame_bytes(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *drawn_ids(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* credit.c */
+PyObject *charged(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *claimed(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *credit_of(PyObject *module, PyObject *type);
 
 /* streams.c */
 extern PyTypeObject lane_type;

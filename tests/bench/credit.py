@@ -68,7 +68,9 @@ class Way:
         self.control = CreditControl(
             State(four_budgets()), MemoryStore("bench"), self.books, longest_call_s=60
         )
-        self.upstream = SimpleNamespace(name="openai", provider="openai", kind="openai", replicas=(1,))
+        self.upstream = SimpleNamespace(
+            name="openai", provider="openai", kind="openai", region="", replicas=(1,)
+        )
         self.routing = Routing(cast(Any, {"openai": self.upstream}), {})
         self.route = route_of("/v1/chat/completions", frozenset())
         self.body = request_body(stream=stream)
@@ -96,7 +98,7 @@ class Way:
         return [self.call(number) for number in range(CALLS)]
 
     def attempt(self, call: Call) -> Attempt:
-        quote = self.books.quote(call, "openai", "openai", MODEL)
+        quote = self.books.quote(call, self.upstream, MODEL)
         attempt = Attempt("openai", "a:1", "openai", MODEL, quote)
         attempt.sent_ns = 1
         attempt.grade = "reported"
