@@ -64,9 +64,14 @@ def coprime_step(size: int) -> int:
 def least(candidates: Sequence[Candidate], turn: int) -> int:
     """The one with the fewest calls for its weight; taking turns among equals."""
     best, best_load, count = -1, math.inf, len(candidates)
-    for offset in range(count):
-        candidate = candidates[(turn + offset) % count]
-        load = candidate.inflight / candidate.weight
+    first = turn % count
+    # From the one whose turn it is to the last, then on from the first: places before 0 count from the end.
+    for place in range(first - count, first):
+        candidate = candidates[place]
+        inflight = candidate.inflight
+        if not inflight:
+            return candidate.index
+        load = inflight / candidate.weight
         if load < best_load:
             best, best_load = candidate.index, load
     return best

@@ -39,6 +39,15 @@ def test_equals_take_turns_and_the_idler_is_preferred() -> None:
     assert least([Server(0, inflight=2), Server(1, inflight=4, weight=4)], 0) == 1
 
 
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), min_size=1, max_size=6), st.integers(0, 50))
+def test_of_those_with_the_fewest_calls_it_is_the_one_whose_turn_comes_first(
+    servers: list[tuple[int, int]], turn: int
+) -> None:
+    some = [Server(at, inflight=calls, weight=weight) for at, (calls, weight) in enumerate(servers)]
+    in_order = [some[(turn + offset) % len(some)] for offset in range(len(some))]
+    assert least(some, turn) == min(in_order, key=lambda one: one.inflight / one.weight).index
+
+
 def test_the_fastest_is_the_one_where_latency_times_calls_is_least() -> None:
     assert fastest([Server(0, latency_s=0.3), Server(1, latency_s=0.1)], 0) == 1
     # 0.1 s x 5 calls is worse than 0.3 s x 1.
