@@ -63,7 +63,7 @@ def test_the_page_says_what_moved_against_the_window_it_is_compared_with(
     told = " ".join(element.value for element in app.markdown).replace("\\", "")
     assert "Spend rose by $2.00" in told
     spend = next(metric for metric in app.metric if metric.label == "Spend")
-    assert spend.delta == "+200.0 %"
+    assert spend.delta == "+200 %"
 
 
 def test_spend_is_told_by_a_tag_with_what_has_none(collector: Any, visit: Visit) -> None:

@@ -1,6 +1,7 @@
 """Who looks: a name of trusted proxies alone, told with every question, and nobody sees another's answers."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ class Connection:
         self.ip_address = address
         self.headers = Headers({name.replace("_", "-"): value for name, value in headers.items()})
         self.timezone = "UTC"
+        self.theme = SimpleNamespace(type="light")
 
 
 @pytest.fixture

@@ -39,7 +39,13 @@ async def client(state):
 def calls(state, journal, call):
     now = time.time_ns() // 1000
     calls = [
-        call(started_at_us=now - n * 1_000_000, cost=10**12 + n, agent=f"agent{n % 2}") for n in range(20)
+        call(
+            started_at_us=now - n * 1_000_000,
+            cost=10**12 + n,
+            agent=f"agent{n % 2}",
+            charges={"image_output": (1, 2, 3)},
+        )
+        for n in range(20)
     ]
     journal.write(*calls)
     state.ledger.follower.catch_up()
@@ -54,7 +60,7 @@ async def test_the_catalogue_names_every_question_with_its_parameters(client):
     expected |= {"budget_events", "outcomes", "ended_over_time", "incidents", "incident", "injections"}
     expected |= {"gpu_costs", "gpu_costs_over_time", "gpus_over_time", "engines_over_time", "gpu_charges"}
     expected |= {"waste", "waste_calls", "cache_breaks", "cache_break_calls", "runs", "run", "turns", "tools"}
-    expected |= {"runs_by", "losses", "prices", "price_changes"}
+    expected |= {"runs_by", "losses", "prices", "price_changes", "charges"}
     expected |= {"quality", "inferred_outcomes", "similar_error", "similar_curve"}
     assert set(listed) == expected
     assert "since" in listed["totals"]["parameters"]
