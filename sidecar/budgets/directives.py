@@ -72,8 +72,12 @@ class Directives:
         self.version = 0
         """Goes up with every change, for whoever keeps something derived."""
 
-    def add(self, directive: Mapping[str, Any]) -> None:
+    def add(self, directive: Mapping[str, Any], *, is_recalled: bool = False) -> None:
         """Put ``directive`` in force; one with the same id is replaced.
+
+        Args:
+            directive: with ``id`` and ``expires_us``.
+            is_recalled: it was in force before a restart, and holds unless others ended it meanwhile.
 
         Raises:
             ValueError: it has no ``id``, no ``expires_us`` in the future, or there are too many.
@@ -87,7 +91,10 @@ class Directives:
         if name not in self._known and len(self._known) >= MAX_DIRECTIVES:
             raise ValueError(f"there are {MAX_DIRECTIVES:,} directives already")
         self._known[name] = dict(directive)
-        self._tell(name, self._known[name])
+        if is_recalled:
+            self.version += 1
+        else:
+            self._tell(name, self._known[name])
 
     def remove(self, name: str) -> bool:
         """End a directive; whether it was known."""

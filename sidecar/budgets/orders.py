@@ -63,7 +63,7 @@ class Orders:
         """Take up what was in force before the restart, and what others share."""
         for item in self._memories.board():
             try:
-                self._board.add(item)
+                self._board.add(item, is_recalled=True)
             except ValueError:
                 continue  # It has expired meanwhile.
         await self._board.start()

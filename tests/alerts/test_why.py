@@ -126,6 +126,7 @@ def small() -> tuple[list[Planted], list[Finding]]:
     return replay(seed=11, hours=22, calls_per_s=1.0, starts=[14 * 60 + 7, 15 * 60 + 31])
 
 
+@pytest.mark.slow
 def test_planted_incidents_are_found_with_the_right_first_cause() -> None:
     outcomes, _ = small()
     right = sum(one.is_right for one in outcomes)

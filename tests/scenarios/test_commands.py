@@ -50,6 +50,7 @@ def test_the_demonstration_ends_by_itself_with_a_summary_that_is_whole(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_demonstration_replays_a_users_own_trace(tmp_path: Path) -> None:
     trace = tmp_path / "mine.csv"
     trace.write_text(

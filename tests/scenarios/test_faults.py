@@ -146,6 +146,7 @@ def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
     assert 34 <= row["output_tokens"] <= 37
 
 
+@pytest.mark.slow
 def test_an_upstream_that_holds_on_after_the_final_event_does_not_hold_the_agent(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:

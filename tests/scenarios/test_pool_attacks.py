@@ -113,6 +113,7 @@ def test_a_sidecar_that_ends_while_a_call_waits_for_its_next_attempt_answers_and
     assert len(two[0].seen) == 1
 
 
+@pytest.mark.slow
 def test_a_replica_that_a_reload_takes_away_ends_what_it_does_and_gets_no_more(
     two: list[ScriptedUpstream], stack_for: StackMaker
 ) -> None:

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from support.prefix_groups import BLOCK_TOKENS, BLOCKS, CALLS, GROUPS, ask_all, bodies
 from support.stack import Stack, simulator, wait_for
 
@@ -12,6 +13,7 @@ WAYS = ("prefix", "round_robin")
 PRICE = {"input": "1", "output": "4", "cache_read": "0.1"}  # USD per million tokens
 
 
+@pytest.mark.slow
 def test_calls_that_begin_alike_find_their_beginning_cached(tmp_path: Path) -> None:
     kv = ("--speed", "0", "--kv-blocks", str(BLOCKS), "--kv-block-tokens", str(BLOCK_TOKENS))
     with ExitStack() as running:

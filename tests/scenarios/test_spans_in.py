@@ -60,6 +60,7 @@ def stack(tmp_path: Any) -> Any:
         yield made
 
 
+@pytest.mark.slow
 def test_a_genai_span_of_an_sdk_stands_in_the_view_of_spans_and_survives_a_restart(stack: Stack) -> None:
     wait_for("OTLP over HTTP", lambda: listens(stack.ports[3]))
     if importlib.util.find_spec("grpc") is not None:

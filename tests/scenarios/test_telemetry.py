@@ -116,6 +116,7 @@ def test_metrics_and_spans_of_real_traffic_keep_to_the_conventions(
         assert not path.is_file() or b"sk-canary" not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 def test_a_backend_that_never_answers_delays_nobody(tmp_path: Path) -> None:
     import socket
 

@@ -177,7 +177,7 @@ def test_operators_speak_to_all_workers_at_once(upstream: ScriptedUpstream, stac
     _, paused = operate(stack, "POST", "/bursar/v1/directives", {"action": "pause", "match": {}})
     # Each connection may meet either worker; what is served while the word spreads is counted too.
     wait_for("the pause, everywhere", lambda: statuses(stack, 12) == [402] * 12)
-    operate(stack, "DELETE", f"/bursar/v1/directives/{paused['id']}")
+    assert operate(stack, "DELETE", f"/bursar/v1/directives/{paused['id']}")[0] == 200
     wait_for("its end, everywhere", lambda: statuses(stack, 12) == [200] * 12)
     operate(stack, "POST", "/bursar/v1/raises", {"budget": "all", "amount": "50 calls", "for_s": 60})
     wait_for("the raise", lambda: post(stack, CAPPED)[0] == 200 and shown(stack)["limit"] == 10_050)

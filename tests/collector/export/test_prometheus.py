@@ -241,6 +241,7 @@ def test_a_key_sent_as_a_model_name_never_becomes_a_label(record: Any, attempt: 
     assert key.encode() not in text
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_names_stay_bounded_and_are_scraped_at_once(record: Any, attempt: Any) -> None:
     """Case H03."""
     metrics = CallMetrics()

@@ -66,7 +66,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(plan=st.lists(steps, max_size=25))
 def test_any_order_of_writing_reading_and_dying_gives_each_call_once(
     plan, tmp_path_factory, journal_at, call, intent, noon_us

@@ -1,5 +1,7 @@
 """Old rows go, sums stay, and nothing goes that the sums have not taken in."""
 
+import pytest
+
 from collector.store import retention
 from collector.store.levels import DAY_US
 
@@ -41,6 +43,7 @@ def test_a_call_that_no_sum_holds_yet_stays_whatever_its_age(database, enter, ro
     assert rows("SELECT count(*) FROM calls") == [(1,)]
 
 
+@pytest.mark.slow
 def test_space_of_deleted_rows_is_used_again(database, books, enter, rows, call, noon_us):
     now = noon_us + 40 * DAY_US
     books._now_us = lambda: now

@@ -124,6 +124,32 @@ async def test_nobody_misses_a_directive_for_a_moment_however_often_redis_loses_
         await sidecar.close()
 
 
+async def test_what_others_ended_during_a_restart_does_not_come_back_and_what_nobody_ended_does(
+    own_redis: RedisServer,
+) -> None:
+    before, other = Directives(own_redis.url), Directives(own_redis.url)
+    for sidecar in (before, other):
+        await sidecar.start()
+    known = [{"id": name, "action": "pause", "expires_us": in_a_minute()} for name in ("ended", "kept")]
+    for directive in known:
+        before.add(directive)
+    await until(partial(knows, other, 2))
+    await before.close()
+    other.remove("ended")
+    await until(lambda: b"pause" not in own_redis.say("HGET", HASH, "ended"))
+    after = Directives(own_redis.url)
+    for directive in [*known, {"id": "untold", "action": "pause", "expires_us": in_a_minute()}]:
+        after.add(directive, is_recalled=True)
+    assert knows(after, 3)
+    await after.start()
+    for sidecar in (after, other):
+        await until(lambda sidecar=sidecar: {item["id"] for item in sidecar.list()} == {"kept", "untold"})
+    await asyncio.sleep(0.3)
+    assert {item["id"] for item in other.list()} == {"kept", "untold"}
+    for sidecar in (after, other):
+        await sidecar.close()
+
+
 async def test_what_was_ended_is_not_said_again_by_one_that_missed_it_nor_by_an_old_snapshot(
     own_redis: RedisServer,
 ) -> None:

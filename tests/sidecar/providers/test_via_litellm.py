@@ -290,6 +290,7 @@ def test_a_worker_killed_in_mid_stream_costs_one_call_and_is_started_again(
     assert good["input_tokens"] == 9
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_given_up_within_the_deadline(
     stack: Stack, client: httpx.Client, provider: Recordings
 ) -> None:
