@@ -26,6 +26,12 @@ StackMaker = Callable[..., Stack]
 CAPPED = {**ASK, "max_tokens": 100}
 
 
+def listed(stack: Stack, directive: str) -> bool:
+    """Whether the worker that happens to answer knows it."""
+    _, said = operate(stack, "GET", "/bursar/v1/directives")
+    return directive in {one["id"] for one in said["directives"]}
+
+
 def two_workers(limit: str, **more: Any) -> dict[str, Any]:
     budget = {"name": "all", "limit": limit, "window": "total"}
     return {"workers": 2, "budgets": [budget], "prices": PRICES, **more}
@@ -177,6 +183,8 @@ def test_operators_speak_to_all_workers_at_once(upstream: ScriptedUpstream, stac
     _, paused = operate(stack, "POST", "/bursar/v1/directives", {"action": "pause", "match": {}})
     # Each connection may meet either worker; what is served while the word spreads is counted too.
     wait_for("the pause, everywhere", lambda: statuses(stack, 12) == [402] * 12)
+    # An operator, too: a worker that has not heard of it yet could not end it.
+    wait_for("it to be known, everywhere", lambda: all(listed(stack, paused["id"]) for _ in range(12)))
     assert operate(stack, "DELETE", f"/bursar/v1/directives/{paused['id']}")[0] == 200
     wait_for("its end, everywhere", lambda: statuses(stack, 12) == [200] * 12)
     operate(stack, "POST", "/bursar/v1/raises", {"budget": "all", "amount": "50 calls", "for_s": 60})
