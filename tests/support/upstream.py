@@ -111,6 +111,16 @@ class ScriptedUpstream:
         request = Seen(method, target, headers, await reader.readexactly(length))
         self.seen.append(request)
         answer = self.script(request)
+        try:
+            return await self._answered(answer, reader, writer)
+        except ConnectionError:
+            # A close that leaves bytes unread comes as a reset, which a write may be the first to see.
+            self._left()
+            return False
+
+    async def _answered(
+        self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         if answer.delay_s and await self._left_within(reader, answer.delay_s):
             return False
         lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in answer.headers)]
@@ -145,5 +155,8 @@ class ScriptedUpstream:
             data = b""
         if data:
             raise AssertionError("the client sent more before it was answered")
-        self.gone.append(asyncio.get_running_loop().time())
+        self._left()
         return True
+
+    def _left(self) -> None:
+        self.gone.append(asyncio.get_running_loop().time())
