@@ -5,8 +5,12 @@ from functools import lru_cache
 from typing import Final
 
 from collector.domain.record import AttemptRecord, CallRecord, Charges
-from collector.domain.usage import NOTHING
+from collector.domain.usage import NOTHING, Usage
+from collector.pricing.book import Quote
 from sidecar.call import Attempt, Call
+from sidecar.http import Request
+from sidecar.native import native
+from sidecar.routes import Route
 from sidecar.wire import ReplyFacts, RequestFacts
 
 _NO_FACTS: Final = RequestFacts("", "")
@@ -17,6 +21,14 @@ _tuple: Final = tuple.__new__
 
 def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int) -> CallRecord:
     """Everything the ledger will know of ``call``."""
+    record = None if native is None else native.record(call, status, response_bytes, now_ns)
+    return record or record_in_python(call, status, response_bytes, now_ns, capture_bytes)
+
+
+def record_in_python(
+    call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int
+) -> CallRecord:
+    """As :func:`record_of`, for any call."""
     facts, reply, request = call.facts or _NO_FACTS, call.reply_facts or _NO_REPLY, call.request
     caller, route, reuse, tried = call.caller, call.route, call.reuse, call.attempts
     tenant, team, user, agent, conversation, source, task, tags, key_id, _, capture, _ = caller
@@ -148,6 +160,13 @@ def address_of(replica: str) -> tuple[str, int]:
     """Host and port of ``host:port``; neither for no replica."""
     server, _, port = replica.rpartition(":")
     return server, int(port or 0)
+
+
+if native is not None:
+    native.records_of(
+        (CallRecord, AttemptRecord, Call, Request, Route, RequestFacts, ReplyFacts, Attempt, Quote, Usage),
+        address_of,
+    )
 
 
 def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:

@@ -10,6 +10,8 @@
     frames.c     frames of the journal, and ids
     streams.c    chunks of an event stream that only add text
     credit.c     claims and charges on counters in memory
+    records.c    the record of a call that was tried once
+    slots.c      where the slots of Python's objects lie
 
 Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
 else (they return None), which the twin then reads. ``make env`` builds them where there is a C compiler
@@ -21,7 +23,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 7
+INTERFACE: Final = 8
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -4,10 +4,6 @@
    rolling window, another limit, no room, large or negative amounts, a counter nobody knows) changes nothing
    here, and is left to the twin. */
 #include "native.h"
-#if PY_VERSION_HEX < 0x030C0000
-#include <structmember.h>
-#define Py_T_OBJECT_EX T_OBJECT_EX
-#endif
 
 #define MOST 64 /* claims of one call */
 #define LIMIT 5 /* place of the limit in a counter; its first IDENTITY fields name it */
@@ -18,22 +14,6 @@ static PyTypeObject *account_type;
 static Py_ssize_t counter_at, spent_at, held_at, buckets_at, touched_at;
 
 #define FIELD(account, at) (*(PyObject **)((char *)(account) + (at)))
-
-/* Where a slot lies in an object; -1 with an exception. */
-static Py_ssize_t place_of(PyObject *type, const char *name)
-{
-    PyObject *member = PyObject_GetAttrString(type, name);
-    if (member == NULL)
-        return -1;
-    Py_ssize_t place = -1;
-    if (Py_IS_TYPE(member, &PyMemberDescr_Type) &&
-        ((PyMemberDescrObject *)member)->d_member->type == Py_T_OBJECT_EX)
-        place = ((PyMemberDescrObject *)member)->d_member->offset;
-    else
-        PyErr_Format(PyExc_TypeError, "%s is no slot", name);
-    Py_DECREF(member);
-    return place;
-}
 
 /* credit_of(account: type) -> None: the type whose slots are read from now on */
 PyObject *credit_of(PyObject *Py_UNUSED(module), PyObject *type)

@@ -15,6 +15,8 @@ static PyMethodDef functions[] = {
     FAST(read_chat),
     FAST(read_completion),
     FAST(read_response_head),
+    FAST(record),
+    FAST(records_of),
     {"told_two_ways", told_two_ways, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 7
+#define INTERFACE 8
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -36,6 +36,13 @@ PyObject *read_response_head(PyObject *module, PyObject *const *given, Py_ssize_
 /* frames.c */
 PyObject *frame_bytes(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *drawn_ids(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* slots.c: where a slot lies in an object of `type`; -1 with an exception. */
+Py_ssize_t place_of(PyObject *type, const char *name);
+
+/* records.c */
+PyObject *record(PyObject *module, PyObject *const *given, Py_ssize_t number);
+PyObject *records_of(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 /* credit.c */
 PyObject *charged(PyObject *module, PyObject *const *given, Py_ssize_t number);
