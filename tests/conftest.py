@@ -1,11 +1,17 @@
 """Fixtures for every test: where real data lies, when it is there."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Tests start hundreds of Pythons, and half of what a start costs is compiling what it imports: where the
+# environment asks for compiling every time, that is kept once all the same.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def shared_folder(name: str) -> Path:
