@@ -6,7 +6,8 @@ does. Towards agents, :class:`Server` reads a request (``head``, ``target``,
 (``connection``, ``exchange``) and watches the client. Towards providers,
 :class:`UpstreamPool` (``upstream``, ``upstream_connection``) sends a request over a
 kept connection and gives an :class:`UpstreamReply` (``reply``), which pushes bytes
-on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`.
+on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`; ``turns`` keeps a
+crowd of new requests from holding up those under way.
 
 Both sides are strict: what two readers of HTTP could read in two ways is refused.
 """

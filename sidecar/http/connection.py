@@ -12,6 +12,7 @@ closes in two steps (our end first), or the refusal would be lost to a reset.
 
 import asyncio
 import logging
+from functools import partial
 from typing import cast
 
 from sidecar.http.body import IncomingBody
@@ -236,7 +237,13 @@ class ServerConnection(asyncio.Protocol):
             self._send_error(responder, request, 503, "too many requests are being answered")
             self._answered(responder)
             return
-        task = start_task(self._handle(request, responder), loop=service.loop)
+        service.turns.take(partial(self._begin, request, responder))
+
+    def _begin(self, request: Request, responder: Responder) -> None:
+        if responder.client_gone:
+            self._answered(responder)  # It left while its request waited for others to be begun.
+            return
+        task = start_task(self._handle(request, responder), loop=self._service.loop)
         if not task.done():
             self._task = task
 

@@ -10,6 +10,7 @@ from sidecar.http.fields import HeaderList
 from sidecar.http.hangup import HangupWatch
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.sweep import Clock, Sweep
+from sidecar.http.turns import Turns
 
 
 class Connection(Protocol):
@@ -34,7 +35,7 @@ class Service:
 
     __slots__ = (
         "busy", "clock", "connections", "deadlines", "draining", "emptied", "error_body",
-        "handler", "hangups", "limits", "loop", "sweep",
+        "handler", "hangups", "limits", "loop", "sweep", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Service:
         self.clock = clock
         self.sweep = sweep
         self.hangups = HangupWatch(loop)
+        self.turns = Turns(loop)
         self.connections: set[Connection] = set()
         self.busy: set[Connection] = set()
         """Those answering a request; one may outlive its socket."""
