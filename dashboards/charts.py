@@ -114,7 +114,14 @@ class Line:
     figures: list[float | None]
 
 
-def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float | None = None) -> Option:
+def lines(
+    steps: Sequence[str],
+    drawn: Sequence[Line],
+    unit: str,
+    *,
+    most: float | None = None,
+    in_steps: bool = False,
+) -> Option:
     """Lines over time.
 
     Args:
@@ -122,6 +129,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
         drawn: each as long as ``steps``.
         unit: written behind every figure, such as ``" W"``.
         most: where the axis ends; by the figures when not given.
+        in_steps: for counts, which do not slope from one to the next.
     """
     names = distinct([line.name for line in drawn])
     figures = [figure for line in drawn for figure in line.figures]
@@ -151,6 +159,7 @@ def lines(steps: Sequence[str], drawn: Sequence[Line], unit: str, *, most: float
                 "name": name,
                 "showSymbol": stands_alone(line.figures),
                 "connectNulls": False,
+                "step": "middle" if in_steps else False,
                 "lineStyle": {"width": 2},
                 "data": list(line.figures),
             }

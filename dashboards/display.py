@@ -5,6 +5,7 @@ widgets that show text, after :func:`plain`; where only a widget that reads Mark
 will do, after :func:`escaped`.
 """
 
+import re
 import unicodedata
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
@@ -14,6 +15,12 @@ from dashboards.scope import NONE, Bucket
 _MARKUP = set("\\`*_{}[]()<>#+-.!|~$:&")
 _UNSEEN = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"}
 """Unicode categories that draw nothing, or change how their neighbours are drawn."""
+
+_JOINER = "\u2060"
+_COMES_ALIVE = re.compile(
+    r"(?i:(?<=:)(?=//|material/|streamlit:)|(?<=www)(?=\.))|(?<=\S)(?=@\w)|(?<=[-<>~])(?=[-=>])"
+)
+"""Where Streamlit makes links, mail addresses, icons and arrows of text, however it is escaped."""
 
 _PICO_DIGITS = 12
 
@@ -33,8 +40,12 @@ def plain(text: object, limit: int = 160) -> str:
 
 
 def escaped(text: object, limit: int = 600) -> str:
-    """``text`` for a widget that reads Markdown: it comes out as the characters it is."""
-    return "".join("\\" + c if c in _MARKUP else c for c in plain(text, limit))
+    """``text`` for a widget that reads Markdown: it comes out as the characters it is.
+
+    What would be made a link or a sign of is held together by word joiners, which draw nothing.
+    """
+    kept = _COMES_ALIVE.sub(_JOINER, plain(text, limit))
+    return "".join("\\" + c if c in _MARKUP else c for c in kept)
 
 
 def usd_exact(amount: Decimal) -> str:

@@ -15,6 +15,8 @@ from dashboards.charts import Option
 
 INKS = {"light": "#55606c", "dark": "#b6c0ca"}
 """By the appearance of the page."""
+HALOS = {INKS["light"]: "#ffffff", INKS["dark"]: "#10171e"}
+"""Around words that may come to stand on a figure: the colour of the page, by that of the ink."""
 
 
 def chart(
@@ -59,7 +61,8 @@ def _labelled(part: dict[str, Any], ink: str) -> dict[str, Any]:
         return part  # Its words stand on the colours of areas.
     found = dict(part)
     if "label" in found:
-        found["label"] = {"color": ink} | found["label"]
+        halo = {"textBorderColor": HALOS[ink], "textBorderWidth": 2} if ink in HALOS else {}
+        found["label"] = {"color": ink} | halo | found["label"]
     if isinstance(found.get("data"), list):
         found["data"] = [_labelled(one, ink) if isinstance(one, dict) else one for one in found["data"]]
     return found

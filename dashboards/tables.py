@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import streamlit as st
 
-from dashboards.display import plain
+from dashboards.display import escaped, plain
 
 OPEN = "open"
 """The column of buttons of :func:`openable`."""
@@ -99,17 +99,20 @@ def remember(name: str, value: str) -> None:
 
 
 def facts(title: str, pairs: Mapping[str, object]) -> None:
-    """Draw named facts as a table of two columns under ``title``, everything shown as the text it is."""
-    values = [plain(_listed(value), 500) for value in pairs.values()]
-    st.dataframe(
-        pa.table({"what": pa.array(list(pairs), pa.string()), "value": pa.array(values, pa.string())}),
+    """Draw named facts as a table of two columns under ``title``, everything shown as the text it is.
+
+    Long ones are broken into lines: they can be read whole on a phone.
+    """
+    values = [escaped(_listed(value), 500) for value in pairs.values()]
+    st.table(
+        pa.table(
+            {
+                escaped(title): pa.array([escaped(name) for name in pairs], pa.string()),
+                " ": pa.array(values, pa.string()),
+            }
+        ),
+        border="horizontal",
         hide_index=True,
-        placeholder="–",
-        column_config={
-            "what": st.column_config.TextColumn(title, width=180),
-            "value": st.column_config.TextColumn(""),
-        },
-        key=f"facts_{title}",
         alt=title,
     )
 

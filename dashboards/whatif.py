@@ -33,10 +33,13 @@ class Alternative:
         return self.spent - self.instead
 
 
-def prices_question(model: str) -> data.Question:
-    """What to ask for the price of ``model``: every row that may be meant, newest version first."""
-    names = names_of(model)[:60]
-    params = (*(("model", name) for name in names), ("limit", "500"))
+MOST_NAMES = 90
+
+
+def prices_question(*models: str) -> data.Question:
+    """What to ask for the prices of ``models``: every row that may be meant, newest version first."""
+    names = list(dict.fromkeys(name for model in models for name in names_of(model)))[:MOST_NAMES]
+    params = (*(("model", name) for name in names), ("limit", "1000"))
     return data.Question("prices", params, family="|".join(names), lasting=True)
 
 
@@ -73,13 +76,32 @@ def alternatives(rows: Sequence[data.Row], target: str, price: TokenPrice) -> li
 
 def instead(row: data.Row, price: TokenPrice) -> Decimal:
     """What the tokens of many calls cost at ``price``, USD."""
-    usage = Usage(
+    more_calls = max(0, int(row["calls"]) - 1)
+    return usd(list_cost(_usage(row), _flat(price)) + more_calls * price.per_request)
+
+
+def saved_by_prompt_cache(row: data.Row, price: TokenPrice) -> Decimal:
+    """How much less many calls cost, USD, than without a provider's prompt cache.
+
+    Below 0 where what was written to it cost more than was read out of it.
+    """
+    usage, flat = _usage(row), _flat(price)
+    without = replace(
+        usage, cache_read_input_tokens=0, cache_write_input_tokens=0, cache_write_1h_input_tokens=0
+    )
+    return usd(list_cost(without, flat) - list_cost(usage, flat))
+
+
+def _usage(row: data.Row) -> Usage:
+    return Usage(
         input_tokens=int(row["input_tokens"] or 0),
         output_tokens=int(row["output_tokens"] or 0),
         cache_read_input_tokens=int(row["cache_read_input_tokens"] or 0),
         cache_write_input_tokens=int(row.get("cache_write_input_tokens") or 0),
+        cache_write_1h_input_tokens=int(row.get("cache_write_1h_input_tokens") or 0),
         reasoning_output_tokens=int(row.get("reasoning_output_tokens") or 0),
     )
-    flat = replace(price, context_tiers=())  # The tokens of many calls are not one long prompt.
-    more_calls = max(0, int(row["calls"]) - 1)
-    return usd(list_cost(usage, flat) + more_calls * price.per_request)
+
+
+def _flat(price: TokenPrice) -> TokenPrice:
+    return replace(price, context_tiers=())  # The tokens of many calls are not one long prompt.

@@ -1,5 +1,6 @@
 """Who is eating this one budget, what is in force for it, what can be done, and what was done before."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,7 +31,8 @@ HISTORY = {
     "amounts": "Spent",
 }
 
-ORDERS = {"kind": "What", "until_at": "Until", "by": "By", "reason": "Why"}
+WINDOWS = ("minute", "hour", "day", "week", "month")
+_ZEROS = re.compile(r"(\d\.\d\d\d*?)0+(?= USD\b)")
 
 
 def choose(counter: Counter) -> None:
@@ -294,6 +296,7 @@ def history() -> None:
 def event(row: data.Row) -> dict[str, object]:
     """One line of the history."""
     texts = {name: row[name] or None for name in ("budget", "counter", "action", "detail")}
+    texts["counter"], texts["detail"] = counted_for(texts["counter"]), shortened(texts["detail"])
     spent, limit = (
         None if value is None else display.usd(data.money(value))
         for value in (row["spent_usd"], row["limit_usd"])
@@ -303,6 +306,22 @@ def event(row: data.Row) -> dict[str, object]:
         **{name: None if text is None else display.plain(text, 300) for name, text in texts.items()},
         "amounts": f"{spent} of {limit}" if spent and limit else spent,
     }
+
+
+def counted_for(counter: str | None) -> str | None:
+    """A counter in words: ``coding-agent (day 2026-11-29)``; the ledger puts a colon into the window."""
+    if counter is None:
+        return None
+    subject, _, window = counter.rpartition(" ")
+    kind, colon, start = window.partition(":")
+    if not colon or kind not in WINDOWS:
+        return counter
+    return f"{subject} ({kind} {start})" if subject else f"{kind} {start}"
+
+
+def shortened(detail: str | None) -> str | None:
+    """What was said, amounts in it without the zeros that say nothing."""
+    return None if detail is None else _ZEROS.sub(r"\1", detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,13 @@ MOST = 200
 MOST_RATES = 40
 """Budgets whose rate is asked for."""
 MOST_SUBJECTS = 1000
+USED_WIDTH = 96
+"""In pixels: how much is used up is to be seen on a phone, too, and whose it is beside it."""
 
 TABLE = {
+    "share": "Used",
     "budget": "Budget",
     "subject": "Whose",
-    "share": "Used",
     "limit": "Limit",
     "spent": "Spent",
     "held": "Held",
@@ -150,7 +152,11 @@ def standing(counters: Sequence[Counter], found: Standings, speed: Rates, now: d
         TABLE,
         lambda place: _choose(counters[place]),
         zone_name=filters.zone().key,
-        more={"share": st.column_config.ProgressColumn("Used", format="%.0f %%", min_value=0, max_value=100)},
+        more={
+            "share": st.column_config.ProgressColumn(
+                "Used", format="%.0f %%", min_value=0, max_value=100, width=USED_WIDTH
+            )
+        },
         key="budgets_table",
         alt="Budgets, the one that is used up most on top",
     )

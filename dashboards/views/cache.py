@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, data, display, drill, filters, ink, notices, tables
+from dashboards import charts, data, display, drill, filters, ink, notices, tables, whatif
 from dashboards.display import step
 from dashboards.scope import Window, steps
 
@@ -25,7 +25,7 @@ SHARES = {
     "input_tokens": "Input tokens",
     "cache_read_input_tokens": "of which cached",
     "share": "Share",
-    "avoided": "Saved",
+    "saved": "Saved",
 }
 COMPARED = {
     "serving": "Given",
@@ -171,19 +171,47 @@ def shares(total: data.Row, results: Sequence[data.Row], models: Sequence[data.R
             )  # fmt: skip
         with st.container(border=True, height="stretch"):
             st.markdown("**Providers' prompt caches**")
+            saved = saved_by_prompt_caches(models)
             _table(
                 [
                     {name: row[name] for name in ("calls", "input_tokens", "cache_read_input_tokens")}
                     | {"request_model": display.plain(row["request_model"]),
                        "share": display.share(
                            int(row["cache_read_input_tokens"]), int(row["input_tokens"])),
-                       "avoided": _usd(row["avoided_cost_usd"])}
+                       "saved": "–" if (less := saved.get(str(row["request_model"]))) is None
+                       else display.usd(less)}
                     for row in models
                 ],
                 SHARES,
                 "cache_models",
                 only=("request_model", [str(row["request_model"] or "") for row in models]),
             )  # fmt: skip
+            if saved:
+                st.caption(
+                    display.escaped(
+                        f"About {display.usd(sum(saved.values(), Decimal(0)))} less in all, at the list "
+                        "prices of now: what cached tokens would have cost as ordinary input, less what "
+                        "it cost to write them."
+                    )
+                )
+
+
+def saved_by_prompt_caches(models: Sequence[data.Row]) -> dict[str, Decimal]:
+    """What providers' prompt caches saved, net, USD by model; of those whose price is known."""
+    cached = [row for row in models if row["request_model"] and row["cache_read_input_tokens"]]
+    if not cached:
+        return {}
+    names = [str(row["request_model"]) for row in cached]
+    try:
+        known = data.ask(whatif.prices_question(*names)).rows
+    except data.CollectorError:
+        return {}  # The page's other figures stand without it.
+    prices = {name: whatif.price_now(name, known) for name in names}
+    return {
+        name: whatif.saved_by_prompt_cache(row, price)
+        for name, row in zip(names, cached, strict=True)
+        if (price := prices[name]) is not None
+    }
 
 
 def similar(rows: Sequence[data.Row]) -> None:

@@ -53,7 +53,7 @@ ATTEMPTS = {
     "energy_j": "Energy, J",
 }
 
-BILL = {"part": "Part", "quantity": "Quantity", "rate": "USD a million, or each", "cost": "USD"}
+BILL = {"part": "Part", "quantity": "Quantity", "rate": "Rate", "cost": "USD"}
 
 
 def show_chosen() -> None:
@@ -163,7 +163,11 @@ def priced(row: data.Row, attempts: Sequence[data.Row]) -> None:
                 alt="What each class of tokens cost",
             )
         about = f"{found.row['model']} of {whose}, by {found.row['source']}, "
-        st.caption(display.escaped(f"{about}price book {attempt['price_version']}. {sums(found)}", 900))
+        about += (
+            f"price book {attempt['price_version']}. Rates are USD a million tokens, "
+            f"those of fees USD each. {sums(found)}"
+        )
+        st.caption(display.escaped(about, 900))
 
 
 def sums(found: bill.Bill) -> str:

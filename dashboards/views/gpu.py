@@ -1,8 +1,9 @@
 """Are our own GPUs worth it? How busy they are, what a token on them costs, and what an API would ask."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import streamlit as st
 
@@ -10,6 +11,9 @@ from dashboards import charts, data, display, filters, ink, notices, tables
 from dashboards.scope import Scope, Window
 
 MOST = 100
+GAP = 2.5
+"""How many times as long as usual nothing was measured, where it is drawn as a gap."""
+MOST_MISSED = 300
 FOLLOWED = "gpu_followed"
 
 REPLICAS = {
@@ -22,9 +26,9 @@ REPLICAS = {
     "unobserved": "Unseen",
     "busy": "Busy",
     "tokens": "Tokens",
-    "busy_per_mtok": "M tokens, busy",
-    "loaded_per_mtok": "M tokens, in all",
-    "alternative_per_mtok": "M tokens, API",
+    "busy_per_mtok": "A million, busy",
+    "loaded_per_mtok": "A million, in all",
+    "alternative_per_mtok": "A million, API",
     "alternative": "Which API",
     "break_even": "Pays from",
     "energy": "Energy",
@@ -43,10 +47,11 @@ def page() -> None:
         data.Question("gpu_costs_over_time", times, family=window.name),
     ]
     try:
-        answers = data.ask_all(questions)
+        answers = data.ask_all(questions, notices.questions(chosen))
     except data.CollectorError as error:
         notices.collector_trouble(error)
         return
+    notices.simulated(chosen)
     notices.stale(answers)
     costs, gpus, engines, over_time = answers
     if not any(answer.table.num_rows for answer in answers):
@@ -107,7 +112,7 @@ def tiles(rows: Sequence[data.Row]) -> None:
                 display.escaped(value),
                 delta,
                 delta_color="inverse",
-                delta_description="ours against it" if delta else None,
+                delta_description="ours" if delta else None,
                 help=display.escaped(meaning),
                 border=True,
                 height="stretch",
@@ -183,8 +188,9 @@ def replicas(rows: Sequence[data.Row], chosen: Scope) -> None:
         )
         st.caption(
             display.escaped(
-                "Charged, idle and unseen add up to the meter. A replica pays for itself while it is at "
-                "least as busy as “Pays from” says."
+                "Charged, idle and unseen add up to the meter. A million are tokens, in USD. A replica pays "
+                "for itself while it is at least as busy as “Pays from” says; never, where the API is "
+                "cheaper than the replica at its busiest."
             )
         )
     if upstream := st.session_state.pop(FOLLOWED, ""):
@@ -212,7 +218,7 @@ def line(row: data.Row) -> dict[str, object]:
         "busy": _ratio(row["busy_ratio"]),
         "tokens": display.count(_tokens(row)),
         "alternative": display.plain(f"{alternative}{grade}") if alternative else "–",
-        "break_even": _ratio(row["break_even_busy_ratio"]),
+        "break_even": _pays_from(row["break_even_busy_ratio"]),
         "energy": "–" if row["energy_j"] is None else f"{float(row['energy_j']) / 3.6e6:,.3f} kWh",
     }
 
@@ -263,7 +269,17 @@ def _drawn(
 
 
 def _moments(rows: Sequence[data.Row]) -> list[datetime]:
-    return sorted({row["bucket"] for row in rows})
+    """When something was measured, and moments between where nothing was: a gap is as wide as it was long."""
+    met = sorted({row["bucket"] for row in rows})
+    apart = [later - earlier for earlier, later in pairwise(met)]
+    usual = sorted(apart)[len(apart) // 2] if apart else timedelta()
+    moments = met[:1]
+    for later, gap in zip(met[1:], apart, strict=True):
+        if gap > GAP * usual:
+            missed = min(int(gap / usual) - 1, MOST_MISSED)
+            moments += [moments[-1] + gap * n / (missed + 1) for n in range(1, missed + 1)]
+        moments.append(later)
+    return moments
 
 
 def _short(row: data.Row) -> str:
@@ -289,6 +305,11 @@ def _usd(amount: Decimal | None) -> str:
 
 def _ratio(value: float | None) -> str:
     return "–" if value is None else f"{100 * float(value):,.1f} %"
+
+
+def _pays_from(busy: float | None) -> str:
+    """From how busy on it pays; no replica is busier than all the time."""
+    return "never" if busy is not None and float(busy) > 1 else _ratio(busy)
 
 
 def _against(ours: Decimal | None, api: Decimal | None) -> str | None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import streamlit as st
 
@@ -38,6 +39,20 @@ VERDICTS = {"false_alarm": "false alarm", "real_alarm": "real"}
 SEVERITIES = {"page": 0, "warn": 1, "info": 2}
 """How they are listed."""
 
+WORDS = {
+    "summary": "What",
+    "why": "Why",
+    "whose": "Whose",
+    "severity": "Severity",
+    "usd_per_hour": "USD an hour",
+    "value": "Measured",
+    "threshold": "Against",
+    "about": "What it means",
+    "advice": "What to do",
+    "alert": "Id of the alert",
+}
+"""What is told of an incident, in the order in which it is read; what is not listed comes after."""
+
 CHOICES = {"state": "State", "severity": "Severity", "alertname": "Alert"}
 MOST_EVENTS = 2000
 
@@ -55,7 +70,7 @@ def page() -> None:
     if not found.rows:
         st.success("**No incident is open**, and none ended in this time range. `bursar alerts` watches.")
         return
-    rows = chosen(found.rows)
+    rows = ranked(chosen(found.rows))
     if not rows:
         st.info("**No incident matches.** Take a filter away, or choose a longer time range.")
         return
@@ -83,6 +98,17 @@ def page() -> None:
     of_verdicts(rows, events, trouble)
     if st.session_state.pop("incident_chosen", False):
         st.rerun()  # One incident is shown outside of this fragment, so that a live page leaves it alone.
+
+
+def ranked(rows: Sequence[data.Row]) -> list[data.Row]:
+    """Those that are open first, of these the severest, of these the dearest, of these the newest."""
+
+    def rank(row: data.Row) -> tuple[bool, int, Decimal, float]:
+        begun = display.utc(row["since_at"] or row["detected_at"])
+        severity = SEVERITIES.get(str(row["severity"]), len(SEVERITIES))
+        return row["state"] != "open", severity, -data.money(row["usd_per_hour"]), -begun.timestamp()
+
+    return sorted(rows, key=rank)
 
 
 def tiles(rows: Sequence[data.Row], events: Sequence[data.Row]) -> None:
@@ -126,7 +152,7 @@ def over_time(rows: Sequence[data.Row], window: Window) -> None:
     with st.container(border=True):
         st.markdown(f"**Open incidents**, each {window.bucket}")
         ink.chart(
-            charts.lines([step(start, window.bucket, reader) for start in starts], drawn, ""),
+            charts.lines([step(start, window.bucket, reader) for start in starts], drawn, "", in_steps=True),
             height=180,
             key="incidents_over_time",
             alt="How many incidents were open over time, by severity",
@@ -237,8 +263,11 @@ def course() -> None:
     if not rows:
         st.info("The ledger has no incident of this id. It may be too old.")
         return
-    st.markdown("**The course of one incident**")
     first, last = rows[0], rows[-1]
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown("**The course of one incident**")
+        st.button("Close", on_click=_close, type="tertiary", key="close_incident")
+    st.text(display.plain(f"{last['alertname']}: {whose(last)}", 300))
     begun = display.utc(first["since_at"] or first["detected_at"])
     events, _ = told_of(
         Window(
@@ -262,11 +291,21 @@ def course() -> None:
     else:
         st.caption("Nothing was done to calls because of it. `alerts.actions` says what may be.")
     for place, row in enumerate(rows, start=1):
-        facts = {"Whose": whose(row), "Severity": row["severity"], "USD an hour": row["usd_per_hour"]}
         tables.facts(
-            f"{place}. {display.moment(row['detected_at'], filters.zone())}: {row['state']}",
-            facts | explained(row),
+            f"{place}. {display.moment(row['detected_at'], filters.zone())}: {row['state']}", facts(row)
         )
+
+
+def facts(row: data.Row) -> dict[str, object]:
+    """What was told at one moment of an incident, in words and in the order in which it is read."""
+    money = row["usd_per_hour"]
+    known = explained(row) | {
+        "whose": whose(row),
+        "severity": row["severity"],
+        "usd_per_hour": f"{display.usd_exact(money)} USD" if money else None,
+    }
+    named = {title: known.pop(name) for name, title in WORDS.items() if known.get(name) not in (None, "")}
+    return named | {name: value for name, value in known.items() if value is not None}
 
 
 def whose(row: data.Row) -> str:
@@ -302,7 +341,7 @@ def _line(row: data.Row, events: Sequence[data.Row]) -> dict[str, object]:
     why = next((said[name] for name in ("summary", "why", "description") if said.get(name)), row["signal"])
     why = str(why).removesuffix(f" ({whose(row).replace('=', ' ')})")  # The column beside it says so.
     money = row["usd_per_hour"]
-    texts = {"whose": whose(row), "why": why, "usd_per_hour": None if money is None else display.usd(money)}
+    texts = {"whose": whose(row), "why": why, "usd_per_hour": display.usd(money) if money else "–"}
     texts |= {name: row[name] for name in ("state", "severity", "alertname")}
     shown: dict[str, object] = {name: display.plain(text, 300) for name, text in texts.items()}
     done = [str(_action(event)["what"]) for event in actions_of(row, events)]
@@ -316,6 +355,10 @@ def _line(row: data.Row, events: Sequence[data.Row]) -> dict[str, object]:
 def _choose(identity: str) -> None:
     st.query_params[PARAMETER] = identity
     st.session_state["incident_chosen"] = True
+
+
+def _close() -> None:
+    st.query_params.pop(PARAMETER, None)
 
 
 if __name__ == "__main__":  # Streamlit runs a page as the main module; tests import it.

@@ -97,10 +97,27 @@ def test_plain_text_has_nothing_invisible_and_one_line(text: str) -> None:
 @given(some.text(alphabet=some.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1))
 def test_every_character_that_means_something_in_markdown_is_escaped(text: str) -> None:
     escaped = display.escaped(text)
-    assert escaped.replace("\\", "") == text.replace("\\", "")
+    assert escaped.replace("\\", "").replace("\u2060", "") == text.replace("\\", "")
     for position, character in enumerate(escaped):
         if character in MARKUP and character != "\\":
             assert escaped[position - 1] == "\\"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://evil.example", "see www.evil.example", "ada@evil.example", ":material/home:", ":streamlit:",
+     "a->b", "a<-b", "a--b", "1>=0", "1<=2", "1~=1"],
+)  # fmt: skip
+def test_what_streamlit_makes_links_and_signs_of_is_held_together(text: str) -> None:
+    """It did so with text that was escaped, too; the test in a browser looks at what is drawn."""
+    kept = display.escaped(text).replace("\\", "")
+    assert kept.replace("\u2060", "") == text
+    assert kept.count("\u2060") == 1
+
+
+@pytest.mark.parametrize("text", ["2026-11-28 22:13:00", "a:b", "x - y > z", "user_id-7", "1,234.5 USD"])
+def test_other_text_is_left_as_it_is(text: str) -> None:
+    assert "\u2060" not in display.escaped(text)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from collector.journal import JournalWriter
 from dashboards import data, transport
 from dashboards.scope import Scope, recent
 from dashboards.spending import spending
+from tests.dashboards.drawn import facts
 
 CALLS = 400
 PATIENCE_S = 180
@@ -202,14 +203,11 @@ def test_one_call_is_shown_as_the_journal_has_it(
 ) -> None:
     call = ledger[7]
     app = visit("calls", call=call.call_id)
-    tables = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    facts = {
-        what: value for table in tables for what, value in zip(table["what"], table["value"], strict=True)
-    }
-    assert facts["Really owed"] == f"{usd(call.effective_cost_pico):.12f} USD"
-    assert facts["At list price"] == f"{usd(call.list_cost_pico):.12f} USD"
-    assert facts["Input"] == f"{call.input_tokens:,}"
-    assert facts["Trace"] == call.trace_id
+    told = facts(app)
+    assert told["Really owed"] == f"{usd(call.effective_cost_pico):.12f} USD"
+    assert told["At list price"] == f"{usd(call.list_cost_pico):.12f} USD"
+    assert told["Input"] == f"{call.input_tokens:,}"
+    assert told["Trace"] == call.trace_id
     attempts = next(frame.value for frame in app.dataframe if "replica" in frame.value.columns)
     assert list(attempts["replica"]) == ["api.example:443"]
 
@@ -263,8 +261,7 @@ def test_what_alerting_told_the_collector_stands_on_the_page_of_alerts(
     assert row["why"] == "calls went up"
     app.query_params["incident"] = "i-1"
     app.run()
-    course = next(frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"])
-    assert "calls went up" in set(course["value"])
+    assert facts(app)["What"] == "calls went up"
 
 
 def test_a_page_that_is_opened_fifty_times_holds_no_lock_and_asks_once(
@@ -313,6 +310,5 @@ def test_pages_about_more_than_calls_stand_on_a_real_ledger(
     if page == "gpu":
         assert "No GPU was seen" in app.info[0].value
     if page == "health":
-        facts = next(one.value for one in app.dataframe if "The ledger" in str(one.proto))
-        assert f"{CALLS:,}" in set(facts["value"])
+        assert facts(app)["Calls"] == f"{CALLS:,}"
         assert {one.label: one.value for one in app.metric}["Added, median"] == "0\\.09 ms"

@@ -9,6 +9,7 @@ from streamlit.testing.v1 import AppTest
 from support.stack import Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream
 
+from tests.dashboards.drawn import facts
 from tests.scenarios.budget_scenes import chat_reply
 from tests.scenarios.test_workers import both_there, shown, statuses, two_workers
 
@@ -26,13 +27,6 @@ def page() -> AppTest:
     app.switch_page("views/budgets.py").run()
     assert not app.exception
     return app
-
-
-def facts(app: AppTest) -> dict[str, str]:
-    tables = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    return {
-        name: value for table in tables for name, value in zip(table["what"], table["value"], strict=True)
-    }
 
 
 def test_both_workers_are_counted_on_one_page_and_heed_what_is_done_there(

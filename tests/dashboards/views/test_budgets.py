@@ -9,6 +9,9 @@ import pyarrow as pa
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from dashboards.views import budget
+from tests.dashboards.drawn import facts
+
 Visit = Callable[..., AppTest]
 
 EVENTS = pa.schema(
@@ -35,13 +38,6 @@ def day(hours_ago: float = 10, hours_left: float = 14) -> dict[str, str]:
 def rows(app: AppTest) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = app.dataframe[0].value.to_dict("records")
     return found
-
-
-def facts(app: AppTest) -> dict[str, str]:
-    tables = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    return {
-        what: value for table in tables for what, value in zip(table["what"], table["value"], strict=True)
-    }
 
 
 def test_a_counter_is_shown_with_its_rate_of_the_last_hour_and_when_it_runs_out(
@@ -229,3 +225,13 @@ def test_a_control_plane_of_another_kind_is_an_error_and_no_empty_page(collector
     app = visit("budgets")
     assert "No figures" in app.error[0].value
     assert not app.info
+
+
+def test_the_history_tells_counters_and_amounts_in_words() -> None:
+    assert budget.counted_for("coding-agent day:2026-11-29") == "coding-agent (day 2026-11-29)"
+    assert budget.counted_for("month:2026-11-01") == "month 2026-11-01"
+    assert budget.counted_for("agent a: b") == "agent a: b"  # no window: as it stands
+    said = "5 steps brought nothing new (score 4.50 of 8.00, 2.491788000000 USD)"
+    assert budget.shortened(said) == "5 steps brought nothing new (score 4.50 of 8.00, 2.491788 USD)"
+    assert budget.shortened("0.500000000000 USD") == "0.50 USD"
+    assert budget.shortened("0.000000000001 USD") == "0.000000000001 USD"

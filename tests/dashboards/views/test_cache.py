@@ -5,8 +5,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 from streamlit.testing.v1 import AppTest
 
+from collector.domain.price import TokenPrice
+from dashboards import whatif
 from dashboards.views import cache
 
 Visit = Callable[..., AppTest]
@@ -52,6 +55,30 @@ def test_each_model_is_shown_with_its_share_of_cached_input(collector: Any, visi
     collector.book(request_model="cold", input_tokens=1000, cache_read_input_tokens=0)
     models = visit("cache").dataframe[1].value.set_index("request_model")
     assert dict(models["share"]) == {"warm": "75.0 %", "cold": "0.0 %"}
+
+
+def test_what_a_prompt_cache_saved_is_net_of_what_writing_to_it_cost_more() -> None:
+    # 1 Mtok in: 0.7 read, 0.1 written, 0.2 neither. Without a cache 3.00 USD; so it was
+    # 0.7 x 0.30 + 0.1 x 3.75 + 0.2 x 3 = 1.185 USD. What was answered (0.1 Mtok) costs the same.
+    row = {"request_model": "warm", "input_tokens": 1_000_000, "output_tokens": 100_000,
+           "cache_read_input_tokens": 700_000, "cache_write_input_tokens": 100_000}  # fmt: skip
+    price = TokenPrice(input=3_000_000, output=15_000_000, cache_read=300_000, cache_write=3_750_000)
+    assert whatif.saved_by_prompt_cache(row, price) == Decimal("1.815")
+
+
+def test_what_prompt_caches_saved_is_not_what_our_own_saved(collector: Any, visit: Visit) -> None:
+    collector.book(request_model="warm", cache="hit", avoided_cost_usd=Decimal("0.02"))
+    price = {"model": "warm", "provider_name": "", "price_version": "1", "price_grade": "configured",
+             "input_usd": Decimal("0.000003"), "output_usd": Decimal("0.000015"),
+             "cache_read_usd": Decimal("0.0000003"), "terms": "{}"}  # fmt: skip
+    collector.tables["prices"] = pa.Table.from_pylist([price])
+    app = visit("cache")
+    # 400 of 1,000 input tokens out of the provider's cache: 400 x (3 - 0.30) USD a million.
+    assert app.dataframe[1].value["saved"].iloc[0] == "$0.00108"
+    assert app.dataframe[0].value["avoided"].iloc[0] == "$0.0200"
+    collector.tables["prices"] = None  # It fails, and the rest of the page stands.
+    other = visit("cache", range="7d")
+    assert tiles(other)["Saved"] == "$0.0200"
 
 
 def test_what_broke_prompt_caches_is_told_with_its_cost_and_advice(collector: Any, visit: Visit) -> None:

@@ -6,19 +6,13 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
+from tests.dashboards.drawn import facts
+
 Visit = Callable[..., AppTest]
 
 
 def shown_ids(app: AppTest) -> list[str]:
     return list(app.dataframe[0].value["call_id"])
-
-
-def facts(app: AppTest) -> dict[str, str]:
-    """Every fact shown about the one call."""
-    tables = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    return {
-        what: value for table in tables for what, value in zip(table["what"], table["value"], strict=True)
-    }
 
 
 def test_calls_are_listed_newest_first_and_read_page_by_page(collector: Any, visit: Visit) -> None:

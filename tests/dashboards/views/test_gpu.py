@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from dashboards import charts
+from dashboards.views import gpu
 
 Visit = Callable[..., AppTest]
 
@@ -86,6 +87,21 @@ def test_a_million_tokens_of_ours_stands_beside_the_api_s(collector: Any, visit:
         "1.000 kWh",
         "4.00 M",
     )
+
+
+def test_a_replica_that_is_dearer_than_the_api_at_its_busiest_never_pays(
+    collector: Any, visit: Visit
+) -> None:
+    a_replica(collector, break_even_busy_ratio=36.28)
+    assert visit("gpu").dataframe[0].value.iloc[0]["break_even"] == "never"
+
+
+def test_where_nothing_was_measured_the_line_has_a_gap_as_wide_as_it_was_long() -> None:
+    rows = [{"bucket": NOON + timedelta(minutes=n)} for n in (0, 1, 2, 8, 9)]
+    at = [(moment - NOON) / timedelta(minutes=1) for moment in gpu._moments(rows)]
+    assert at == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert gpu._moments(rows[:1]) == [NOON]
+    assert gpu._moments([]) == []
 
 
 def test_what_was_not_measured_is_a_dash_and_never_a_zero(collector: Any, visit: Visit) -> None:

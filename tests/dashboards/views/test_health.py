@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import collector as books
+from tests.dashboards.drawn import facts
 
 Visit = Callable[..., AppTest]
 
@@ -42,13 +43,6 @@ def tiles(app: AppTest) -> dict[str, str]:
 def health(collector: Any, **changes: Any) -> None:
     row = collector.answer("health", {}).to_pylist()[0]
     collector.tables["health"] = pa.Table.from_pylist([row | changes])
-
-
-def facts(app: AppTest) -> dict[str, str]:
-    tables = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    return {
-        what: value for table in tables for what, value in zip(table["what"], table["value"], strict=True)
-    }
 
 
 def test_what_bursar_adds_and_how_far_it_is_behind_come_first(collector: Any, visit: Visit) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from dashboards.views import incidents
+from tests.dashboards.drawn import facts
 
 Visit = Callable[..., AppTest]
 
@@ -46,6 +47,16 @@ def test_what_is_open_is_counted_and_drawn_over_time_and_never_added_up(collecto
     }  # fmt: skip
 
 
+def test_what_is_open_comes_first_then_the_severest_then_the_dearest() -> None:
+    noon = datetime(2026, 11, 28, 12)
+    told = [("closed", "page", 9), ("open", "info", 8), ("open", "page", 1), ("open", "page", 2)]
+    rows = [
+        {"state": state, "severity": severity, "usd_per_hour": Decimal(usd), "since_at": noon}
+        for state, severity, usd in told
+    ]
+    assert [int(row["usd_per_hour"]) for row in incidents.ranked(rows)] == [2, 1, 8, 9]
+
+
 def test_an_incident_counts_from_its_beginning_to_its_end() -> None:
     nine, ten, eleven = (datetime(2026, 11, 28, hour, tzinfo=UTC) for hour in (9, 10, 11))
     row = {"since_at": nine.replace(tzinfo=None, minute=30), "until_at": None}
@@ -61,9 +72,12 @@ def test_the_address_opens_the_course_of_one_incident(collector: Any, visit: Vis
     app = visit("incidents")
     app.query_params["incident"] = "i-1"
     app.run()
-    courses = [frame.value for frame in app.dataframe if list(frame.value.columns) == ["what", "value"]]
-    assert len(courses) == 2
-    assert "calls went up" in set(courses[0]["value"])
+    assert len(app.table) == 2
+    assert facts(app)["What"] == "calls went up"
+    assert facts(app)["USD an hour"] == "1.500000000000 USD"
+    app.button(key="close_incident").click().run()
+    assert not app.table
+    assert "incident" not in app.query_params
 
 
 def test_names_in_an_incident_are_text_with_nothing_hidden(collector: Any, visit: Visit) -> None:
