@@ -30,7 +30,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -47,6 +47,7 @@ _SEQUENCED = struct.Struct("<QB")
 
 _monotonic = time.monotonic
 _RING_FRAMES_AT_ONCE = 64
+_HELD_FRAMES = 256
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -327,6 +328,10 @@ class JournalWriter:
         self._number = 0
         self._fd = -1
         self._size = 0
+        self._torn = False  # whether the segment ends in the beginning of a frame
+        self.on_held: Callable[[], None] = lambda: None
+        """Called when a frame is the first that waits for :meth:`flush`."""
+        self._held: list[bytes] = []
         self._ring: deque[bytes] = deque()
         self._slow = False
         self._last_was_slow = False
@@ -342,7 +347,9 @@ class JournalWriter:
         self._thread = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
         self._thread.start()
 
-    def intent(self, intent: Intent) -> None:
+    # ``later`` holds a frame back until :meth:`flush`, which whoever asks for it sees to: one write for many.
+
+    def intent(self, intent: Intent, *, later: bool = False) -> None:
         """Write down that ``intent`` may now spend money.
 
         Raises:
@@ -350,14 +357,14 @@ class JournalWriter:
         """
         if self.pressure is _FULL:
             raise JournalFull(errno.ENOSPC, "the journal has no room")
-        self._append(_INTENT, _encode(intent))
+        self._append(_INTENT, _encode(intent), later=later)
 
-    def record(self, record: CallRecord) -> None:
+    def record(self, record: CallRecord, *, later: bool = False) -> None:
         """Write down how a call ended. Never raises: what cannot be written is counted."""
         if self.pressure is not _NONE:
             record = lightened(record, self.pressure)
         try:
-            self._append(_RECORD, _encode(record))
+            self._append(_RECORD, _encode(record), later=later)
         except JournalFull:
             self.dropped += 1
 
@@ -375,6 +382,7 @@ class JournalWriter:
 
     def close(self) -> None:
         """Write and sync what is left, and let go of the source."""
+        self.flush()
         self._closing.set()
         self._thread.join()
         with self._mutex:
@@ -387,9 +395,20 @@ class JournalWriter:
 
     # -- one frame
 
-    def _append(self, kind: FrameKind, payload: bytes) -> None:
+    def _append(self, kind: FrameKind, payload: bytes, *, later: bool = False) -> None:
         sequence = self.sequence + 1
         frame = self._frame(sequence, kind, payload)
+        if later and not (self._slow or self._ring):
+            held = self._held
+            held.append(frame)
+            self.sequence = sequence
+            if len(held) == 1:
+                self.on_held()
+            elif len(held) >= _HELD_FRAMES:
+                self.flush()
+            return
+        if self._held:
+            self.flush()
         if self._slow or self._ring:
             if len(self._ring) >= self._config.ring_frames:
                 raise JournalFull(errno.ENOSPC, "the disk is too slow and the ring is full")
@@ -400,6 +419,25 @@ class JournalWriter:
         started = _monotonic()
         self._write(frame)
         self.sequence = sequence
+        self._written(started)
+
+    def flush(self) -> None:
+        """Write what is held back. Never raises: what the disk does not take waits in the ring."""
+        held = self._held
+        if not held:
+            return
+        self._held = []
+        started = _monotonic()
+        try:
+            while held and not self._ring:
+                del held[: self._write_some(held)]
+        except OSError:
+            self._slow = True
+        self._ring.extend(held)
+        self._written(started)
+
+    def _written(self, started: float) -> None:
+        """Note what was begun to be written at ``started``, and how long it took."""
         if self.unsynced_since is None:
             self.unsynced_since = started
         if self._config.sync_always:
@@ -410,20 +448,20 @@ class JournalWriter:
             self._last_was_slow = False
 
     def _write(self, frame: bytes) -> None:
-        if self._size + len(frame) > self._config.segment_bytes:
-            self._open_segment()
-        try:
-            written = os.write(self._fd, frame)
-        except OSError as error:
-            self._no_room(error)
-            return
-        self._size += written
-        if written != len(frame):
-            # A torn frame ends what a reader trusts of this segment; the whole frame begins the next.
-            self._open_segment()
-            self._size += os.write(self._fd, frame)
+        while True:
+            # A torn frame ends what a reader trusts of a segment; the whole frame begins the next.
+            if self._torn or self._size + len(frame) > self._config.segment_bytes:
+                self._open_segment()
+            try:
+                written = os.write(self._fd, frame)
+            except OSError as error:
+                self._no_room(error)
+            self._size += written
+            self._torn = written != len(frame)
+            if not self._torn:
+                return
 
-    def _no_room(self, error: OSError) -> None:
+    def _no_room(self, error: OSError) -> NoReturn:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG):
             self.pressure = Pressure.FULL
             raise JournalFull(error.errno, f"journal: {error.strerror}") from error
@@ -449,7 +487,7 @@ class JournalWriter:
             path.unlink(missing_ok=True)
             self._no_room(error)
         with self._mutex:
-            old, self._fd, self._size = self._fd, fd, len(head)
+            old, self._fd, self._size, self._torn = self._fd, fd, len(head), False
         if old >= 0:
             with contextlib.suppress(OSError):
                 os.fdatasync(old)
@@ -484,13 +522,8 @@ class JournalWriter:
         while ring:
             started = _monotonic()
             frames = [ring[place] for place in range(min(len(ring), _RING_FRAMES_AT_ONCE))]
-            room = self._config.segment_bytes - self._size
             try:
-                if len(frames) == 1 or sum(map(len, frames)) > room:
-                    self._write(frames[0])
-                    done = 1
-                else:
-                    done = self._write_whole(frames)
+                done = self._write_some(frames)
             except OSError:
                 return
             for _ in range(done):
@@ -498,20 +531,23 @@ class JournalWriter:
             self.unsynced_since = self.unsynced_since or started
         self._slow = self._last_was_slow = False
 
-    def _write_whole(self, frames: list[bytes]) -> int:
-        """Write ``frames``, which fit into the segment; how many of them were written as a whole."""
+    def _write_some(self, frames: list[bytes]) -> int:
+        """Write ``frames``, or the first where this segment has no room for all; how many were written."""
+        joined = b"".join(frames) if len(frames) > 1 else frames[0]
+        if self._torn or len(frames) == 1 or len(joined) > self._config.segment_bytes - self._size:
+            self._write(frames[0])
+            return 1
         try:
-            written = os.write(self._fd, b"".join(frames))
+            written = os.write(self._fd, joined)
         except OSError as error:
             self._no_room(error)
-            return 0
         self._size += written
-        for done, frame in enumerate(frames):
-            if written < len(frame):
-                self._open_segment()  # As in `_write`: nothing is trusted behind a torn frame.
-                return done
-            written -= len(frame)
-        return len(frames)
+        done = 0
+        while done < len(frames) and written >= len(frames[done]):
+            written -= len(frames[done])
+            done += 1
+        self._torn = written > 0
+        return done
 
     def _measure(self) -> None:
         config = self._config

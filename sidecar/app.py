@@ -33,7 +33,7 @@ from sidecar.config import BursarConfig
 from sidecar.control import Control, leave_state
 from sidecar.copies import Copies
 from sidecar.errors import NoRoute
-from sidecar.http import HeaderList, Request, Responder, Server
+from sidecar.http import HeaderList, Outbox, Request, Responder, Server
 from sidecar.keys import KeyFileBroken, KeyRing, read_pepper
 from sidecar.native import native
 from sidecar.parts import (
@@ -88,6 +88,7 @@ class Plane:
         credit: CreditControl,
         runaways: RunawayBreaker,
         answers: Answers,
+        outbox: Outbox,
         worker: "LitellmWorker | None" = None,
     ) -> None:
         deadlines = deadlines_of(config)
@@ -96,7 +97,8 @@ class Plane:
         if worker is not None:
             worker.join()
         self.upstreams = {
-            name: upstream_of(name, item, deadlines, worker) for name, item in config.upstreams.items()
+            name: upstream_of(name, item, deadlines, worker, outbox)
+            for name, item in config.upstreams.items()
         }
         self.names = frozenset(self.upstreams)
         self.record = Record(books)
@@ -121,6 +123,7 @@ class Plane:
             cost_header_body=config.limits.cost_header_body,
             guard=guard if guard.is_on else None,
             cut_with_error=config.cut_style == "error",
+            outbox=outbox,
         )
         admit = Admit(credit, self.routing, runaways if runaways.is_on else None)
         reuse = Reuse(config.cache, answers, books, self.routing)
@@ -157,6 +160,8 @@ class Sidecar:
             journal_config(config),
             frame=None if native is None else native.frame_bytes,
         )
+        self.outbox = Outbox(self.journal.flush)
+        self.journal.on_held = self.outbox.soon
         self.books = Books(
             self.journal,
             self.metrics,
@@ -164,6 +169,7 @@ class Sidecar:
             refuse_when_full=config.journal.on_full == "refuse",
             capture_bytes=config.capture.max_bytes,
         )
+        self.books.tells_a_store = config.shared_store is not None
         self.stitching = self.books.stitching = Stitching()
         if config.alerts.injection:
             self.books.copies = Copies(config.data_dir / "alerts")
@@ -191,10 +197,21 @@ class Sidecar:
             quote=lambda *asked: self.books.prices.quote(*asked),
         )
         self.plane = Plane(
-            config, self.books, self.keys, self.credit, self.runaways, self.answers, worker_of(config)
+            config,
+            self.books,
+            self.keys,
+            self.credit,
+            self.runaways,
+            self.answers,
+            self.outbox,
+            worker_of(config),
         )
         self.server = Server(
-            self.handle, limits=limits_of(config), deadlines=deadlines_of(config), error_body=http_error
+            self.handle,
+            limits=limits_of(config),
+            deadlines=deadlines_of(config),
+            error_body=http_error,
+            outbox=self.outbox,
         )
         self.control = Control(self)
         self._running: set[Call] = set()
@@ -288,6 +305,7 @@ class Sidecar:
             self.credit,
             self.runaways,
             self.answers,
+            self.outbox,
             worker_of(config, old.worker),
         )
         self.plane.adopt(old)

@@ -66,6 +66,8 @@ class Books:
         """Told after it."""
         self.measured: Mapping[str, TokenPrice] = {}
         """By upstream: what a token of our own servers costs at present."""
+        self.tells_a_store = False
+        """Whether what calls cost is told to a store that outlives this process."""
         self.running = 0
         self._settled = 0
         self._refuse_when_full = refuse_when_full
@@ -88,8 +90,10 @@ class Books:
         measured = call.measured.get(upstream.name) if call.measured else None
         return quote if measured is None else replace(quote, measured=measured)
 
-    def open(self, call: Call, attempt: Attempt) -> None:
+    def open(self, call: Call, attempt: Attempt, *, later: bool = False) -> None:
         """Write down that ``attempt`` may now spend up to its hold.
+
+        ``later``: as the journal's, for a request that leaves only after it is flushed.
 
         Raises:
             JournalUnavailable: the journal is full and the configuration says to refuse then.
@@ -142,7 +146,8 @@ class Books:
                         hold,
                         call.route.template,
                     ),
-                )
+                ),
+                later=later and not self._refuse_when_full,
             )
         except JournalFull as error:
             self.metrics.add("bursar_dropped_total", {"stage": "journal", "reason": "full"}, 1)
@@ -261,8 +266,11 @@ class Books:
         if output_bytes and spoken > 0:
             self._output_ratios.learn(attempt.model, output_bytes, spoken)
 
-    def close(self, call: Call, status: int, response_bytes: int) -> None:
-        """Write the call's one record. A second call of this does nothing."""
+    def close(self, call: Call, status: int, response_bytes: int, *, later: bool = False) -> None:
+        """Write the call's one record. A second call of this does nothing.
+
+        ``later``: as the journal's, for a reply that leaves only after it is flushed.
+        """
         if call.recorded:
             return
         call.recorded = True
@@ -275,7 +283,9 @@ class Books:
         sequence = 0
         if call.metered:
             record = record_of(call, status, response_bytes, time.monotonic_ns(), self._capture_bytes)
-            self.journal.record(record)
+            # What a store elsewhere is told must not be ahead of the journal, should we crash in between.
+            told = self.tells_a_store and call.settle_credit is not None
+            self.journal.record(record, later=later and not told)
             self.metrics.observe(record)
             sequence = self.journal.sequence
         if call.settle_credit is not None:

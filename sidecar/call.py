@@ -103,7 +103,7 @@ class Attempt:
 
     def note_sent(self) -> None:
         """The first byte of the request is about to leave."""
-        self.sent_ns = time.monotonic_ns()
+        self.sent_ns = self.sent_ns or time.monotonic_ns()
 
 
 class Reused:

@@ -6,7 +6,8 @@ does. Towards agents, :class:`Server` reads a request (``head``, ``target``,
 (``connection``, ``exchange``) and watches the client. Towards providers,
 :class:`UpstreamPool` (``upstream``, ``upstream_connection``) sends a request over a
 kept connection and gives an :class:`UpstreamReply` (``reply``), which pushes bytes
-on as they are read. ``sweep`` is the one timer behind all :class:`Deadlines`; ``turns`` keeps a
+on as they are read. Whole messages of both leave together, at the end of a turn of the
+loop (``outbox``). ``sweep`` is the one timer behind all :class:`Deadlines`; ``turns`` keeps a
 crowd of new requests from holding up those under way.
 
 Both sides are strict: what two readers of HTTP could read in two ways is refused.
@@ -17,6 +18,7 @@ from sidecar.http.exchange import ErrorBody, Handler, Request, Responder
 from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.head import end_to_end
 from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.outbox import Outbox
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
 from sidecar.http.server import Server
 from sidecar.http.tls import upstream_tls
@@ -29,6 +31,7 @@ __all__ = [
     "Handler",
     "HeaderList",
     "Limits",
+    "Outbox",
     "Request",
     "Responder",
     "Server",

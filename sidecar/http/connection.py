@@ -30,7 +30,7 @@ class ServerConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one client; see the module for its states."""
 
     __slots__ = (
-        "_address", "_body", "_drained", "_held", "_last_head", "_reading",
+        "_address", "_body", "_drained", "_held", "_last_head", "_left_in", "_reading",
         "_request", "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state",
         "_task", "_transport",
     )  # fmt: skip
@@ -50,6 +50,7 @@ class ServerConnection(asyncio.Protocol):
         self._body: IncomingBody | None = None
         self._responder: Responder | None = None
         self._task: asyncio.Task[None] | None = None
+        self._left_in = -1  # the outbox's turn that the last whole reply waited in
         self._drained = 0  # how far the client's taking of bytes had come when last looked at
         self._stalled_ns = 0  # since when it has not moved; 0: nothing waits
 
@@ -200,6 +201,7 @@ class ServerConnection(asyncio.Protocol):
         self._request = request
         self._body = IncomingBody(request.length, self._service.limits.body_bytes)
         if request.expects_continue and not data and self._transport is not None:
+            self._service.outbox.flush()
             self._transport.write(_CONTINUE)
         if data:
             self._read_body(data)
@@ -222,10 +224,12 @@ class ServerConnection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         service = self._service
+        if self._left_in == service.outbox.turn:
+            service.outbox.flush()  # Nothing may overtake the reply before.
         request.client_address = self._address
         request.received_ns = service.clock()
         self._responder = responder = Responder(
-            self._transport, request, service.limits.write_buffer, service.loop
+            self._transport, request, service.limits.write_buffer, service.loop, service.outbox
         )
         if service.draining:
             responder.keep_alive = False
@@ -275,6 +279,7 @@ class ServerConnection(asyncio.Protocol):
         service = self._service
         service.busy.discard(self)
         self._responder = None
+        self._left_in = responder.left_in
         transport = self._transport
         if transport is None:
             service.note_emptied()
@@ -304,6 +309,7 @@ class ServerConnection(asyncio.Protocol):
     ) -> None:
         """Answer what will not be handled, and close."""
         service = self._service
+        service.outbox.flush()
         path = requested_path(data) if request is None else request.path
         headers, body = service.error_body(request, path, status, message)
         framing = b"content-length: %d\r\nconnection: close\r\n" % len(body)
@@ -316,6 +322,7 @@ class ServerConnection(asyncio.Protocol):
 
     def _close(self, *, unread: bool = False) -> None:
         """Close once all is sent; with bytes ``unread`` in two steps, as the module says."""
+        self._service.outbox.flush()
         transport = self._transport
         unread = unread or bool(self._held) or not self._reading
         self._state = CLOSING

@@ -15,6 +15,7 @@ import time
 from sidecar.http.connection import ServerConnection
 from sidecar.http.exchange import ErrorBody, Handler, head_bytes
 from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.outbox import Outbox
 from sidecar.http.service import Service
 from sidecar.http.sweep import Clock, Sweep, tick_for
 from sidecar.http.tcp import prepare_socket
@@ -46,6 +47,7 @@ class Server:
         deadlines: how long clients may take.
         error_body: words the refusals that are the server's own.
         clock: monotonic nanoseconds.
+        outbox: what whole replies leave through; one of its own without.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Server:
         deadlines: Deadlines,
         error_body: ErrorBody,
         clock: Clock = time.monotonic_ns,
+        outbox: Outbox | None = None,
     ) -> None:
+        self._outbox = outbox or Outbox()
         self._handler = handler
         self._limits = limits
         self._deadlines = deadlines
@@ -105,7 +109,14 @@ class Server:
             )
             sweep = Sweep(loop, self._clock, tick_s)
             self._service = Service(
-                loop, self._handler, self._limits, deadlines, self._error_body, self._clock, sweep
+                loop,
+                self._handler,
+                self._limits,
+                deadlines,
+                self._error_body,
+                self._clock,
+                sweep,
+                self._outbox,
             )
             self._connection_limit = affordable_connections(self._limits.connections)
         if sock is None:

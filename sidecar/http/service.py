@@ -9,6 +9,7 @@ from sidecar.http.exchange import ErrorBody, Handler
 from sidecar.http.fields import HeaderList
 from sidecar.http.hangup import HangupWatch
 from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.outbox import Outbox
 from sidecar.http.sweep import Clock, Sweep
 from sidecar.http.turns import Turns
 
@@ -35,7 +36,7 @@ class Service:
 
     __slots__ = (
         "busy", "clock", "connections", "deadlines", "draining", "emptied", "error_body",
-        "handler", "hangups", "limits", "loop", "sweep", "turns",
+        "handler", "hangups", "limits", "loop", "outbox", "sweep", "turns",
     )  # fmt: skip
 
     def __init__(
@@ -47,8 +48,10 @@ class Service:
         error_body: ErrorBody,
         clock: Clock,
         sweep: Sweep,
+        outbox: Outbox,
     ) -> None:
         self.loop = loop
+        self.outbox = outbox
         self.handler = handler
         self.limits = limits
         self.deadlines = deadlines

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.outbox import Outbox
 from sidecar.http.reply import UpstreamError, UpstreamReply
 from sidecar.http.sweep import Clock, Sweep, tick_for
 from sidecar.http.upstream_connection import UpstreamConnection
@@ -64,6 +65,7 @@ class UpstreamPool:
         limits: bounds on memory.
         public_only: refuse an origin whose name leads to a private, loopback or link-local address.
         clock: monotonic nanoseconds.
+        outbox: what requests leave through; one of its own without.
     """
 
     def __init__(
@@ -77,7 +79,9 @@ class UpstreamPool:
         limits: Limits | None = None,
         public_only: bool = False,
         clock: Clock = time.monotonic_ns,
+        outbox: Outbox | None = None,
     ) -> None:
+        self.outbox = outbox or Outbox()
         self._host = host
         self._port = port
         self._tls = tls
@@ -125,7 +129,7 @@ class UpstreamPool:
         headers: HeaderList | bytes,
         body: bytes,
         *,
-        on_connected: Callable[[], None] | None = None,
+        on_leaving: Callable[[], None] | None = None,
     ) -> UpstreamReply:
         """The reply, as soon as its head is here.
 
@@ -138,7 +142,7 @@ class UpstreamPool:
             headers: without ``Host``, ``Content-Length`` and other framing fields; or their lines,
                 as :func:`sidecar.http.fields.field_lines` made them.
             body: may be empty.
-            on_connected: called once, just before the first byte is sent.
+            on_leaving: called just before the first byte is sent, and again should it be sent once more.
 
         Raises:
             UpstreamError: no reply; ``sent`` says whether the upstream may have seen the request.
@@ -157,11 +161,8 @@ class UpstreamPool:
                     connection = self._idle.pop()
                 else:
                     connection = await self._connect()
-                if on_connected is not None:
-                    on_connected()
-                    on_connected = None
                 waiter: asyncio.Future[UpstreamReply] = connection.loop.create_future()
-                connection.send(head, body, waiter, head_only=method == b"HEAD")
+                connection.send(head, body, waiter, head_only=method == b"HEAD", leaves=on_leaving)
             except BaseException:
                 self._pass_turn_on()
                 raise

@@ -7,13 +7,14 @@ could be read in two ways ends as a ``protocol`` error and takes the connection 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from sidecar.http.chunked import ChunkedDecoder, ChunkError
-from sidecar.http.exchange import COPY_BELOW
 from sidecar.http.fields import HeaderList
 from sidecar.http.head import HeadError, read_response_head
 from sidecar.http.limits import Deadlines, Limits
+from sidecar.http.outbox import Outbox
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
 from sidecar.http.sweep import Clock
 from sidecar.http.tcp import prepare_socket
@@ -30,6 +31,7 @@ class Owner(Protocol):
     limits: Limits
     deadlines: Deadlines
     clock: Clock
+    outbox: Outbox
 
     def returned(self, connection: "UpstreamConnection") -> None:
         """The reply is over and the connection can serve another call."""
@@ -42,8 +44,8 @@ class UpstreamConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one upstream; see the module for its states."""
 
     __slots__ = (
-        "_body_left", "_decoder", "_end_by_ns", "_head_only", "_held", "_interim", "_keep_alive", "_owner",
-        "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport",
+        "_body_left", "_decoder", "_end_by_ns", "_head_only", "_held", "_interim", "_keep_alive", "_left_in",
+        "_owner", "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport",
         "_waiter", "address", "loop", "reply_buffer", "reused", "stale",
     )  # fmt: skip
 
@@ -59,6 +61,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._decoder: ChunkedDecoder | None = None
         self._body_left = 0
         self._held = b""  # a head begun
+        self._left_in = -1  # the outbox's turn that the request waits in
         self._interim = 0  # 1xx replies seen before this one
         self._head_only = False
         self._keep_alive = False
@@ -79,9 +82,18 @@ class UpstreamConnection(asyncio.Protocol):
         prepare_socket(transport.get_extra_info("socket"))
 
     def send(
-        self, head: bytes, body: bytes, waiter: asyncio.Future[UpstreamReply], *, head_only: bool
+        self,
+        head: bytes,
+        body: bytes,
+        waiter: asyncio.Future[UpstreamReply],
+        *,
+        head_only: bool,
+        leaves: Callable[[], None] | None = None,
     ) -> None:
-        """Send a request; ``waiter`` gets the reply as soon as its head is here, or the error."""
+        """Send a request; ``waiter`` gets the reply as soon as its head is here, or the error.
+
+        It leaves at the end of this turn of the loop; ``leaves`` is called just before.
+        """
         transport = self._transport
         if transport is None or self._state != IDLE:
             raise UpstreamError("reset", "the connection closed before the request was sent", sent=False)
@@ -91,10 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = 0
         self._end_by_ns = 0
         self._sent_ns = self._owner.clock()
-        if len(body) < COPY_BELOW:
-            transport.write(head + body)
-        else:
-            transport.writelines((head, body))
+        self._left_in = self._owner.outbox.put(transport, head, body, leaves)
 
     # Bytes in.
 
@@ -230,6 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
             and not transport.is_closing()
             # A reply before the whole request was taken: what is left would be read as the next request.
             and not transport.get_write_buffer_size()
+            and self._left_in != self._owner.outbox.turn
         ):
             if self._paused:
                 self.resume()

@@ -14,7 +14,7 @@ from collector.domain.ids import format_traceparent
 from sidecar.call import Call
 from sidecar.config import UpstreamConfig
 from sidecar.errors import InvalidCall
-from sidecar.http import Deadlines, HeaderList, Limits, UpstreamPool, field_lines, upstream_tls
+from sidecar.http import Deadlines, HeaderList, Limits, Outbox, UpstreamPool, field_lines, upstream_tls
 from sidecar.providers.dialects import Speech
 from sidecar.providers.limits_told import limits_told, wait_of
 from sidecar.providers.replicas import Pool, Replica
@@ -71,7 +71,9 @@ _KEY_HEADER = {"anthropic": b"x-api-key", "azure": b"api-key", "google": b"x-goo
 class Upstream:
     """A provider account with its replicas."""
 
-    def __init__(self, name: str, config: UpstreamConfig, deadlines: Deadlines) -> None:
+    def __init__(
+        self, name: str, config: UpstreamConfig, deadlines: Deadlines, outbox: Outbox | None = None
+    ) -> None:
         self.name = name
         self.kind = config.kind
         self.inject_usage = config.inject_usage
@@ -95,6 +97,7 @@ class Upstream:
                 connections=config.connection_limit,
                 deadlines=deadlines,
                 limits=Limits(waiting=config.queue),
+                outbox=outbox,
             )
             number = len(self.replicas)
             weight = config.weights[number] if config.weights else 1

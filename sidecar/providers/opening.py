@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from sidecar.config import BursarConfig, UpstreamConfig
-from sidecar.http import Deadlines
+from sidecar.http import Deadlines, Outbox
 from sidecar.providers.native import Upstream
 
 if TYPE_CHECKING:
@@ -20,11 +20,15 @@ def worker_of(config: BursarConfig, running: "LitellmWorker | None" = None) -> "
 
 
 def upstream_of(
-    name: str, config: UpstreamConfig, deadlines: Deadlines, worker: "LitellmWorker | None"
+    name: str,
+    config: UpstreamConfig,
+    deadlines: Deadlines,
+    worker: "LitellmWorker | None",
+    outbox: Outbox | None = None,
 ) -> Upstream:
     """One upstream: spoken to by ourselves, or through litellm."""
     if worker is None or config.kind != "litellm":
-        return Upstream(name, config, deadlines)
+        return Upstream(name, config, deadlines, outbox)
     from sidecar.providers.worker import LitellmUpstream
 
     return LitellmUpstream(name, config, deadlines, worker)

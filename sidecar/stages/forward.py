@@ -14,7 +14,7 @@ from sidecar.budgets.again import Readmission
 from sidecar.budgets.guard import StreamGuard
 from sidecar.call import Attempt, Call, Reply
 from sidecar.errors import InvalidCall, NotAllowed, UpstreamFailed
-from sidecar.http import HeaderList, UpstreamError, UpstreamReply
+from sidecar.http import HeaderList, Outbox, UpstreamError, UpstreamReply
 from sidecar.providers.native import Upstream, returned_headers, translated_headers
 from sidecar.providers.pool_settings import FallbackConfig
 from sidecar.providers.replicas import Replica
@@ -73,7 +73,10 @@ class Forward:
         fallbacks: Sequence[FallbackConfig] = (),
         guard: StreamGuard | None = None,
         cut_with_error: bool = False,
+        outbox: Outbox | None = None,
     ) -> None:
+        self.outbox = outbox
+        """What empties the journal before it lets requests out; None: nothing does."""
         self.routing = routing
         self.books = books
         self._cost_header_body = cost_header_body
@@ -124,10 +127,10 @@ class Forward:
         attempt = Attempt(upstream.name, replica.name, upstream.provider, model, quote)
         call.attempts.append(attempt)
         headers = upstream.head_for(call, translation.headers if translation is not None else None)
-        self.books.open(call, attempt)
+        self.books.open(call, attempt, later=replica.pool.outbox is self.outbox)
         try:
             answer = await replica.pool.request(
-                call.request.method.encode(), target.encode(), headers, body, on_connected=attempt.note_sent
+                call.request.method.encode(), target.encode(), headers, body, on_leaving=attempt.note_sent
             )
         except UpstreamError as error:
             self._failed(call, attempt, error, sent=error.sent)

@@ -44,7 +44,7 @@ class Record:
             raise
         lines = own_lines(call)
         if reply.stream is None:
-            self._books.close(call, reply.status, len(reply.body))
+            self._books.close(call, reply.status, len(reply.body), later=True)
             tried = call.attempts
             if tried and call.outcome is _SERVED:
                 cost = tried[0].cost_pico if len(tried) == 1 else sum([one.cost_pico for one in tried])

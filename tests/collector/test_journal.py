@@ -385,3 +385,62 @@ def test_segments_of_many_sources_are_told_apart(tmp_path: Path) -> None:
         ("b-0-1", 1),
     ]
     assert segments(tmp_path / "nowhere") == []
+
+
+# ---- frames that wait for others -----------------------------------------------------------------
+
+
+def sequences(directory: Path) -> list[int]:
+    return [frame.sequence for frame in all_frames(directory)]
+
+
+def test_frames_that_may_wait_are_written_together_and_in_order(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1")
+    told: list[int] = []
+    writer.on_held = lambda: told.append(writer.sequence)
+    writer.intent(intent("one"), later=True)
+    writer.record(record("one"), later=True)
+    assert (sequences(tmp_path), told) == ([], [1])
+    writer.flush()
+    assert sequences(tmp_path) == [1, 2]
+    writer.intent(intent("two"), later=True)
+    writer.record(record("two"))  # nothing overtakes what waits
+    assert (sequences(tmp_path), told) == ([1, 2, 3, 4], [1, 3])
+    writer.record(record("three"), later=True)
+    writer.close()
+    assert sequences(tmp_path) == [1, 2, 3, 4, 5]
+
+
+def test_frames_that_are_too_many_for_a_segment_go_on_in_the_next(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(segment_bytes=4096))
+    for number in range(40):
+        writer.record(record(str(number)), later=True)
+    writer.flush()
+    writer.close()
+    assert sequences(tmp_path) == list(range(1, 41))
+    assert len(segments(tmp_path)) > 1
+
+
+def test_no_more_frames_wait_than_memory_is_meant_for(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1")
+    for number in range(300):
+        writer.record(record(str(number)), later=True)
+    assert len(sequences(tmp_path)) == 256
+    writer.close()
+
+
+@pytest.mark.parametrize("room", [0, 100, 700])
+def test_frames_that_the_disk_does_not_take_together_wait_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(sync_interval_s=60))
+    for number in range(4):
+        writer.record(record(str(number)), later=True)
+    disk = SmallDisk(monkeypatch, room=room)
+    writer.flush()
+    with pytest.raises(JournalFull):
+        writer.intent(intent("more"), later=True)
+    assert writer.backlog > 0
+    disk.room = 1 << 20
+    writer.close()
+    assert sorted(set(sequences(tmp_path))) == [1, 2, 3, 4]

@@ -142,7 +142,7 @@ async def test_an_upstream_that_cannot_prove_itself_gets_no_byte_of_the_request(
     connected: list[int] = []
     pool = pool_to(up, host="localhost", tls=upstream_tls(trusted))
     with pytest.raises(UpstreamError) as caught:
-        await pool.request(b"POST", b"/", [], b"{}", on_connected=lambda: connected.append(1))
+        await pool.request(b"POST", b"/", [], b"{}", on_leaving=lambda: connected.append(1))
     assert (caught.value.kind, caught.value.sent) == ("tls", False)
     assert "secret" not in caught.value.message
     assert (up.requests, connected, pool.inflight) == ([], [], 0)

@@ -127,6 +127,28 @@ async def test_small_pieces_are_sent_at_once_to_upstreams(upstream, pool_to, scr
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
 
 
+async def test_a_reply_that_comes_before_its_request_has_left_ends_the_connection(upstream, pool_to) -> None:
+    """Else the request would leave on a connection that others may use meanwhile."""
+
+    async def script(up, reader, writer) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await up.read_request(reader)
+                writer.write(OK)
+
+    up = await upstream(script)
+    pool = pool_to(up)
+    assert await (await ask(pool)).read(10) == b"ok"
+    [connection] = pool._idle
+    asking = asyncio.create_task(ask(pool, b"second"))
+    await asyncio.sleep(0)  # its request waits for the end of this turn
+    connection.data_received(OK)
+    assert pool._idle == []
+    assert await (await asking).read(10) == b"ok"
+    assert await (await ask(pool, b"third")).read(10) == b"ok"
+    assert up.bodies == [b"{}", b"third"]
+
+
 async def test_a_request_on_a_connection_closed_meanwhile_is_sent_again_once(upstream, pool_to) -> None:
     async def script(up, reader, writer) -> None:
         await up.read_request(reader)
@@ -141,10 +163,10 @@ async def test_a_request_on_a_connection_closed_meanwhile_is_sent_again_once(ups
     pool = pool_to(up)
     connected: list[int] = []
     assert await (await ask(pool)).read(10) == b"ok"
-    reply = await pool.request(b"POST", b"/", [], b"x", on_connected=lambda: connected.append(1))
+    reply = await pool.request(b"POST", b"/", [], b"x", on_leaving=lambda: connected.append(1))
     assert await reply.read(10) == b"ok"
     assert not reply.reused
-    assert connected == [1]
+    assert connected == [1, 1]
     assert (up.connections, len(up.requests)) == (2, 3)
 
 
