@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-BEGUN_AT_ONCE: Final = 4
+BEGUN_AT_ONCE: Final = 8
 """Half a millisecond of beginning calls."""
 
 
