@@ -4,49 +4,69 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any, Final, TypeVar
 
 from collector.conversations.memory import MOST_CALLS, from_records, scope_of
 from collector.domain.record import CallRecord, ConversationSource
-from collector.domain.stitching import STITCHED_APIS, Placement, Stitcher, Via
+from collector.domain.stitching import STITCHED_APIS, Stitcher, StitchingLimits, Via, recall
 from collector.journal import BadSegment, FrameKind, ReadEnd, decode_record, read_frames, segments
 from collector.logs import get
 from sidecar.call import Call, Caller
+from sidecar.native import native
 
 log = get("bursar.sidecar")
 
-_CONVERSATION = Caller._fields.index("conversation")  # followed by its source
-_AFTER = _CONVERSATION + 2
+_CONVERSATION: Final = Caller._fields.index("conversation")  # followed by its source
+_STITCHED: Final = ConversationSource.STITCHED
 
-_tuple = tuple.__new__
-_EXPLICIT, _STITCHED = Via.EXPLICIT, ConversationSource.STITCHED
-_VIA = Placement._fields.index("via")
-
-_AT_ONCE = 200
+_AT_ONCE: Final = 200
 """Calls taken up again in one turn of the loop."""
+
+Fields = TypeVar("Fields", bound=tuple[Any, ...])
+
+
+def replaced_in_python(fields: Fields, at: int, *values: object) -> Fields:
+    """A named tuple like ``fields``, with ``values`` from the place ``at`` on."""
+    return tuple.__new__(type(fields), (*fields[:at], *values, *fields[at + len(values) :]))
+
+
+replaced: Final[Callable[..., Any]] = replaced_in_python if native is None else native.replaced
+
+
+def stitcher_of(limits: StitchingLimits | None = None, parts: ModuleType | None = native) -> Stitcher:
+    """A stitcher; in C, with the same results, where that is built."""
+    if parts is None:
+        return Stitcher(limits)
+    limits = limits or StitchingLimits()
+    in_c: Stitcher = parts.Stitcher(
+        limits.conversations, limits.hashes, limits.hashes_per_conversation, tuple(Via)
+    )
+    return in_c
 
 
 class Stitching:
     """Places calls as they come, and learns from how they end."""
 
     def __init__(self) -> None:
-        self._stitcher = Stitcher()
+        self._stitcher = stitcher_of()
 
     def place(self, call: Call) -> None:
         """Give ``call`` its conversation."""
         facts, caller = call.facts, call.caller
         if facts is None or call.api not in STITCHED_APIS:
             return
-        placed = self._stitcher.place(
+        named = caller.conversation
+        call.placement = placed = self._stitcher.place(
             scope_of(caller.tenant, caller.key_id, caller.user),
             facts.message_hashes,
             call.call_id,
-            explicit_id=caller.conversation,
+            explicit_id=named,
             previous_response_id=str(facts.attributes.get("previous_response_id", "")),
             instructions_apart=call.api != "openai.chat",
         )
-        call.placement = placed
-        if placed[_VIA] is not _EXPLICIT:
-            call.caller = _tuple(Caller, (*caller[:_CONVERSATION], placed[0], _STITCHED, *caller[_AFTER:]))
+        if not named:
+            call.caller = replaced(caller, _CONVERSATION, placed.conversation_id, _STITCHED)
 
     def settle(self, call: Call) -> None:
         """``call`` has ended: the next may go on from its reply."""
@@ -67,7 +87,7 @@ class Stitching:
         records = await asyncio.to_thread(latest_records, journal)
         known = list(from_records(records))
         for start in range(0, len(known), _AT_ONCE):
-            self._stitcher.recall(known[start : start + _AT_ONCE])
+            recall(self._stitcher, known[start : start + _AT_ONCE])
             await asyncio.sleep(0)
         for start in range(0, len(records) if also is not None else 0, _AT_ONCE):
             assert also is not None

@@ -1,7 +1,7 @@
 """What a stitcher should know after a restart: from the ledger's rows, or from a journal's records.
 
 A sidecar asks the collector for `RECENT` (or reads the end of its own journal) and hands the answer
-to :meth:`collector.domain.stitching.Stitcher.recall`; until then it begins new conversations.
+to :func:`collector.domain.stitching.recall`; until then it begins new conversations.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -24,6 +24,9 @@ call begins a new conversation: two halves are a smaller harm than two strangers
 
 Memory is bounded by `StitchingLimits`; the conversation least lately heard of is forgotten
 first. Scopes (tenant, key, user) share nothing. Nothing here knows a clock.
+
+A sidecar places its calls in C where that is built (``sidecar/native/stitching*.c``), by these
+rules and with the same results: what is changed here is to be changed there.
 """
 
 from collections import OrderedDict
@@ -51,7 +54,7 @@ from collector.domain.stitching_rules import (
     response_key,
 )
 
-__all__ = ["STITCHED_APIS", "Known", "Placement", "Stitcher", "StitchingLimits", "Via"]
+__all__ = ["STITCHED_APIS", "Known", "Placement", "Stitcher", "StitchingLimits", "Via", "recall"]
 
 STITCHED_APIS: Final = frozenset({"openai.chat", "openai.responses", "anthropic.messages"})
 """The dialects whose calls are turns of a conversation; prompts and embeddings are not."""
@@ -85,7 +88,7 @@ class Placement(NamedTuple):
 
 
 class Known(NamedTuple):
-    """A call that the ledger remembers, for `Stitcher.recall`."""
+    """A call that the ledger remembers, for `recall`."""
 
     scope: tuple[str, ...]
     conversation_id: str
@@ -119,6 +122,11 @@ class Stitcher:
     def conversations(self) -> int:
         """How many are remembered."""
         return len(self._recent)
+
+    @property
+    def scopes(self) -> int:
+        """How many conversations are remembered of."""
+        return len(self._scopes)
 
     def place(
         self,
@@ -192,14 +200,6 @@ class Stitcher:
         if response_id:
             line.response = response_key(response_id)
             self._note(line, line.response)
-
-    def recall(self, calls: Iterable[Known]) -> None:
-        """Learn from calls that were placed before, oldest first: after a restart."""
-        for call in calls:
-            placement = self.place(
-                call.scope, call.message_hashes, call.conversation_id, explicit_id=call.conversation_id
-            )
-            self.settle(placement, call.last_message_hash, call.response_id)
 
     # -- finding
 
@@ -304,3 +304,12 @@ class Stitcher:
                 del scope.runs[oldest.run]
             if not scope.by_id and self._scopes.get(scope.name) is scope:
                 del self._scopes[scope.name]
+
+
+def recall(stitcher: Stitcher, calls: Iterable[Known]) -> None:
+    """Learn from calls that were placed before, oldest first: after a restart."""
+    for call in calls:
+        placement = stitcher.place(
+            call.scope, call.message_hashes, call.conversation_id, explicit_id=call.conversation_id
+        )
+        stitcher.settle(placement, call.last_message_hash, call.response_id)

@@ -17,6 +17,7 @@ static PyMethodDef functions[] = {
     FAST(read_response_head),
     FAST(record),
     FAST(records_of),
+    FAST(replaced),
     {"told_two_ways", told_two_ways, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -36,7 +37,7 @@ PyMODINIT_FUNC PyInit__native(void)
     digests_init();
     heads_init();
     if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0 ||
-        PyModule_AddType(module, &lane_type) < 0) {
+        PyModule_AddType(module, &lane_type) < 0 || stitching_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

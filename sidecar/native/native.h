@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 8
+#define INTERFACE 9
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -51,5 +51,11 @@ PyObject *credit_of(PyObject *module, PyObject *type);
 
 /* streams.c */
 extern PyTypeObject lane_type;
+
+/* stitching.c */
+int stitching_init(PyObject *module);
+
+/* tuples.c */
+PyObject *replaced(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 #endif

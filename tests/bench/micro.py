@@ -12,7 +12,9 @@ import timeit
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from harness.phases import MODEL, request_body
@@ -26,11 +28,16 @@ from collector.pricing.book import PriceBook
 from inference.pool.affinity import affinity_key
 from inference.pool.choice import by_prefix, least
 from inference.pool.ring import Ring
+from sidecar.call import NOBODY, Call
+from sidecar.http import Request
 from sidecar.providers.pool_settings import PrefixConfig
 from sidecar.providers.rendered import PrefixKeys, beginning_of
-from sidecar.wire import meter_for, read_request
+from sidecar.routes import route_of
+from sidecar.stitching import Stitching
+from sidecar.wire import ReplyFacts, meter_for, read_request
 
 API = "openai.chat"
+PATH = "/v1/chat/completions"
 CHUNK = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1750000000,"model":"gpt-4o-mini",'
     b'"service_tier":"default","system_fingerprint":"fp","choices":[{"index":0,"delta":{"content":" word"},'
@@ -121,6 +128,38 @@ def a_record(**given: object) -> CallRecord:
     return typing.cast(CallRecord, filled(CallRecord, **{**known, **given}, attempts=(attempt,)))
 
 
+def placing() -> tuple[Callable[[], object], Callable[[], object]]:
+    """A call that begins a conversation as others did, and one that goes on from our reply, to their ends."""
+    random = Random(1)
+    ids = cycle([f"01936b1e-9d7a-7c3e-8b1f-{number:012}" for number in range(10_000)])
+    marks = cycle([random.getrandbits(63) for _ in range(100_003)])
+    reply = ReplyFacts()
+
+    def a_call() -> tuple[Stitching, Call]:
+        call = Call(Request("POST", PATH, "", []), None, route_of(PATH, frozenset()))  # type: ignore[arg-type]
+        call.facts, call.reply_facts = read_request(API, request_body()), reply
+        return Stitching(), call
+
+    stitching, first = a_call()
+    talk, next_one = a_call()
+    assert next_one.facts is not None
+    said = next_one.facts.message_hashes
+
+    def begins() -> None:
+        first.caller, first.call_id, reply.last_message_hash = NOBODY, next(ids), next(marks)
+        stitching.place(first)
+        stitching.settle(first)
+
+    def goes_on() -> None:
+        next_one.caller, next_one.call_id, reply.last_message_hash = NOBODY, next(ids), next(marks)
+        talk.place(next_one)
+        talk.settle(next_one)
+        said.append(reply.last_message_hash)
+        said.append(next(marks))
+
+    return begins, goes_on
+
+
 def measures(folder: Path) -> list[Measure]:
     """Every function that is timed."""
     small, large = request_body(), request_body(content_bytes=32_000)
@@ -168,6 +207,7 @@ def measures(folder: Path) -> list[Measure]:
     servers = [Server(number, number, number * 100, known) for number in range(8)]
     frame = encoded([record])
     payload = parse_frames(frame)[0][0].payload
+    begins, goes_on = placing()
     return [
         Measure("read_request, 0.3 kB", lambda: read_request(API, small), 6),
         Measure("read_request, 36 kB", lambda: read_request(API, large), 60),
@@ -186,6 +226,8 @@ def measures(folder: Path) -> list[Measure]:
         Measure("list_cost", lambda: list_cost(usage, quote.price)),
         Measure("CallMetrics.observe", lambda: metrics.observe(record), 4),
         Measure("CallMetrics.render, 200 label sets", wide.render, 2000),
+        Measure("place, a new conversation", begins, 1.5),
+        Measure("place, going on", goes_on, 1.5),
         # A disk takes its time over a sync; nothing but a benchmark writes without a pause.
         Measure("JournalWriter.intent", lambda: journal.intent(intent), None, 1000, synced),
         Measure("JournalWriter.record", lambda: journal.record(record), None, 1000, synced),

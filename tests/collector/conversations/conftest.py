@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.stitchers import Placed, Stitchers
 
-from collector.domain.stitching import Placement, Stitcher, Via
+from collector.domain.stitching import Via
 from sidecar.wire.hashing import fold
 
 BLOCK_BYTES = 250
@@ -175,7 +176,7 @@ class Score:
     """Calls in a conversation that is mostly of another truth."""
     linked: int = 0
     """Calls that are with the call they go on from, or by themselves where there is none."""
-    placements: list[Placement] = field(default_factory=list)
+    placements: list[Placed] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -183,10 +184,10 @@ class Score:
 
 
 def stitch(
-    turns: list[Turn], stitcher: Stitcher | None = None, scope: tuple[str, ...] = ("t",), **how: Any
+    turns: list[Turn], stitcher: Stitchers | None = None, scope: tuple[str, ...] = ("t",), **how: Any
 ) -> Score:
     """Place ``turns`` in order, and score what came of it."""
-    stitcher = stitcher or Stitcher()
+    stitcher = stitcher or Stitchers()
     score = Score()
     for number, turn in enumerate(turns):
         placement = stitcher.place(scope, turn.hashes, f"c{number}", **how)

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+from support.stitchers import Stitchers
+
 from collector.conversations.memory import RECENT, from_records, from_rows, scope_of
-from collector.domain.stitching import Stitcher, Via
+from collector.domain.stitching import Via, recall
 from sidecar.wire.hashing import fold
 
 SYSTEM = fold(0, "system", b"You keep the books of the northern branch.")
@@ -26,11 +28,11 @@ def test_a_conversation_of_the_ledger_is_gone_on_from(
     result = database.connection.execute(RECENT, [noon_us - 10**9])
     names = [about[0] for about in result.description]
     rows = [dict(zip(names, row, strict=True)) for row in result.fetchall()]
-    stitcher = Stitcher()
-    stitcher.recall(from_rows(rows))
+    stitcher: Any = Stitchers()
+    recall(stitcher, from_rows(rows))
 
     placement = stitcher.place(scope_of("acme", "vk_1a2b3c", "u1"), [SYSTEM, ASKED, TOLD, GOES_ON], "fresh")
-    assert placement[:3] == ("kept", 0, Via.REPLY)
+    assert (placement.conversation_id, placement.branch, placement.via) == ("kept", 0, Via.REPLY)
     other = stitcher.place(scope_of("acme", "vk_1a2b3c", "u2"), [SYSTEM, ASKED, TOLD, GOES_ON], "fresh")
     assert other.via is Via.NEW
 
@@ -41,8 +43,8 @@ def test_a_conversation_of_a_journal_is_gone_on_from(call: Callable[..., Any]) -
         call(conversation_id="kept", api="openai.completions"),
         call(conversation_id="", message_hashes=[SYSTEM, ASKED]),
     ]
-    stitcher = Stitcher()
-    stitcher.recall(from_records(records))
+    stitcher: Any = Stitchers()
+    recall(stitcher, from_records(records))
 
     assert stitcher.conversations == 1
     placement = stitcher.place(scope_of("acme", "vk_1a2b3c", "u1"), [SYSTEM, ASKED, TOLD, GOES_ON], "fresh")

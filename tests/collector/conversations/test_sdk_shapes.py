@@ -12,8 +12,9 @@ import pytest
 from anthropic.types import Message
 from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
+from support.stitchers import Stitchers
 
-from collector.domain.stitching import Stitcher, Via
+from collector.domain.stitching import Via
 from sidecar.wire import meter_for, read_request
 
 WORDS = ("ledger", "invoice", "bank", "entry", "branch", "month", "rent", "account", "balance", "letter")
@@ -151,7 +152,7 @@ class Chained(Responses):
             ]
 
 
-def step(agent: Agent, stitcher: Stitcher, turn_id: str) -> tuple[str, Via]:
+def step(agent: Agent, stitcher: Stitchers, turn_id: str) -> tuple[str, Via]:
     """One call, as the sidecar sees it: read, place, meter the reply, settle."""
     noise = agent.noise
     facts = read_request(agent.api, json.dumps(agent.body()).encode())
@@ -187,7 +188,7 @@ def test_conversations_of_an_sdk_are_told_apart_and_kept_together(
     noise = random.Random(11)
     openings = [words(noise, 9) for _ in range(20)]
     agents = [kind(f"agent {n}", openings[n // 2], random.Random(n)) for n in range(40)]
-    stitcher = Stitcher()
+    stitcher = Stitchers()
     ids: dict[str, list[str]] = {agent.name: [] for agent in agents}
     for number in range(600):
         agent = noise.choice(agents)

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from collector.domain.stitching import Stitcher
+from support.stitchers import Stitchers
 
 
 def one_stream(sessions: list[list[Any]]) -> list[Any]:
@@ -37,7 +36,7 @@ def test_all_real_sessions_at_once(
     coding_turns: Callable[[int], list[list[Any]]], stitch: Callable[..., Any]
 ) -> None:
     turns = one_stream(coding_turns(1))
-    stitcher = Stitcher()
+    stitcher = Stitchers()
     score = stitch(turns, stitcher)
 
     check(score, turns)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.stitchers import Stitchers
 
-from collector.domain.stitching import Known, Stitcher, StitchingLimits, Via
+from collector.domain.stitching import Known, StitchingLimits, Via, recall
 from collector.domain.stitching_rules import text_length
 from sidecar.wire.hashing import call_mark, fold
 
@@ -31,10 +32,10 @@ def hashes_of(*messages: Message) -> list[int]:
 
 
 class Desk:
-    """A stitcher with a call for a word."""
+    """A stitcher, or two that agree, with a call for a word."""
 
     def __init__(self, limits: StitchingLimits | None = None) -> None:
-        self.stitcher = Stitcher(limits)
+        self.stitcher: Any = Stitchers(limits)
         self._serial = 0
 
     def call(
@@ -232,11 +233,12 @@ def test_a_call_without_messages_is_a_conversation_of_its_own(desk: Desk) -> Non
 
 def test_what_the_ledger_remembers_is_gone_on_from_after_a_restart(desk: Desk) -> None:
     fresh = Desk()
-    fresh.stitcher.recall(
+    recall(
+        fresh.stitcher,
         [
             Known(KEY, "kept-1", hashes_of(SYSTEM, QUESTION), hashes_of(SYSTEM, QUESTION, ANSWER)[-1]),
             Known(KEY, "kept-2", hashes_of(SYSTEM, MORE), 0, "resp_7"),
-        ]
+        ],
     )
 
     assert fresh.call(SYSTEM, QUESTION, ANSWER, MORE)[0] == "kept-1"
@@ -258,9 +260,10 @@ def test_memory_is_bounded_and_the_least_lately_heard_of_goes_first() -> None:
     assert stitcher.conversations <= 50
     assert stitcher.hashes <= 120
     assert stitcher.forgotten >= 450
-    kept = sum(len(conversation.hashes) for conversation in stitcher._recent)
+    in_python = stitcher.in_python
+    kept = sum(len(conversation.hashes) for conversation in in_python._recent)
     assert kept == stitcher.hashes
-    assert sum(len(scope.index) for scope in stitcher._scopes.values()) <= kept
+    assert sum(len(scope.index) for scope in in_python._scopes.values()) <= kept
 
 
 def test_scopes_that_nobody_is_known_of_are_let_go() -> None:
@@ -268,7 +271,7 @@ def test_scopes_that_nobody_is_known_of_are_let_go() -> None:
     for number in range(100):
         desk.call(SYSTEM, QUESTION, reply=ANSWER, scope=(f"tenant-{number}",))
 
-    assert len(desk.stitcher._scopes) <= 11
+    assert desk.stitcher.scopes <= 11
 
 
 @given(
