@@ -3,10 +3,11 @@
 Only the configuration reader's needs are imported here: the sidecar reads the same file.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 from urllib.parse import urlsplit
 
+from collector.frozen import dataclass
 from collector.settings import Duration, Secret
 
 Act = Literal["downgrade", "throttle", "pause", "cut"]

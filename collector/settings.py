@@ -19,13 +19,14 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 import yaml
+
+from collector.frozen import dataclass
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ _REFERENCE = re.compile("\ue000([A-Za-z_][A-Za-z0-9_]*)\ue001")
 _PLACEHOLDERS = ("sk-...", "changeme", "your-api-key", "xxx")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake in the configuration."""
 
@@ -79,7 +80,7 @@ class Secret:
         return hash(self._value)
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclasses.dataclass(frozen=True, slots=True, order=True)
 class Address:
     """Where a server listens: ``host:port``."""
 
@@ -194,7 +195,7 @@ class CollectorConfig:
 # ---- reading --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Node:
     """A value of the file and where it stands."""
 

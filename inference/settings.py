@@ -1,7 +1,8 @@
 """What ``bursar.yaml`` can say of model servers that we start ourselves."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from collector.frozen import dataclass
 from collector.settings import Address, Duration, Size
 
 

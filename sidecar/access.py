@@ -1,10 +1,11 @@
 """Who may look at the dashboard, how they sign in, what each sees: ``access`` in the configuration."""
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from collector.domain.access import EVERY_TENANT, Role
+from collector.frozen import dataclass
 from collector.settings import Secret
 
 MOST_TENANTS = 100

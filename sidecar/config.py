@@ -5,7 +5,7 @@ Each field's help stands below it; ``bursar check`` prints what is in force.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 from alerts.settings import AlertsConfig
 from collector.domain.names import provider_name
+from collector.frozen import dataclass
 from collector.pricing.configured import InvalidPrices, configured_prices
 from collector.pricing.regions import region_name, region_of_address
 from collector.probes.capacity import CapacityConfig, Pool

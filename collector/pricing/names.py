@@ -6,10 +6,11 @@ most literal first; the price book looks them up in that order, so a listed name
 always wins over a guess.
 """
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
+
+from collector.patterns import expression
 
 # Left: what callers, OpenTelemetry (gen_ai.provider.name), litellm and Bursar's own upstream
 # kinds say. Right: the provider's id in the price table, which is genai-prices' where it has one.
@@ -75,7 +76,7 @@ SELF_HOSTED = frozenset(
 """Servers of one's own: nobody's price list is theirs."""
 
 _MAKERS = tuple(
-    (re.compile(pattern), maker)
+    (expression(pattern), maker)
     for pattern, maker in (
         (r"^(?:[a-z-]+\.)?(?:anthropic|amazon|meta|mistral|cohere|ai21|stability)\.", "aws"),
         (r"claude", "anthropic"),
@@ -100,31 +101,31 @@ _MAKERS = tuple(
     )
 )
 
-_ARN = re.compile(r"^arn:[a-z-]+:bedrock:[^:]*:[^:]*:[a-z-]+/")
-_RESOURCE_PATH = re.compile(r"^(?:.*/)?(?:publishers/[^/]+/)?models/")
-_REGION = re.compile(r"^(?:us-gov|global|regional|apac|us|eu|au|jp|ca|in|sa|af|me|il|kr|uk)\.")
-_PUBLISHER = re.compile(
+_ARN = expression(r"^arn:[a-z-]+:bedrock:[^:]*:[^:]*:[a-z-]+/")
+_RESOURCE_PATH = expression(r"^(?:.*/)?(?:publishers/[^/]+/)?models/")
+_REGION = expression(r"^(?:us-gov|global|regional|apac|us|eu|au|jp|ca|in|sa|af|me|il|kr|uk)\.")
+_PUBLISHER = expression(
     r"^(?:anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|openai|google|nvidia|moonshot|moonshotai"
     r"|minimax|zai|xai|stability|writer|twelvelabs|luma)\.(?=[a-z])"
 )
-_COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|-|:)")
-_VERSION = re.compile(r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v\d+$|@(?:default|latest|\d{3,8})$")
-_DATE = re.compile(
+_COMPACT_DATE = expression(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|-|:)")
+_VERSION = expression(r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v\d+$|@(?:default|latest|\d{3,8})$")
+_DATE = expression(
     r"[-@_](?:20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # a day
     r"|(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # month and day, as in gpt-4-0613
     r"|2[3-9](?:0[1-9]|1[0-2])"  # year and month, as in mistral-large-2411
     r"|00[1-9])$"  # a number, as in gemini-1.5-pro-002
 )
-_STAGE = re.compile(
+_STAGE = expression(
     r"(?:-latest|-preview(?:-\d\d-(?:\d\d|20\d\d))?|-exp(?:-\d{2,4}(?:-\d\d)?)?|-experimental)$"
 )
-_ROUTE = re.compile(r":(?:nitro|floor|online|extended|beta|exacto|thinking|free|cloud)$")
-_OLLAMA_TAG = re.compile(r":(\d+(?:\.\d+)?[bm])(?:-[a-z0-9_-]+)?$")
-_FINE_TUNED = re.compile(r"^ft:[^:]+(?=:)")
-_OLD_AZURE = re.compile(r"^gpt-35-")
-_DOTTED = re.compile(r"(?<=\d)\.(?=\d)")
-_DASHED = re.compile(r"(?<=[a-z]-\d)-(?=\d(?:-|$))")
-_FAMILY_LAST = re.compile(r"^claude-(\d)(?:[.-](\d))?-(opus|sonnet|haiku)(.*)$")
+_ROUTE = expression(r":(?:nitro|floor|online|extended|beta|exacto|thinking|free|cloud)$")
+_OLLAMA_TAG = expression(r":(\d+(?:\.\d+)?[bm])(?:-[a-z0-9_-]+)?$")
+_FINE_TUNED = expression(r"^ft:[^:]+(?=:)")
+_OLD_AZURE = expression(r"^gpt-35-")
+_DOTTED = expression(r"(?<=\d)\.(?=\d)")
+_DASHED = expression(r"(?<=[a-z]-\d)-(?=\d(?:-|$))")
+_FAMILY_LAST = expression(r"^claude-(\d)(?:[.-](\d))?-(opus|sonnet|haiku)(.*)$")
 
 MAX_NAME = 256
 """Longer names are cut: nobody lists one, and a lookup must not become work."""

@@ -9,12 +9,12 @@ A surcharge that nobody states is never nothing: where a provider charges for re
 known, the dearest surcharge that is known of it is charged, and the price is graded ``prior``.
 """
 
-import re
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from collector.domain.price import PERMILLE, TokenPrice
+from collector.patterns import expression
 
 GLOBAL = "global"
 """Wherever the provider likes: the price list's own rates."""
@@ -117,7 +117,7 @@ class Surcharge(NamedTuple):
 
 NOTHING_MORE = Surcharge(PERMILLE, True, "")
 
-_ZONE = re.compile(
+_ZONE = expression(
     r"(?:us-gov|us|eu|europe|ap|asia|australia|ca|northamerica|sa|southamerica|me|af|africa|il|mx)"
     r"-(?:[a-z]+-?\d{1,2})|(?:[a-z]+(?:us|europe|asia|india|uk|canada|japan|australia|africa)\d?)"
     r"|(?:sweden|france|germany|italy|spain|poland|norway|switzerland|uk|japan|korea|india|canada|brazil"
@@ -128,15 +128,15 @@ _GEOGRAPHIES = (
     ("australia-", "apac"), ("ca-", "ca"),
 )  # fmt: skip
 _HOSTS = (
-    re.compile(r"([a-z]{2})\.api\.openai\.com"),
-    re.compile(r"([a-z0-9-]+)-aiplatform\.googleapis\.com"),
-    re.compile(r"aiplatform\.([a-z]+)\.rep\.googleapis\.com"),
-    re.compile(r"bedrock(?:-runtime|-mantle)?(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com|api\.aws)"),
-    re.compile(r"([a-z]{2})-api\.together\.(?:ai|xyz)"),
+    expression(r"([a-z]{2})\.api\.openai\.com"),
+    expression(r"([a-z0-9-]+)-aiplatform\.googleapis\.com"),
+    expression(r"aiplatform\.([a-z]+)\.rep\.googleapis\.com"),
+    expression(r"bedrock(?:-runtime|-mantle)?(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com|api\.aws)"),
+    expression(r"([a-z]{2})-api\.together\.(?:ai|xyz)"),
 )
 _GLOBAL_HOSTS = frozenset({"aiplatform.googleapis.com"})
-_PROFILE = re.compile(r"(us-gov|global|apac|us|eu|au|jp|ca)\.[a-z]")
-_PLACED = re.compile(r"(?:azure/|bedrock/)?(us-gov-[a-z]+-\d|us-gov|global-standard|global|us|eu|apac)/")
+_PROFILE = expression(r"(us-gov|global|apac|us|eu|au|jp|ca)\.[a-z]")
+_PLACED = expression(r"(?:azure/|bedrock/)?(us-gov-[a-z]+-\d|us-gov|global-standard|global|us|eu|apac)/")
 
 
 def region_name(said: object) -> str:

@@ -3,10 +3,12 @@
 Light on purpose: the sidecar reads it with its configuration and never needs the rest of this package.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from collector.frozen import dataclass
 
 if TYPE_CHECKING:
     from collector.probes.gpu_cost import CapacityPrice

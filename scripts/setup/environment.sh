@@ -64,4 +64,6 @@ fi
 # What a call passes through in C, where that can be built here.
 "$python" scripts/setup/native.py
 "$python" -c 'import sidecar, collector'
+# Compiled now rather than at the first start, whatever the caller's shell says of bytecode.
+env -u PYTHONDONTWRITEBYTECODE "$python" scripts/setup/bytecode.py
 say "ready: $("$python" --version) with requirements/$set_name.txt"

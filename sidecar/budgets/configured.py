@@ -6,7 +6,7 @@ parts are seen together (two budgets of one name) is told when they are put toge
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from collector.domain.policy.budget import (
 from collector.domain.policy.matching import DIMENSIONS, TAG, Match
 from collector.domain.policy.plans import Policy
 from collector.domain.policy.windows import Window
+from collector.frozen import dataclass
 from collector.settings import Duration
 from sidecar.budgets.amounts import Amount, Dimension, Money, Rate, WindowText, ZoneName
 

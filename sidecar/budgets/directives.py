@@ -14,16 +14,15 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hiredis
 import msgspec
 
 from collector.logs import get
-from sidecar.budgets.redis_connection import RedisConnection, RedisLost, Reply, connect, pack, parse_address
-from sidecar.budgets.redis_keys import NO_TENANT, TagKeys
-from sidecar.budgets.redis_scripts import load_scripts
 from sidecar.clock import now_us
+
+if TYPE_CHECKING:
+    from sidecar.budgets.redis_connection import RedisAddress, RedisConnection, Reply
 
 log = get("bursar.budgets")
 
@@ -56,7 +55,11 @@ class Directives:
     """
 
     def __init__(self, url: str | None = None, *, wall_us: Callable[[], int] = now_us) -> None:
-        self._address = parse_address(url) if url else None
+        self._address: RedisAddress | None = None
+        if url:
+            from sidecar.budgets.redis_connection import parse_address
+
+            self._address = parse_address(url)
         self._wall_us = wall_us
         self._known: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, int] = {}
@@ -65,8 +68,6 @@ class Directives:
         """Added here, or the expiry of what was taken back here, and not confirmed there."""
         self._hash = (b"", 0)
         """Name of the hash and its changes, as last seen."""
-        self._keys = TagKeys(NO_TENANT)
-        self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._look = asyncio.Event()
         self.version = 0
@@ -138,6 +139,11 @@ class Directives:
     # -- sharing
 
     async def _share(self) -> None:
+        # What talks to Redis is imported where there is one to talk to.
+        import hiredis
+
+        from sidecar.budgets.redis_connection import RedisLost
+
         complained = False
         while True:
             try:
@@ -149,6 +155,8 @@ class Directives:
             await asyncio.sleep(RETRY_S)
 
     async def _share_once(self) -> None:
+        from sidecar.budgets.redis_connection import connect, pack
+
         assert self._address is not None
         lost = asyncio.Event()
 
@@ -174,12 +182,12 @@ class Directives:
             talking.close()
             hearing.close()
 
-    def _heard(self, _: Reply) -> None:
+    def _heard(self, _: "Reply") -> None:
         """Something has changed; the hash says what."""
         self._look.set()
 
-    async def _synchronize(self, connection: RedisConnection) -> None:
-        there = pairs(await connection.ask("HGETALL", self._keys.directives, timeout_s=TIMEOUT_S))
+    async def _synchronize(self, connection: "RedisConnection") -> None:
+        there = pairs(await connection.ask("HGETALL", _key(), timeout_s=TIMEOUT_S))
         while True:
             lost = self._has_lost(there)
             unsent = dict(self._unsent)
@@ -201,13 +209,15 @@ class Directives:
         name, count = name_and_count(there)
         return name != self._hash[0] or count < self._hash[1]
 
-    async def _say(self, connection: RedisConnection, news: Sequence[News]) -> dict[bytes, bytes]:
+    async def _say(self, connection: "RedisConnection", news: Sequence[News]) -> dict[bytes, bytes]:
         """Tell the hash, and all who listen; what it has then."""
+        from sidecar.budgets.redis_scripts import load_scripts
+
         words: list[str | bytes] = [uuid.uuid4().hex]
         for change in news:
             words += change
-        script, key = load_scripts()["tell"].text, self._keys.directives
-        there = pairs(await connection.ask("EVAL", script, 1, key, *words, timeout_s=TIMEOUT_S))
+        script = load_scripts()["tell"].text
+        there = pairs(await connection.ask("EVAL", script, 1, _key(), *words, timeout_s=TIMEOUT_S))
         if any(how != "gone" for _, _, how in news):
             await connection.ask("PUBLISH", CHANNEL, "changed", timeout_s=TIMEOUT_S)
         return there
@@ -260,6 +270,13 @@ class Directives:
         if found != self._known:
             self._known = found
             self.version += 1
+
+
+def _key() -> str:
+    """Of the hash."""
+    from sidecar.budgets.redis_keys import NO_TENANT, TagKeys
+
+    return TagKeys(NO_TENANT).directives
 
 
 def pairs(flat: list[bytes]) -> dict[bytes, bytes]:

@@ -1,8 +1,9 @@
 """What ``bursar.yaml`` says of the reuse of answers."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from collector.frozen import dataclass
 from collector.settings import Duration, Size
 from sidecar.budgets.configured import MatchConfig
 from sidecar.cache.similar.settings import EmbeddingConfig, Share

@@ -33,6 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         from sidecar.commands.workers import run_workers
 
         return run_workers(config, arguments)
+    gc.disable()
     started("sidecar", config, supervised=arguments.supervised)
     keep_to_one_heap()
     worker = arguments.worker or 0
@@ -58,9 +59,9 @@ async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace
     except OSError as error:
         sys.stderr.write(f"cannot listen on {config.listen} or {config.control.listen}: {error.strerror}\n")
         return 1
-    # What was made at start lives as long as we do; a collection need not look at it again.
-    gc.collect()
+    # What was made at start lives as long as we do: a collection need not look at it, now or later.
     gc.freeze()
+    gc.enable()
     # Nearly all that a call makes is freed by its last reference; looking for cycles as often as Python does
     # by default costs a tenth of our time.
     gc.set_threshold(50_000, 20, 50)

@@ -1,6 +1,6 @@
 """What one peer may ask of us, and for how long: the bounds of the data plane."""
 
-from dataclasses import dataclass
+from collector.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

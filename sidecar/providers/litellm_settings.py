@@ -1,11 +1,11 @@
 """What can be said of litellm in the configuration, and what its worker is told of it."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from collector.frozen import dataclass
 from collector.settings import Secret
 
 

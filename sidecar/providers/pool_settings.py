@@ -1,9 +1,9 @@
 """What can be said of an upstream's replicas in the configuration, and of those who stand in for it."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from collector.frozen import dataclass
 from collector.settings import Duration
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from collector.patterns import expression
 from sidecar.wire.facts import WireError
 
 ERROR_CLASSES: Final = (
@@ -72,7 +73,7 @@ _GENERAL: Final = frozenset({"invalid_request", "server_error", "not_found", "pe
 _BY_WORDS: Final = (
     (
         "context_length",
-        re.compile(
+        expression(
             r"context (?:length|window|size)|maximum context|prompt is too long|input is too long"
             r"|too many (?:input |prompt )?tokens|total length of all messages is too long"
             r"|exceeds? the (?:maximum|model'?s maximum)[^.]{0,40}tokens"
@@ -82,11 +83,11 @@ _BY_WORDS: Final = (
     ),
     (
         "content_filter",
-        re.compile(r"content (?:management|filter|policy)|safety system|flagged as|usage polic", re.I),
+        expression(r"content (?:management|filter|policy)|safety system|flagged as|usage polic", re.I),
     ),
     (
         "quota",
-        re.compile(
+        expression(
             r"credit balance is too low|insufficient (?:balance|credits|quota|funds)"
             r"|exceeded your current quota|billing (?:hard )?limit|spending limit|out of credits",
             re.I,
@@ -94,7 +95,7 @@ _BY_WORDS: Final = (
     ),
     (
         "auth",
-        re.compile(
+        expression(
             r"(?:incorrect|invalid|missing|expired|wrong) (?:api[ _-]?key|auth|credentials|x-api-key)"
             r"|invalid subscription key"
             r"|api key (?:not valid|not found|expired)|security token[^.]{0,40}(?:invalid|expired)",
@@ -103,7 +104,7 @@ _BY_WORDS: Final = (
     ),
     (
         "not_found",
-        re.compile(
+        expression(
             r"model[^.]{0,120}(?:does not exist|not found|is not supported|not available)"
             r"|model identifier is invalid|unknown model|no such model|models? .{0,80}is not found",
             re.I,
@@ -111,10 +112,10 @@ _BY_WORDS: Final = (
     ),
     (
         "overloaded",
-        re.compile(r"overloaded|currently busy|temporarily unavailable|high demand|at capacity", re.I),
+        expression(r"overloaded|currently busy|temporarily unavailable|high demand|at capacity", re.I),
     ),
-    ("rate_limit", re.compile(r"rate[ -]?limit|too many requests", re.I)),
-    ("timeout", re.compile(r"timed? ?out", re.I)),
+    ("rate_limit", expression(r"rate[ -]?limit|too many requests", re.I)),
+    ("timeout", expression(r"timed? ?out", re.I)),
 )
 
 _BY_STATUS: Final = {
@@ -125,10 +126,9 @@ _BY_STATUS: Final = {
     503: "overloaded", 504: "timeout", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 
-_SPAN: Final = re.compile(
-    r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)(?![a-z])", re.I
-)
-_WAIT: Final = re.compile(rf"(?:try again|retry|available) (?:in|after)\s+((?:{_SPAN.pattern}\s*)+)", re.I)
+_LENGTH: Final = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)(?![a-z])"
+_SPAN: Final = expression(_LENGTH, re.I)
+_WAIT: Final = expression(rf"(?:try again|retry|available) (?:in|after)\s+((?:{_LENGTH}\s*)+)", re.I)
 _UNIT_S: Final = {"ms": 0.001, "mi": 60.0, "m": 60.0, "h": 3600.0, "ho": 3600.0, "s": 1.0, "se": 1.0}
 _READ_CHARS: Final = 2000
 """How much of a message is looked at."""

@@ -9,20 +9,22 @@ import re
 from typing import Final, Literal
 from urllib.parse import unquote
 
+from collector.patterns import expression
+
 Spending = Literal["metered", "free", "unmetered"]
 
 _FREE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
-_SUSPECT: Final = re.compile(r"//|/\.\.?(?:/|$)|[;\\\x00-\x1f]|%2e|%2f|%5c|%25", re.I)
+_SUSPECT: Final = expression(r"//|/\.\.?(?:/|$)|[;\\\x00-\x1f]|%2e|%2f|%5c|%25", re.I)
 """Paths that two readers could understand differently."""
 
-_FREE: Final = re.compile(
+_FREE: Final = expression(
     r"/(?:count_tokens|tokenize|detokenize|input_tokens|cancel)$"
     r"|:(?:countTokens|computeTokens)$"
     r"|/api/(?:show|tags|ps|version)$",
 )
 
-_METERED: Final = re.compile(
+_METERED: Final = expression(
     # OpenAI, Anthropic and those who copied them
     r"/(?:chat/completions|completions|embeddings|messages|responses|responses/compact)$"
     r"|/v[12]/(?:chat|generate|embed)$"  # Cohere
@@ -34,31 +36,31 @@ _METERED: Final = re.compile(
     r"|/model/[^/]+/(?:converse|converse-stream|invoke|invoke-with-response-stream)$"  # Bedrock
 )
 
-_BY_PIECE: Final = re.compile(
+_BY_PIECE: Final = expression(
     r"image|imagen|canvas|(?:nova|luma)[^/]*reel|stability|stable-|luma|sonic|veo-|lyria|-tts|twelvelabs|marengo",
     re.I,
 )
 """Models billed by the image, second or step, whatever tokens their replies speak of."""
 
-_TOKENS_OF_IMAGES: Final = re.compile(r"gemini[^/]*image", re.I)
+_TOKENS_OF_IMAGES: Final = expression(r"gemini[^/]*image", re.I)
 """Gemini's image models do report what they bill, as tokens."""
 
 _APIS: Final = (
-    (re.compile(r"/chat/completions$"), "openai.chat"),
-    (re.compile(r"/completions$"), "openai.completions"),
-    (re.compile(r"/responses(?:/compact)?$"), "openai.responses"),
-    (re.compile(r"/embeddings$"), "openai.embeddings"),
-    (re.compile(r"/v1/messages$"), "anthropic.messages"),
-    (re.compile(r"/v1/messages/count_tokens$"), "anthropic.count_tokens"),
+    (expression(r"/chat/completions$"), "openai.chat"),
+    (expression(r"/completions$"), "openai.completions"),
+    (expression(r"/responses(?:/compact)?$"), "openai.responses"),
+    (expression(r"/embeddings$"), "openai.embeddings"),
+    (expression(r"/v1/messages$"), "anthropic.messages"),
+    (expression(r"/v1/messages/count_tokens$"), "anthropic.count_tokens"),
 )
 
 _MODELS: Final = (
-    re.compile(r"/model/([^/]+)/(?:converse|invoke)"),  # Bedrock
-    re.compile(r"/deployments/([^/]+)/"),  # Azure
-    re.compile(r"/models/([^/:]+):[A-Za-z]+$"),  # Gemini, Vertex
+    expression(r"/model/([^/]+)/(?:converse|invoke)"),  # Bedrock
+    expression(r"/deployments/([^/]+)/"),  # Azure
+    expression(r"/models/([^/:]+):[A-Za-z]+$"),  # Gemini, Vertex
 )
 
-_STREAMS: Final = re.compile(
+_STREAMS: Final = expression(
     r"(?::stream(?:GenerateContent|RawPredict)|/converse-stream|/invoke-with-response-stream)$"
 )
 

@@ -1,10 +1,10 @@
 """What ``bursar.yaml`` says of similar answers."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from collector.frozen import dataclass
 from collector.settings import Duration, Secret
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*(%?)")
