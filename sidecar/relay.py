@@ -212,8 +212,7 @@ class Relay:
             out = meter.feed(data)
             if out:
                 self._pass(out)
-            if self._lane is None:
-                self._use_lane()
+            self._use_lane()
             if meter.ended:
                 self._expect_end()
             return
@@ -229,6 +228,8 @@ class Relay:
             self._flowing = self.first_ns > 0 and self._captured is None
             if out:
                 self._pass(out)
+            if self._flowing:
+                self._use_lane()
             if meter.ended:
                 self._expect_end()
             return
@@ -246,11 +247,15 @@ class Relay:
 
     def _use_lane(self) -> None:
         """Have chunks that only add text read in C, and forwarded as they came."""
-        if self._lane is None and self._captured is None:
+        lane = self._lane
+        if lane is None:
             self._lane = lane = self._meter.lane()
-            if lane is not None:
-                lane.limit = self._room()
-                self._upstream.coded_sink = self._take_chunks
+            if lane is None:
+                return
+            lane.limit = self._room()
+        gate = self._upstream.gate
+        if gate is not None and not self._back:
+            self._responder.open(gate, lane, self._told)
 
     def _room(self) -> int:
         """How much text may pass before whoever watches is to be asked."""
@@ -258,21 +263,14 @@ class Relay:
             return TOLD_EVERY
         return self._watch_room() if self._watch_room is not None else 0
 
-    def _take_chunks(self, coded: bytes) -> int:
-        """See :data:`sidecar.http.reply.CodedSink`."""
-        responder, lane = self._responder, self._lane
-        assert lane is not None
-        if not responder.steady or self._back:
-            return 0
-        size = lane.take(coded)
-        if size > 0:
-            responder.pass_on(coded, size)
-        elif size < 0:
-            size = -size
-            self._meter.catch_up()
-            self._pass(ChunkedDecoder().feed(coded))
-            lane.limit = self._room()
-        return size
+    def _told(self, coded: bytes) -> None:
+        """Whole chunks that the lane has read, upon which whoever watches is to be asked."""
+        assert self._lane is not None
+        self._meter.catch_up()
+        self._pass(ChunkedDecoder().feed(coded))
+        self._lane.limit = self._room()
+        if self._back:
+            self._responder.shut()
 
     def _pass(self, out: bytes) -> None:
         """Forward ``out``, if whoever watches has nothing against it."""

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sidecar.http.fields import HeaderList, field_lines
+from sidecar.http.gate import Gate, Take
 from sidecar.http.outbox import Outbox
 
 
@@ -81,9 +82,9 @@ class Responder:
     """
 
     __slots__ = (
-        "_buffer_limit", "_chunked", "_disconnect", "_head", "_head_only", "_http_10", "_length", "_loop",
-        "_outbox", "_pause", "_paused", "_resume", "_transport", "bytes_written", "finished", "keep_alive",
-        "left_in", "own_lines", "started", "steady",
+        "_buffer_limit", "_chunked", "_disconnect", "_gate", "_head", "_head_only", "_http_10", "_length",
+        "_loop", "_outbox", "_pause", "_paused", "_resume", "_steady", "_transport", "_written", "finished",
+        "keep_alive", "left_in", "own_lines", "started",
     )  # fmt: skip
 
     def __init__(
@@ -103,8 +104,7 @@ class Responder:
         self.started = False
         self.finished = False
         """Whether the reply is complete; stays False after :meth:`abort`."""
-        self.bytes_written = 0
-        """Body bytes handed to the client's socket or its buffer."""
+        self._written = 0  # body bytes, but for those that went by the gate since it was opened
         self.keep_alive = request.keep_alive
         """Whether the connection may serve another request; may be turned off before the reply starts."""
         self.own_lines = b""
@@ -114,11 +114,18 @@ class Responder:
         self._http_10 = request.http_version == "1.0"
         self._length: int | None = None
         self._chunked = self._paused = False
-        self.steady = False
-        """Whether the reply is chunked, its head is out, and the client is here and keeps up."""
+        self._steady = (
+            False  # whether the reply is chunked, its head is out, and the client is here and keeps up
+        )
+        self._gate: Gate | None = None
         self._disconnect: Callable[[], object] | None = None
         self._pause: Callable[[], None] | None = None
         self._resume: Callable[[], None] | None = None
+
+    @property
+    def bytes_written(self) -> int:
+        """Body bytes handed to the client's socket or its buffer."""
+        return self._written + self._gate.passed if self._gate is not None else self._written
 
     @property
     def client_gone(self) -> bool:
@@ -146,7 +153,7 @@ class Responder:
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
         head = b"".join((line, field_lines(headers), self.own_lines, ending % size))
         self.started = self.finished = True
-        self.bytes_written = size
+        self._written = size
         self.left_in = self._outbox.put(transport, head, body)
 
     def start(self, status: int, headers: HeaderList, *, length: int | None) -> None:
@@ -200,9 +207,9 @@ class Responder:
             ValueError: more bytes than ``start`` announced; the reply is aborted.
         """
         transport = self._transport
-        if self.steady and transport is not None and data:
+        if self._steady and transport is not None and data:
             size = len(data)
-            self.bytes_written += size
+            self._written += size
             line = _SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size
             transport.write(b"".join((line, data, b"\r\n")))
             if self._paused:
@@ -213,7 +220,7 @@ class Responder:
         if transport is None or not data or self._head_only:
             return
         size = len(data)
-        self.bytes_written += size
+        self._written += size
         if self._chunked:
             line = _SIZE_LINES[size] if size < 2048 else b"%x\r\n" % size
             if self._head:
@@ -222,7 +229,7 @@ class Responder:
             else:
                 data = b"".join((line, data, b"\r\n"))
         else:
-            if self._length is not None and self.bytes_written > self._length:
+            if self._length is not None and self._written > self._length:
                 self.abort()
                 raise ValueError(f"the body exceeds the {self._length} bytes announced")
             if self._head:
@@ -232,14 +239,24 @@ class Responder:
         if self._paused:
             self._check_unsent(transport)
         else:
-            self.steady = self._chunked
+            self._steady = self._chunked
 
-    def pass_on(self, coded: bytes, size: int) -> None:
-        """Send whole chunks with ``size`` bytes of body as they came, while :attr:`steady`."""
+    def open(self, gate: Gate, lane: object, told: Take) -> None:
+        """Have chunks that ``lane`` reads sent as they come, for as long as this client keeps up."""
         transport = self._transport
-        if transport is not None:
-            self.bytes_written += size
-            transport.write(coded)
+        if self._steady and transport is not None:
+            gate.lead(lane, transport.write, told)
+            self._gate = gate
+
+    def shut(self) -> None:
+        """Have all that comes looked at again."""
+        if self._gate is not None:
+            self._written += self._gate.shut()
+            self._gate = None
+
+    def _unsteady(self) -> None:
+        self._steady = False
+        self.shut()
 
     def _check_unsent(self, transport: asyncio.WriteTransport) -> None:
         """Break off towards a client that has fallen too far behind."""
@@ -252,21 +269,21 @@ class Responder:
             return
         if not self.started:
             raise RuntimeError("the reply has not been started")
-        self.steady = False
+        self._unsteady()
         if self._chunked and not self._head_only:
             transport = self._transport
             self.finished = True
             if transport is not None:
                 size = len(last)
                 chunk = (b"%x\r\n" % size, last, b"\r\n") if size else ()
-                self.bytes_written += size
+                self._written += size
                 transport.write(b"".join((self._head, *chunk, b"0\r\n\r\n")))
                 self._head = b""
             return
         if last:
             self.write(last)
         self._send_head()
-        if self._length is not None and self.bytes_written != self._length and not self._head_only:
+        if self._length is not None and self._written != self._length and not self._head_only:
             self.abort()
             return
         self.finished = True
@@ -278,7 +295,7 @@ class Responder:
         self.started = True
         transport = self._transport
         self._transport = None
-        self.steady = False
+        self._unsteady()
         self._head = b""
         if self._http_10:
             # Where the end of the connection ends the body, only a reset says that this was not the end.
@@ -308,7 +325,7 @@ class Responder:
         if self._transport is None:
             return
         self._transport = None
-        self.steady = False
+        self._unsteady()
         self._head = b""
         callback = self._disconnect
         self._disconnect = None
@@ -318,7 +335,7 @@ class Responder:
     def flow(self, *, paused: bool) -> None:
         """The client's socket is full, or has emptied."""
         self._paused = paused
-        self.steady = False
+        self._unsteady()
         callback = self._pause if paused else self._resume
         if callback is not None and not self.finished:
             callback()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 from sidecar.http.fields import HeaderList
+from sidecar.http.gate import Gate
 
 UpstreamErrorKind = Literal[
     "connect",
@@ -47,11 +48,6 @@ class UpstreamError(Exception):
         """Whether bytes of the request may have reached the upstream."""
 
 
-CodedSink = Callable[[bytes], int]
-"""Takes whole chunks of a reply in the chunked coding, as they came, and passes them on so.
-
-Gives the bytes of body in them; 0 where it took nothing, and the body goes to the sink."""
-
 Sink = Callable[[bytes, bool, UpstreamError | None], None]
 """Takes body bytes; whether they are the last; and the error if the reply broke off there."""
 
@@ -62,6 +58,10 @@ class Source(Protocol):
     reused: bool
     address: str
     reply_buffer: int
+
+    @property
+    def gate(self) -> Gate | None:
+        """What the body comes through, where it comes in chunks and stands between two; else None."""
 
     def pause(self) -> None:
         """Stop reading."""
@@ -80,8 +80,8 @@ class UpstreamReply:
     """Status, fields and body of one reply. Either :meth:`pipe` or :meth:`read` it, or :meth:`close` it."""
 
     __slots__ = (
-        "_done", "_early", "_error", "_held_back", "_source", "address", "coded_sink", "head_ns", "headers",
-        "length", "reused", "sent_ns", "sink", "status",
+        "_done", "_early", "_error", "_held_back", "_source", "address", "head_ns", "headers", "length",
+        "reused", "sent_ns", "sink", "status",
     )  # fmt: skip
 
     def __init__(
@@ -109,8 +109,6 @@ class UpstreamReply:
         self._source: Source | None = source
         self.sink: Sink | None = None
         """Where the body is pushed to, once somebody asked for it (:meth:`pipe`)."""
-        self.coded_sink: CodedSink | None = None
-        """Asked before the sink, where the body comes chunked."""
         self._early = b""  # came before anyone read it
         self._held_back = self._done = False
         self._error: UpstreamError | None = None
@@ -178,6 +176,11 @@ class UpstreamReply:
             raise
         return collected[0] if len(collected) == 1 else b"".join(collected)
 
+    @property
+    def gate(self) -> Gate | None:
+        """What the body comes through, where it comes in chunks and stands between two; else None."""
+        return self._source.gate if self._source is not None else None
+
     def pause(self) -> None:
         """Stop reading from the upstream; what was read before still comes."""
         if self._source is not None:
@@ -192,7 +195,7 @@ class UpstreamReply:
         """Abandon what is left of the reply: the socket is closed, the sink not called again."""
         source = self._source
         self._source = None
-        self.sink = self.coded_sink = None
+        self.sink = None
         self._early = b""
         if source is not None:
             source.abandon()

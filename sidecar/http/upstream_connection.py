@@ -12,6 +12,7 @@ from typing import Protocol, cast
 
 from sidecar.http.chunked import ChunkedDecoder, ChunkError
 from sidecar.http.fields import HeaderList
+from sidecar.http.gate import Gate, gate
 from sidecar.http.head import HeadError, read_response_head
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.outbox import Outbox
@@ -44,13 +45,15 @@ class UpstreamConnection(asyncio.Protocol):
     """Speaks HTTP/1.1 with one upstream; see the module for its states."""
 
     __slots__ = (
-        "_body_left", "_decoder", "_end_by_ns", "_head_only", "_held", "_interim", "_keep_alive", "_left_in",
-        "_owner", "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_stirred", "_transport",
-        "_waiter", "address", "loop", "reply_buffer", "reused", "stale",
+        "_body_left", "_decoder", "_end_by_ns", "_gate", "_head_only", "_held", "_interim", "_keep_alive",
+        "_left_in", "_owner", "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_transport",
+        "_waiter", "address", "data_received", "loop", "reply_buffer", "reused", "stale",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
+        self._gate = gate(self._read)
+        self.data_received = self._gate.take  # type: ignore[method-assign]
         self.loop = loop
         self.address = owner.address
         self.reply_buffer = owner.limits.reply_buffer
@@ -66,7 +69,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_only = False
         self._keep_alive = False
         self._paused = False
-        self._stirred = False  # whether bytes came since the last sweep
         self._sent_ns = 0
         self._since_ns = owner.clock()  # the last sign of life, as the sweep saw it
         self._end_by_ns = 0
@@ -107,18 +109,17 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Bytes in.
 
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the reply."""
-        self._stirred = True
+    @property
+    def gate(self) -> Gate | None:
+        """See :class:`sidecar.http.reply.Source`."""
+        decoder = self._decoder
+        return self._gate if decoder is not None and decoder.between else None
+
+    def _read(self, data: bytes) -> None:
+        """Bytes of the reply that are for us to read."""
         state = self._state
         if state == CHUNKED:
-            decoder, reply = self._decoder, self._reply
-            assert reply is not None and decoder is not None
-            coded = reply.coded_sink
-            if coded is not None and decoder.between and (size := coded(data)):
-                decoder.passed(len(data), size)
-            else:
-                self._read_chunks(data)
+            self._read_chunks(data)
         elif state == AWAITING_HEAD:
             self._read_head(data)
         elif state in (IDLE, CLOSED):
@@ -129,6 +130,10 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_chunks(self, data: bytes) -> None:
         reply, decoder = self._reply, self._decoder
         assert reply is not None and decoder is not None
+        gate = self._gate
+        if gate.coded:
+            decoder.passed(gate.coded, gate.bodies)
+            gate.coded = gate.bodies = 0
         try:
             body = decoder.feed(data)
         except ChunkError as error:
@@ -208,6 +213,7 @@ class UpstreamConnection(asyncio.Protocol):
         elif chunked:
             self._state = CHUNKED
             self._decoder = ChunkedDecoder()
+            self._gate.coded = self._gate.bodies = 0
             if data:
                 self._read_chunks(data)
         elif length is not None:
@@ -231,6 +237,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert reply is not None
         self._reply = None
         self._decoder = None
+        self._gate.open = False
         transport = self._transport
         if (
             clean
@@ -244,7 +251,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._paused:
                 self.resume()
             self._state = IDLE
-            self._stirred = True
+            self._gate.stirred = True
             self.reused = True
             self._owner.returned(self)
         else:
@@ -268,6 +275,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._state == CLOSED:
             return
         self._state = CLOSED
+        self._gate.open = False
         self._held = b""
         self._decoder = None
         if self._transport is not None:
@@ -299,6 +307,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The socket is closed, whoever closed it."""
         self._transport = None
         self._lost()
+        self._gate.leave()
 
     def _lost(self) -> None:
         if self._state in (IDLE, CLOSED):
@@ -323,7 +332,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Read on."""
         if self._paused:
             self._paused = False
-            self._stirred = True
+            self._gate.stirred = True
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -335,8 +344,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Give up if the upstream has let a deadline pass."""
         deadlines = self._owner.deadlines
         state = self._state
-        if self._stirred:
-            self._stirred = False
+        if self._gate.stirred:
+            self._gate.stirred = False
             self._since_ns = now_ns
         if state == IDLE:
             if (now_ns - self._since_ns) / 1e9 > deadlines.upstream_keep_alive_s:

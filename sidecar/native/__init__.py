@@ -9,16 +9,17 @@
     heads.c      fields of HTTP heads
     frames.c     frames of the journal, and ids
     streams.c    chunks of an event stream that only add text
+    gate.c       where a stream's chunks go as they come
     credit.c     claims and charges on counters in memory
     records.c    the record of a call that was tried once
     slots.c      where the slots of Python's objects lie
     tuples.c     named tuples made of others
     stitching.c  conversations that calls belong to; its rules and its memory in the files named for them
 
-Functions of bytes and numbers, without input or output. They take what is ordinary and give up on all
-else (they return None), which the twin then reads; stitching alone is all in C or all in Python.
-``make env`` builds them where there is a C compiler with Python's headers; ``BURSAR_NATIVE=off`` leaves
-them unused.
+Functions of bytes and numbers, without input or output; the gate alone hands on what comes. They take
+what is ordinary and give up on all else (they return None), which the twin then reads; stitching alone is
+all in C or all in Python. ``make env`` builds them where there is a C compiler with Python's headers;
+``BURSAR_NATIVE=off`` leaves them unused.
 """
 
 import importlib
@@ -26,7 +27,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 9
+INTERFACE: Final = 10
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

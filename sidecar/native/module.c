@@ -37,7 +37,8 @@ PyMODINIT_FUNC PyInit__native(void)
     digests_init();
     heads_init();
     if (chat_init() < 0 || PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0 ||
-        PyModule_AddType(module, &lane_type) < 0 || stitching_init(module) < 0) {
+        PyModule_AddType(module, &lane_type) < 0 || PyModule_AddType(module, &gate_type) < 0 ||
+        stitching_init(module) < 0) {
         Py_DECREF(module);
         return NULL;
     }

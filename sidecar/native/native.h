@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 9
+#define INTERFACE 10
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -51,6 +51,11 @@ PyObject *credit_of(PyObject *module, PyObject *type);
 
 /* streams.c */
 extern PyTypeObject lane_type;
+/* What a lane's `take` gives of `data`; -1 with an exception. */
+int lane_read(PyObject *lane, PyObject *data, Py_ssize_t *taken);
+
+/* gate.c */
+extern PyTypeObject gate_type;
 
 /* stitching.c */
 int stitching_init(PyObject *module);

@@ -473,20 +473,24 @@ static size_t read_chunks(Cursor *c, Lane *pending)
     return bodies;
 }
 
-static PyObject *lane_take(Lane *self, PyObject *data)
+int lane_read(PyObject *lane, PyObject *data, Py_ssize_t *taken)
 {
+    Lane *self = (Lane *)lane;
+    *taken = 0;
     if (!PyBytes_Check(data)) {
         PyErr_SetString(PyExc_TypeError, "take(data: bytes)");
-        return NULL;
+        return -1;
     }
     size_t size = (size_t)PyBytes_GET_SIZE(data);
     if (!self->open || size == 0)
-        return PyLong_FromLong(0);
+        return 0;
     if (self->room - self->size < size) {
         size_t room = self->size + size < 2048 ? 2048 : (self->size + size) * 2;
         uint8_t *text = PyMem_Realloc(self->text, room);
-        if (text == NULL)
-            return PyErr_NoMemory();
+        if (text == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
         self->text = text;
         self->room = room;
     }
@@ -495,12 +499,19 @@ static PyObject *lane_take(Lane *self, PyObject *data)
     c.end = c.at + size;
     size_t bodies = read_chunks(&c, &after);
     if (bodies == 0)
-        return PyLong_FromLong(0);
+        return 0;
     self->events = after.events;
     self->kind = after.kind;
     self->number = after.number;
     self->size = (size_t)(c.text - self->text);
-    return PyLong_FromSsize_t((Py_ssize_t)self->size < self->limit ? (Py_ssize_t)bodies : -(Py_ssize_t)bodies);
+    *taken = (Py_ssize_t)self->size < self->limit ? (Py_ssize_t)bodies : -(Py_ssize_t)bodies;
+    return 0;
+}
+
+static PyObject *lane_take(Lane *self, PyObject *data)
+{
+    Py_ssize_t taken;
+    return lane_read((PyObject *)self, data, &taken) < 0 ? NULL : PyLong_FromSsize_t(taken);
 }
 
 static PyObject *lane_drain(Lane *self, PyObject *Py_UNUSED(none))
