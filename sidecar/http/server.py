@@ -16,9 +16,9 @@ from sidecar.http.connection import ServerConnection
 from sidecar.http.exchange import ErrorBody, Handler, head_bytes
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.outbox import Outbox
-from sidecar.http.service import Service
+from sidecar.http.service import Service, start_task
 from sidecar.http.sweep import Clock, Sweep, tick_for
-from sidecar.http.tcp import prepare_socket
+from sidecar.http.tcp import INHERITED, prepare_socket
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +125,8 @@ class Server:
         else:
             sock.listen(_BACKLOG)
         sock.setblocking(False)
+        if INHERITED:
+            prepare_socket(sock)
         self._listeners.append(sock)
         loop.add_reader(sock, self._accept, sock)
 
@@ -143,7 +145,7 @@ class Server:
             if len(self._service.connections) + len(self._adoptions) >= self._connection_limit:
                 self._turn_away(sock)
             else:
-                task = self._service.loop.create_task(self._adopt(sock, str(address[0])))
+                task = start_task(self._adopt(sock, str(address[0])), loop=self._service.loop)
                 self._adoptions.add(task)
                 task.add_done_callback(self._adoptions.discard)
 
@@ -152,7 +154,8 @@ class Server:
         assert service is not None
         try:
             sock.setblocking(False)
-            prepare_socket(sock)
+            if not INHERITED:
+                prepare_socket(sock)
             await service.loop.connect_accepted_socket(lambda: ServerConnection(service, address), sock)
         except OSError:  # The client was gone before we looked.
             sock.close()

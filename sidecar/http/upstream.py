@@ -41,6 +41,15 @@ def _new_request_line(method: bytes, target: bytes) -> bytes:
 _known_request_line = lru_cache(maxsize=1024)(_new_request_line)
 
 
+def is_address(host: str) -> bool:
+    """Whether ``host`` needs no looking up."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def is_public(address: str) -> bool:
     """Whether an IP address belongs to the public internet, IPv4 inside IPv6 included."""
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -83,6 +92,7 @@ class UpstreamPool:
     ) -> None:
         self.outbox = outbox or Outbox()
         self._host = host
+        self._is_address = is_address(host)
         self._port = port
         self._tls = tls
         self._most = connections
@@ -280,8 +290,11 @@ class UpstreamPool:
         return connection
 
     async def _dial(self, loop: asyncio.AbstractEventLoop) -> UpstreamConnection:
-        found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        addresses = [str(info[4][0]) for info in found]
+        if self._is_address:
+            addresses = [self._host]
+        else:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            addresses = [str(info[4][0]) for info in found]
         if self._public_only:
             addresses = [address for address in addresses if is_public(address)]
             if not addresses:

@@ -18,7 +18,7 @@ from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.outbox import Outbox
 from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
 from sidecar.http.sweep import Clock
-from sidecar.http.tcp import prepare_socket
+from sidecar.http.tcp import prepare_transport
 
 IDLE, AWAITING_HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, CLOSED = range(6)
 _INTERIM_REPLIES = 16
@@ -81,7 +81,7 @@ class UpstreamConnection(asyncio.Protocol):
         """TCP, and TLS where wanted, stand."""
         # uvloop's transports are not of asyncio's class.
         self._transport = cast(asyncio.Transport, transport)
-        prepare_socket(transport.get_extra_info("socket"))
+        prepare_transport(transport.get_extra_info("socket"))
 
     def send(
         self,

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server, UpstreamPool
+from sidecar.native import native
 from sidecar.relay import Relay
 from sidecar.wire import RequestFacts, meter_for, terminal_events
 
-EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
+EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
 EVENTS = [EVENT % number for number in range(10)]
 DONE = b"data: [DONE]\n\n"
 
@@ -78,6 +79,7 @@ class Scene:
         self.meter = meter_for(
             "openai.chat", path="/", status=200, headers=answer.headers, request=facts, withhold_usage=False
         )
+        self.answer, self.responder = answer, responder
         self.relay = Relay(answer, self.meter, responder, None)
         self.relay.head = (200, [(b"content-type", b"text/event-stream")])
         self.began.set()
@@ -281,4 +283,43 @@ async def test_without_a_watch_nothing_is_asked() -> None:
     scene.send(*EVENTS, DONE, b"")
     await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == b"".join(EVENTS) + DONE
+    await scene.close()
+
+
+async def test_what_goes_by_the_gate_is_counted_and_read_like_the_rest() -> None:
+    scene = Scene(None)
+    await scene.start()
+    odd = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"length"}]}\n\n'
+    sent = b""
+    for event in (*EVENTS, odd, *EVENTS):
+        scene.send(event)
+        sent += event
+        await scene.until(lambda sent=sent: bytes(scene.got) == sent)
+        assert scene.responder.bytes_written == len(sent)
+    assert scene.meter.facts().chunks == 21
+    assert scene.meter.output_text_bytes == 2 * 20 + 1
+    if native is not None:
+        assert scene.answer.gate is not None
+        assert scene.answer.gate.open  # opened again behind the odd one
+    scene.send(DONE, b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
+    assert bytes(scene.got) == sent + DONE
+    assert scene.responder.bytes_written == len(sent + DONE)
+    await scene.close()
+
+
+async def test_an_agent_that_falls_behind_shuts_the_gate_and_gets_everything_in_order() -> None:
+    scene = Scene(None)
+    await scene.start()
+    scene.send(*EVENTS[:3])
+    await scene.until(lambda: bytes(scene.got) == b"".join(EVENTS[:3]))
+    scene.responder.flow(paused=True)  # as its connection says when the socket is full
+    scene.send(*EVENTS[3:6])
+    assert scene.answer.gate is not None
+    assert not scene.answer.gate.open
+    scene.responder.flow(paused=False)
+    scene.send(*EVENTS[6:], DONE, b"")
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
+    assert bytes(scene.got) == b"".join(EVENTS) + DONE
+    assert scene.responder.bytes_written == len(b"".join(EVENTS) + DONE)
     await scene.close()

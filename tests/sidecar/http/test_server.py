@@ -338,16 +338,18 @@ async def test_a_reply_field_that_would_break_or_reframe_the_head_is_refused(ser
     assert (await (await serve(handler)).ask(GET, "GET")).body == b"caught"
 
 
-async def test_small_pieces_are_sent_at_once_to_clients(serve) -> None:
-    nodelay: list[int] = []
+async def test_small_pieces_are_sent_at_once_to_clients_and_silent_ones_are_probed(serve) -> None:
+    found: list[int] = []
 
     async def handler(request: Request, responder: Responder) -> None:
         sock = responder._transport.get_extra_info("socket")
-        nodelay.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        found.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        found.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         responder.send(200, [], b"")
 
     await (await serve(handler)).ask(GET, "GET")
-    assert nodelay == [1]
+    assert all(found)
+    assert len(found) == 2
 
 
 async def test_the_request_too_many_gets_503_and_the_others_go_on(serve, eventually) -> None:
