@@ -120,7 +120,7 @@ def run(
         if price_source is not None:
             from collector.ingest.price_watch import PriceWatch
 
-            newer = PriceWatch(price_source, prices or {}, state.books, stop)
+            newer = PriceWatch(price_source, prices or {}, state.books, data_dir, stop)
         return _serve(config, state, control_key, stop, environ, watch, judge, notices, priced, newer, roles)
     finally:
         lock.release()

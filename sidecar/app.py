@@ -377,7 +377,7 @@ class Sidecar:
 
     async def _refresh_prices(self, source: str) -> None:
         """Price new calls by what ``source`` says now; old records keep the price they were made with."""
-        from collector.pricing.refresh import fetch, load_overlay
+        from collector.pricing.refresh import fetch, leave_prices, load_overlay
 
         base = load_prices(self.config, told=True)
         today = datetime.now(UTC).date()
@@ -386,7 +386,9 @@ class Sidecar:
             if data == self._prices_seen:
                 return
             self._prices_seen = data
-            self.books.prices = await asyncio.to_thread(load_overlay, base, data, source, today)
+            newer = await asyncio.to_thread(load_overlay, base, data, source, today)
+            await asyncio.to_thread(leave_prices, data, today, self.config.data_dir)
+            self.books.prices = newer
         except (OSError, ValueError) as error:
             log.error("prices not refreshed, the old ones stay in force", reason=str(error))
 

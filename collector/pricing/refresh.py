@@ -8,6 +8,8 @@ thread, or run ``python -m collector.pricing.refresh SOURCE OUT`` in a process o
 and load what it wrote.
 """
 
+import contextlib
+import os
 import ssl
 import sys
 import urllib.error
@@ -26,6 +28,10 @@ from collector.pricing.table import InvalidTable, Source, Table, check_table, re
 
 MAX_BYTES = 64 << 20
 """Of a price file, unpacked. litellm's is 3 MB."""
+
+_LEFT = "prices"
+MOST_LEFT = 16
+"""Prices that wait for a collector; should none ever come, the oldest go."""
 
 TIMEOUT_S = 30.0
 FEWEST_MODELS = 10
@@ -157,6 +163,38 @@ def _capped(data: bytes, source: str) -> bytes:
     if len(data) > MAX_BYTES:
         raise InvalidTable(f"{source}: larger than {MAX_BYTES >> 20} MiB")
     return data
+
+
+def leave_prices(data: bytes, today: date, data_dir: Path) -> None:
+    """Put what prices were made of where the collector of this machine looks for it.
+
+    Records name the version that they were priced by. Had the collector read the same source at another time
+    it could have found other prices, or have put another day into the version's name.
+    """
+    import hashlib
+
+    folder = data_dir / _LEFT
+    folder.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    path = folder / f"{today.isoformat()}-{digest}.json"
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(data)
+        partial.replace(path)
+    for old, _ in left_prices(data_dir)[:-MOST_LEFT]:
+        old.unlink(missing_ok=True)
+
+
+def left_prices(data_dir: Path) -> list[tuple[Path, date]]:
+    """What was left there and of which day it is, oldest first."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        found = [
+            (entry.stat().st_mtime_ns, Path(entry.path), date.fromisoformat(entry.name[:10]))
+            for entry in os.scandir(data_dir / _LEFT)
+            if entry.name.endswith(".json")
+        ]
+        return [(path, day) for _, path, day in sorted(found)]
+    return []
 
 
 def main(arguments: list[str] | None = None) -> int:

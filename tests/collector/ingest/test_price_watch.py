@@ -2,13 +2,13 @@
 
 import json
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from collector.ingest.price_watch import PriceSource, PriceWatch
 from collector.pricing.book import PriceBook
-from collector.pricing.refresh import load_overlay
+from collector.pricing.refresh import MOST_LEFT, leave_prices, left_prices, load_overlay
 
 CONFIGURED = {"house": {"input": 1}}
 
@@ -25,7 +25,9 @@ def source(tmp_path):
 
 @pytest.fixture
 def watch(books, source):
-    return PriceWatch(PriceSource(str(source), 60), CONFIGURED, lambda: books, threading.Event())
+    return PriceWatch(
+        PriceSource(str(source), 0), CONFIGURED, lambda: books, source.parent, threading.Event(), lambda: 0.0
+    )
 
 
 def listed(books, model):
@@ -59,4 +61,39 @@ def test_a_source_that_cannot_be_used_changes_nothing(books, source, watch):
 
 def test_a_ledger_that_is_not_open_is_waited_for(source):
     source.write_bytes(a_map(3))
-    assert not PriceWatch(PriceSource(str(source), 60), {}, lambda: None, threading.Event()).look()
+    assert not PriceWatch(
+        PriceSource(str(source), 60), {}, lambda: None, source.parent, threading.Event()
+    ).look()
+
+
+def test_what_a_sidecar_priced_by_is_taken_though_the_source_has_gone_on(books, source, watch):
+    yesterday = date(2026, 3, 4)
+    leave_prices(a_map(3), yesterday, source.parent)
+    source.write_bytes(b"{broken")
+    assert watch.look()
+    version = load_overlay(PriceBook.load(CONFIGURED), a_map(3), str(source), yesterday).version
+    assert version in listed(books, "gpt-4o-mini")
+    assert left_prices(source.parent) == []
+
+
+def test_few_prices_wait_for_a_collector_that_does_not_come(tmp_path):
+    day = date(2026, 3, 4)
+    for number in range(MOST_LEFT + 5):
+        leave_prices(b"%d" % number, day + timedelta(days=number), tmp_path)
+        leave_prices(b"%d" % number, day + timedelta(days=number), tmp_path)
+    left = left_prices(tmp_path)
+    assert len(left) == MOST_LEFT
+    assert left[-1][0].read_bytes() == b"%d" % (MOST_LEFT + 4)
+    assert left[-1][1] == day + timedelta(days=MOST_LEFT + 4)
+
+
+def test_what_cannot_be_read_does_not_stand_in_the_way_of_the_next(books, source, watch):
+    day = date(2026, 3, 4)
+    leave_prices(b"{broken", day, source.parent)
+    leave_prices(a_map(3), day, source.parent)
+    assert watch.look()
+    assert watch.look()
+    assert load_overlay(PriceBook.load(CONFIGURED), a_map(3), str(source), day).version in listed(
+        books, "house"
+    )
+    assert left_prices(source.parent) == []
