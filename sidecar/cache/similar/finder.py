@@ -36,6 +36,8 @@ REMEMBERED: Final = 512
 """Vectors of texts asked for lately: what was looked for in vain is added next."""
 SETTLED_S: Final = 1.0
 """How often it is looked whether a scope has outgrown its products."""
+SEARCH_SHARE: Final = 0.5
+"""Part of the deadline that products may take; the rest is for the vector and the guards."""
 AT_ONCE: Final = 32
 """Frames that wait for somebody else at one time."""
 
@@ -57,9 +59,9 @@ class Kept(NamedTuple):
 class Scope:
     """The texts of one scope."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, patience_s: float) -> None:
         self.owner = owner
-        self.index = Growing()
+        self.index = Growing(patience_s=patience_s)
         self.kept: dict[int, Kept] = {}
         self.numbers: dict[bytes, int] = {}
 
@@ -84,15 +86,22 @@ class Finder:
 
     Args:
         most: texts that are held at most; those of the scope not used longest leave first.
+        deadline_s: what a look-up may take in all.
     """
 
     def __init__(
-        self, runner: Runner, most: int, shelf: "Shelf | None" = None, clock: Callable[[], float] = time.time
+        self,
+        runner: Runner,
+        most: int,
+        shelf: "Shelf | None" = None,
+        clock: Callable[[], float] = time.time,
+        deadline_s: float = float("inf"),
     ) -> None:
         self._runner = runner
         self._most = most
         self._shelf = shelf
         self._clock = clock
+        self._patience_s = SEARCH_SHARE * deadline_s
         self._scopes: dict[bytes, Scope] = {}
         self._size = self._number = 0
         self._vectors: dict[str, Vectors] = {}
@@ -182,7 +191,7 @@ class Finder:
             self._put(scope, owner, Kept(key, told_by(text), expires_at), vector)
 
     def _put(self, name: bytes, owner: Owner, kept: Kept, vector: Vectors) -> None:
-        scope = self._scopes.pop(name, None) or Scope((owner[0], owner[1]))
+        scope = self._scopes.pop(name, None) or Scope((owner[0], owner[1]), self._patience_s)
         self._scopes[name] = scope
         self._size -= scope.drop(kept.key)
         self._number += 1
@@ -250,7 +259,7 @@ async def serve(
 
         shelf = Shelf(assignment["redis"], assignment["secret"], runner.name, encrypt=assignment["encrypt"])
         shelf.start()
-    finder = Finder(runner, assignment["entries"], shelf)
+    finder = Finder(runner, assignment["entries"], shelf, deadline_s=assignment["deadline_s"])
     write(pack({"runner": runner.name, "problem": problem}))
     settling = asyncio.create_task(finder.settle(), name="settling")
     running: set[asyncio.Task[None]] = set()

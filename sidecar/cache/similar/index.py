@@ -1,31 +1,35 @@
-"""Where vectors are searched: by products up to a million, beyond that by a graph.
+"""Where vectors are searched: by products while that is quick, and up to a million; then by a graph.
 
-The products miss nothing: most rows are ruled out by their first columns (:class:`Exact`), a quarter of a
-matrix that would have to come from memory for each search. Beyond a million, vectors move, a few at a time
-while nobody asks, to a graph of usearch (HNSW; half precision, and from ten million on a byte a column) or,
-where only that is installed, of faiss (the same). Where neither is, the product stays.
+The products miss nothing: most rows are ruled out by their first columns, and need not come from memory
+(:mod:`sidecar.cache.similar.sieve`). Once that takes longer than look-ups have time for, or there are more
+than a million, vectors move, a few at a time while nobody asks, to a graph of usearch (HNSW; half precision,
+and from ten million on a byte a column) or, where only that is installed, of faiss (the same). Where neither
+is, the product stays.
 """
 
 import itertools
-from collections.abc import Iterable
+import time
 from importlib.util import find_spec
 from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sidecar.cache.similar.native import native
+from sidecar.cache.similar.sieve import PART, ByNumpy, InC, Sieve, larger
+
 Vectors = NDArray[np.float32]
 Found = list[tuple[int, float]]
 """Numbers and cosine distances, nearest first."""
 
 EXACT_UP_TO: Final = 1_000_000
+GRAPH_FROM: Final = 50_000
+"""Fewer are never worth a graph: products take less than two milliseconds."""
+SLOW_IN_A_ROW: Final = 16
+"""Searches that took too long, before vectors move."""
 COMPRESSED_FROM: Final = 10_000_000
 MOVED_AT_ONCE: Final = 4
 """A vector takes a large graph half a millisecond to a millisecond, and look-ups wait meanwhile."""
-FIRST_PART: Final = 4
-"""One in so many columns is looked at first."""
-ROUNDING: Final = 1e-5
-"""By how much two ways to add up single-precision products may differ."""
 SPARE: Final = 4
 """Times as many as asked for that a graph is asked for: some of them have been dropped."""
 
@@ -49,14 +53,13 @@ class Index(Protocol):
 class Exact:
     """One matrix; nothing within the distance is missed.
 
-    By Cauchy and Schwarz the product of two vectors is at most that of their first columns and the lengths of
-    their rests. What cannot be near by that is not looked at further; most vectors cannot.
+    Args:
+        in_c: whether what cannot be near is ruled out in C rather than by numpy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, in_c: bool = native is not None) -> None:
         self._vectors: Vectors = np.zeros((0, 0), np.float32)
-        self._firsts: Vectors = np.zeros((0, 0), np.float32)
-        self._rests: Vectors = np.zeros(0, np.float32)
+        self._sieve: Sieve = InC() if in_c else ByNumpy()
         self._numbers: list[int] = []
         self._places: dict[int, int] = {}
 
@@ -67,15 +70,10 @@ class Exact:
         """Find ``number`` near ``vector`` from now on."""
         self.drop(number)
         size = len(self._numbers)
-        first = vector.size // FIRST_PART
         if size == len(self._vectors):
-            rows = max(64, 2 * size)
-            self._vectors = _larger(self._vectors, (rows, vector.size))
-            self._firsts = _larger(self._firsts, (rows, first))
-            self._rests = _larger(self._rests, (rows,))
+            self._vectors = larger(self._vectors, (max(64, 2 * size), vector.size))
         self._vectors[size] = vector
-        self._firsts[size] = vector[:first]
-        self._rests[size] = np.linalg.norm(vector[first:])
+        self._sieve.put(size, vector)
         self._places[number] = size
         self._numbers.append(number)
 
@@ -87,8 +85,8 @@ class Exact:
         last = self._numbers.pop()
         if last != number:
             size = len(self._numbers)
-            for rows in (self._vectors, self._firsts, self._rests):
-                rows[place] = rows[size]
+            self._vectors[place] = self._vectors[size]
+            self._sieve.move(size, place)
             self._numbers[place], self._places[last] = last, place
 
     def near(self, vector: Vectors, within: float, most: int) -> Found:
@@ -96,11 +94,8 @@ class Exact:
         size = len(self._numbers)
         if not size:
             return []
-        first = self._firsts.shape[1]
-        bound = self._firsts[:size] @ vector[:first]
-        bound += self._rests[:size] * np.linalg.norm(vector[first:])
-        places = np.flatnonzero(bound >= 1.0 - within - ROUNDING)
-        if len(places) > size // FIRST_PART:  # Picking so many costs more than to pass over none.
+        places = self._sieve.passing(size, vector, within)
+        if len(places) > size // PART:  # Picking so many costs more than to pass over none.
             places, distances = np.arange(size), 1.0 - self._vectors[:size] @ vector
         else:
             distances = 1.0 - self._vectors[places] @ vector
@@ -108,7 +103,7 @@ class Exact:
         found = [(self._numbers[places[one]], float(distances[one])) for one in few.tolist()]
         return nearest(found, within, most)
 
-    def some(self, most: int) -> Iterable[tuple[int, Vectors]]:
+    def some(self, most: int) -> list[tuple[int, Vectors]]:
         """The first few, in no order, to be moved elsewhere."""
         numbers = list(itertools.islice(self._numbers, most))
         return [(number, self._vectors[self._places[number]].copy()) for number in numbers]
@@ -195,11 +190,25 @@ class Faiss:
 
 
 class Growing:
-    """Exact as long as that is quick enough, then a graph; both are searched while vectors move over."""
+    """Exact as long as that is quick enough, then a graph; both are searched while vectors move over.
 
-    def __init__(self, exact_up_to: int = EXACT_UP_TO) -> None:
+    Args:
+        exact_up_to: vectors beyond which it is not.
+        patience_s: time of the processor that a search may take.
+        graph_from: fewer stay, however long that takes.
+    """
+
+    def __init__(
+        self,
+        exact_up_to: int = EXACT_UP_TO,
+        patience_s: float = float("inf"),
+        graph_from: int = GRAPH_FROM,
+    ) -> None:
         self._exact = Exact()
         self._exact_up_to = exact_up_to
+        self._patience_s = patience_s
+        self._graph_from = graph_from
+        self._slow = 0
         self._graph: Index | None = None
 
     def __len__(self) -> int:
@@ -215,15 +224,18 @@ class Growing:
         if self._graph is not None:
             self._graph.drop(number)
         self._exact.add(number, vector)
-        if self._graph is None and len(self._exact) > self._exact_up_to:
-            self._graph = graph_for(vector.size, len(self._exact))
         self.move()
 
     def move(self, most: int = MOVED_AT_ONCE) -> bool:
-        """Move a few over; whether there were any to be moved."""
-        if self._graph is None or not len(self._exact):
+        """Move a few over, if there are too many; whether there were any to be moved."""
+        if not len(self._exact) or (self._graph is None and not self._outgrown()):
             return False
-        for number, vector in self._exact.some(most):
+        some = self._exact.some(most)
+        if self._graph is None:
+            self._graph = graph_for(some[0][1].size, len(self._exact))
+        if self._graph is None:
+            return False
+        for number, vector in some:
             self._graph.add(number, vector)
             self._exact.drop(number)
         return True
@@ -236,10 +248,17 @@ class Growing:
 
     def near(self, vector: Vectors, within: float, most: int) -> Found:
         """The nearest within a cosine distance."""
-        found = self._exact.near(vector, within, most)
         if self._graph is not None:
-            found = nearest(found + self._graph.near(vector, within, most), within, most)
+            found = self._exact.near(vector, within, most) + self._graph.near(vector, within, most)
+            return nearest(found, within, most)
+        began = time.thread_time()
+        found = self._exact.near(vector, within, most)
+        self._slow = self._slow + 1 if time.thread_time() - began > self._patience_s else 0
         return found
+
+    def _outgrown(self) -> bool:
+        size = len(self._exact)
+        return size > self._exact_up_to or (self._slow >= SLOW_IN_A_ROW and size >= self._graph_from)
 
 
 def graph_for(columns: int, size: int) -> Index | None:
@@ -256,11 +275,3 @@ def nearest(found: Found, within: float, most: int) -> Found:
     close = [(number, max(0.0, distance)) for number, distance in found if distance <= within]
     close.sort(key=lambda one: one[1])
     return close[:most]
-
-
-def _larger(rows: Vectors, shape: tuple[int, ...]) -> Vectors:
-    """``rows`` in an array of ``shape``, the rest of it zero."""
-    larger = np.zeros(shape, np.float32)
-    if len(rows):
-        larger[: len(rows)] = rows
-    return larger

@@ -45,7 +45,10 @@ class EmbeddingConfig:
     api_key: Secret | None = None
     """Of the endpoint."""
     deadline: Duration = Duration(0.05)
-    """How long a call waits for a similar answer to be found; after that it is a miss."""
+    """How long a call waits for a similar answer to be found; after that it is a miss.
+
+    While a search takes less than half of it nothing near is missed; what outgrows that moves to a graph.
+    """
     entries: int = 50_000
     """Questions that are held for look-ups; those of the scope not used longest leave first."""
 
@@ -63,6 +66,7 @@ class EmbeddingConfig:
             "url": self.url,
             "model": self.model,
             "key": self.api_key.reveal() if self.api_key else "",
+            "deadline_s": float(self.deadline),
             # An answer that comes a little late is of use for the next who asks the same.
             "timeout_s": max(1.0, 4 * self.deadline),
             "entries": self.entries,

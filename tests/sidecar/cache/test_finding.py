@@ -17,7 +17,7 @@ from support.upstream import Answer, ScriptedUpstream  # noqa: E402
 
 from sidecar.cache.similar.comparing import same_answer  # noqa: E402
 from sidecar.cache.similar.finder import Finder  # noqa: E402
-from sidecar.cache.similar.index import Exact, Faiss, Growing, Usearch  # noqa: E402
+from sidecar.cache.similar.index import SLOW_IN_A_ROW, Exact, Faiss, Growing, Usearch  # noqa: E402
 from sidecar.cache.similar.minilm import MiniLM, _ByNumpy, _InC, model_folder  # noqa: E402
 from sidecar.cache.similar.native import native  # noqa: E402
 from sidecar.cache.similar.runners import (  # noqa: E402
@@ -28,6 +28,7 @@ from sidecar.cache.similar.runners import (  # noqa: E402
     tokens_in,
     vectors_in,
 )
+from sidecar.cache.similar.sieve import InC  # noqa: E402
 
 OWNER = (b"tenant", b"model!")
 LATER = time.time() + 3600
@@ -259,19 +260,74 @@ def test_nearest_come_first_and_only_within_the_distance() -> None:
     assert index.near(unit([1, 0]), 0.03, 1)[0][0] == 0
 
 
+IN_C = pytest.param(
+    True, marks=pytest.mark.skipif(native is None, reason="C was not built, or does not run here")
+)
+
+
+@pytest.mark.parametrize("in_c", [False, IN_C])
 @pytest.mark.parametrize("within", [0.02, 0.1, 0.3, 1.2])
-def test_what_is_ruled_out_unseen_is_never_near(within: float) -> None:
-    seeds = rows(40, columns=48)
-    crowd = np.repeat(seeds, 25, axis=0) + 0.2 * rows(1000, columns=48, seed=3)
+@pytest.mark.parametrize("columns", [48, 100])
+def test_what_is_ruled_out_unseen_is_never_near(columns: int, within: float, in_c: bool) -> None:
+    seeds = rows(40, columns=columns)
+    crowd = np.repeat(seeds, 25, axis=0) + 0.2 * rows(1000, columns=columns, seed=3)
     vectors = unit(crowd)
-    index = Exact()
+    index = Exact(in_c=in_c)
     for number, vector in enumerate(vectors):
         index.add(number, vector)
-    for asked in unit(seeds + 0.1 * rows(40, columns=48, seed=4)):
+    for asked in unit(seeds + 0.1 * rows(40, columns=columns, seed=4)):
         distances = 1 - vectors @ asked
         wanted = sorted(float(distance) for distance in distances if distance <= within)[:20]
         found = [distance for _, distance in index.near(asked, within, 20)]
         assert found == pytest.approx(wanted, abs=1e-5)
+
+
+@pytest.mark.skipif(native is None, reason="C was not built, or does not run here")
+def test_most_of_what_is_far_is_ruled_out_in_c_and_nothing_beyond_the_last_place_is_let_pass() -> None:
+    sieve, vectors = InC(), rows(1000, columns=384)
+    for place, vector in enumerate(vectors):
+        sieve.put(place, vector)
+    for place in (0, 7, 998):
+        assert sieve.passing(999, vectors[place], 0.1).tolist() == [place]
+    assert sieve.passing(999, vectors[999], 0.1).tolist() == []
+    assert len(sieve.passing(999, vectors[5], 2.0)) == 999
+
+
+@pytest.mark.skipif(native is None, reason="C was not built, or does not run here")
+def test_buffers_that_do_not_fit_together_are_not_read_in_c() -> None:
+    assert native is not None
+    floats, numbers = np.zeros(64, np.float32), (1.0, 1.0, 1.0, 0.9)
+    good = [
+        np.zeros((64, 16), np.int8),
+        floats,
+        floats,
+        floats,
+        np.zeros(16, np.int16),
+        numbers,
+        np.zeros(64, np.int32),
+    ]
+    assert native.passing(*good) == 0
+    for place, wrong in (
+        (0, np.zeros((63, 16), np.int8)), (1, floats[:60]), (2, floats[:63]), (3, floats[:0]),
+        (4, np.zeros(15, np.int16)), (6, np.zeros(63, np.int32)),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="one number of rows"):
+            native.passing(*good[:place], wrong, *good[place + 1 :])
+
+
+def test_a_scope_whose_searches_take_too_long_moves_to_a_graph_and_a_small_one_never() -> None:
+    pytest.importorskip("usearch", reason="usearch is not installed")
+    quick, slow = (Growing(patience_s=patience, graph_from=100) for patience in (60, 0))
+    small = Growing(patience_s=0, graph_from=101)
+    for index in (quick, slow, small):
+        for number, vector in enumerate(rows(100)):
+            index.add(number, vector)
+        for number in range(SLOW_IN_A_ROW):
+            assert index.is_exact
+            index.near(rows(100)[number], 0.1, 1)
+        index.move()
+    assert (quick.is_exact, slow.is_exact, small.is_exact) == (True, False, True)
+    assert len(slow) == 100 and slow.near(rows(100)[0], 0.1, 1)[0][0] == 0
 
 
 # -- the finder

@@ -1,6 +1,8 @@
-"""MiniLM's layers in C, where they could be built and the processor has AVX2; numpy gives the same results.
+"""What takes the finder's time, in C where that was built and the processor has AVX2; numpy gives the same.
 
-    encoder.c    six layers over a few rows, weights read once from memory as they lie there
+    encoder.c    MiniLM's layers over a few rows, weights read once from memory as they lie there
+    sieve.c      which of many vectors may be near another one, by a quarter of their columns, a byte each
+    module.c     what Python sees of them
 
 BLAS copies every matrix of weights before it multiplies, which for the ten tokens of a short question takes
 longer than the products. Built with ``sidecar/native``, by ``make env``; not used with ``BURSAR_NATIVE=off``.
@@ -11,8 +13,8 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 1
-"""Raised with every change of what the function takes or returns: one built before is not used."""
+INTERFACE: Final = 2
+"""Raised with every change of what the functions take or return: one built before is not used."""
 
 
 def _loaded() -> ModuleType | None:
@@ -26,4 +28,4 @@ def _loaded() -> ModuleType | None:
 
 
 native: Final = _loaded()
-"""The function in C; None where numpy does its work."""
+"""The functions in C; None where numpy does its work."""

@@ -4,20 +4,16 @@
  * columns, each panel row by row, so that a product reads them once, in order. A block of a product is six
  * rows by one panel: twelve registers of sums, for each token's number two multiplications.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "native.h"
+
 #include <math.h>
 #include <string.h>
-
-/* Raised with every change of what the function takes or returns; __init__.py has the same. */
-#define INTERFACE 1
 
 #define WIDTH 384
 #define HEADS 12
 #define HEAD (WIDTH / HEADS)
 #define INNER (4 * WIDTH)
 #define LANES 8
-#define PANEL (2 * LANES)
 #define LAYER_SIZE (WIDTH * (3 * WIDTH + WIDTH + 2 * INNER) + 3 * WIDTH + 3 * WIDTH + INNER + 3 * WIDTH)
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -178,11 +174,6 @@ QUICK static void attend(const float *asked, size_t tokens, float *spare, float 
     }
 }
 
-static int runs_here(void)
-{
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
 /* What one layer makes of the states of all texts, in their place; the weights of the layer are passed over. */
 static void layer(const float **weights, float *states, float *spare, size_t tokens, const size_t *ends, size_t texts)
 {
@@ -204,7 +195,7 @@ static void layer(const float **weights, float *states, float *spare, size_t tok
  * ends     where each text ends, a list of rising numbers of tokens; the last one is the number of all
  * weights  a buffer of the layers' weights
  */
-static PyObject *layers(PyObject *module, PyObject *const *given, Py_ssize_t number)
+PyObject *layers(PyObject *module, PyObject *const *given, Py_ssize_t number)
 {
     (void)module;
     Py_buffer states, weights;
@@ -257,36 +248,4 @@ done:
     Py_RETURN_NONE;
 }
 
-static PyMethodDef functions[] = {
-    {"layers", (PyCFunction)(void (*)(void))layers, METH_FASTCALL, NULL},
-    {NULL, NULL, 0, NULL},
-};
-
-#else
-
-static int runs_here(void)
-{
-    return 0;
-}
-
-static PyMethodDef functions[] = {{NULL, NULL, 0, NULL}};
-
 #endif
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "_native",
-    .m_size = -1,
-    .m_methods = functions,
-};
-
-PyMODINIT_FUNC PyInit__native(void)
-{
-    PyObject *module = PyModule_Create(&definition);
-    if (module != NULL
-        && (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0
-            || PyModule_AddIntConstant(module, "RUNS_HERE", runs_here()) < 0
-            || PyModule_AddIntConstant(module, "PANEL", PANEL) < 0))
-        Py_CLEAR(module);
-    return module;
-}
