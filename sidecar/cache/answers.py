@@ -109,7 +109,7 @@ class Answers:
         self.redis = RedisStore(
             parse_address(redis),
             Sealer(self.secret, encrypt=self._config.encrypt),
-            lambda: self._metrics.add("bursar_cache_tampered_total", {}, 1),
+            lambda: self._edited(1),
             self._dropped,
         )
         self.redis.start()
@@ -129,8 +129,13 @@ class Answers:
             redis=self.redis,
             on_compared=partial(note_comparison, journal) if journal is not None else None,
             on_used=self._embedded,
+            on_edited=self._edited,
         )
         self.similar.start()
+
+    def _edited(self, count: int) -> None:
+        """Count what somebody edited in Redis; ``CacheTampered`` fires."""
+        self._metrics.add("bursar_cache_tampered_total", {}, count)
 
     def _embedded(self, tokens: int) -> None:
         """Count what an embeddings endpoint has read for us, and what that costs at its model's price."""

@@ -110,6 +110,7 @@ class Resemblance:
         more: what the finder is told besides the settings of the embedding.
         on_compared: told of each comparison, and whether the similar answer was right.
         on_used: told of tokens that an embeddings endpoint has read.
+        on_edited: told of questions in Redis that somebody edited.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class Resemblance:
         redis: "RedisStore | None" = None,
         on_compared: Callable[[Check, bool], None] | None = None,
         on_used: Callable[[int], None] = lambda tokens: None,
+        on_edited: Callable[[int], None] = lambda questions: None,
     ) -> None:
         self._config = config
         self._file = folder / f"cache-bound-{who}.msgpack"
@@ -132,7 +134,7 @@ class Resemblance:
         self._metrics = metrics
         self._redis = redis
         self._on_compared = on_compared
-        self.finder = Similar(config.embedding, more, on_used)
+        self.finder = Similar(config.embedding, more, on_used, on_edited)
         self.bound = Bound()
         self._comparing: set[asyncio.Task[None]] = set()
         self._saved = 0

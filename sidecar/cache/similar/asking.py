@@ -58,6 +58,7 @@ class Similar:
     Args:
         more: what its assignment says besides the embedding's settings.
         on_used: told of tokens that an endpoint has read for it.
+        on_edited: told of questions in Redis that somebody edited.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class Similar:
         config: EmbeddingConfig,
         more: dict[str, Any] | None = None,
         on_used: Callable[[int], None] = lambda tokens: None,
+        on_edited: Callable[[int], None] = lambda questions: None,
     ) -> None:
         self.config = config
-        self._on_used = on_used
+        self._on_told = {"used": on_used, "edited": on_edited}
         self._more = more or {}
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -222,7 +224,7 @@ class Similar:
                     raise TimeoutError(f"it owes an answer for {SILENT_S:.0f} s") from None
                 continue
             if said[0] == 0:
-                self._on_used(said[1])
+                self._on_told[said[1]](said[2])
                 continue
             waiting = self._waiting.pop(said[0], None)
             if waiting is not None and len(said) == 2 and time.monotonic() - waiting[1] <= self._patience_s:

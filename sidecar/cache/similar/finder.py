@@ -257,7 +257,13 @@ async def serve(
     if assignment.get("redis"):
         from sidecar.cache.similar.shelf import Shelf
 
-        shelf = Shelf(assignment["redis"], assignment["secret"], runner.name, encrypt=assignment["encrypt"])
+        shelf = Shelf(
+            assignment["redis"],
+            assignment["secret"],
+            runner.name,
+            encrypt=assignment["encrypt"],
+            on_edited=lambda: write(pack([0, "edited", 1])),
+        )
         shelf.start()
     finder = Finder(runner, assignment["entries"], shelf, deadline_s=assignment["deadline_s"])
     write(pack({"runner": runner.name, "problem": problem}))
@@ -275,7 +281,7 @@ async def serve(
         if asked[0]:
             write(pack(said))
         if isinstance(runner, Endpoint) and (tokens := runner.used()):
-            write(pack([0, tokens]))
+            write(pack([0, "used", tokens]))
 
     while (body := await frame(reader)) is not None:
         await room.acquire()

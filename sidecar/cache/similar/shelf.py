@@ -7,13 +7,14 @@
 These are plain hashes, which any Redis or Valkey has: what is new in a scope is read when it is searched, and
 searched here. A server with vector search (``FT.SEARCH``: Redis Stack, Redis 8 with its modules) or with
 vector sets (``VSIM``: any Redis 8) searches by itself; then nothing is held here. The text is sealed together
-with what its vector is (:mod:`sidecar.cache.sealing`): an edited one is not found.
+with what its vector is (:mod:`sidecar.cache.sealing`): an edited one is not found, but taken away and told.
 """
 
 import asyncio
 import contextlib
 import hashlib
 import time
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import hiredis
@@ -71,11 +72,21 @@ class Shelf:
     Args:
         redis: the server's address.
         runner: what made the vectors; those of others are not looked at.
+        on_edited: called for each question that somebody else has written to.
     """
 
-    def __init__(self, redis: str, secret: bytes, runner: str, *, encrypt: bool = False) -> None:
+    def __init__(
+        self,
+        redis: str,
+        secret: bytes,
+        runner: str,
+        *,
+        encrypt: bool = False,
+        on_edited: Callable[[], None] = lambda: None,
+    ) -> None:
         self._address = parse_address(redis)
         self._sealer = Sealer(secret, encrypt=encrypt)
+        self._on_edited = on_edited
         self._runner = hashlib.blake2b(runner.encode(), digest_size=4).hexdigest()
         self._connection: RedisConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -215,16 +226,20 @@ class Shelf:
         return sorted(found, key=lambda one: one[1])[:most]
 
     def _opened(self, scope: bytes, owner: Owner, key: bytes, raw: Any, sealed: Any) -> Shelved | None:
-        """What was put there; None where it has left, or somebody else has written it."""
+        """What was put there; None where it has left, or somebody else has written to it."""
         if not isinstance(raw, bytes) or not isinstance(sealed, bytes) or len(raw) % 4:
             return None
         try:
             opened = self._sealer.open(self._name(owner, key).encode(), sealed)
             rest = msgspec.msgpack.decode(opened, type=Rest)
-        except (Tampered, msgspec.MsgspecError, ValueError, EncryptionMissing):
+            if rest.vector_digest != hashlib.blake2b(raw + scope, digest_size=16).digest():
+                raise Tampered
+        except Tampered:
+            self._on_edited()
+            self.drop(scope, owner, key)  # Or it would be told again with every look-up.
             return None
-        if rest.vector_digest != hashlib.blake2b(raw + scope, digest_size=16).digest():
-            return None
+        except (msgspec.MsgspecError, ValueError, EncryptionMissing):
+            return None  # Of another version of ours.
         return Shelved(key, owner, rest.text, np.frombuffer(raw, np.float32), rest.expires_at)
 
     def _name(self, owner: Owner, key: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -42,9 +42,13 @@ def searching(
 
 @asynccontextmanager
 async def finder_at(
-    redis: RedisServer, *, encrypt: bool = False, searches: bool = False
+    redis: RedisServer,
+    *,
+    encrypt: bool = False,
+    searches: bool = False,
+    on_edited: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Finder]:
-    shelf = Shelf(redis.url, SECRET, "tfidf", encrypt=encrypt)
+    shelf = Shelf(redis.url, SECRET, "tfidf", encrypt=encrypt, on_edited=on_edited)
     shelf.start()
     try:
         await until(lambda: shelf._connection is not None, 30)
@@ -140,15 +144,33 @@ def names(redis: RedisServer, pattern: str) -> list[str]:
 
 
 @pytest.mark.parametrize("field", ["v", "t"])
-async def test_a_question_that_somebody_edited_is_not_found(redis: RedisServer, field: str) -> None:
+async def test_a_question_that_somebody_edited_is_not_found_and_told_once(
+    redis: RedisServer, field: str
+) -> None:
+    await edited(redis, field, searches=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("field", ["v", "t"])
+async def test_what_somebody_edited_is_not_found_by_the_server_either(
+    searching: RedisServer, field: str
+) -> None:
+    await edited(searching, field, searches=True)
+
+
+async def edited(redis: RedisServer, field: str, *, searches: bool) -> None:
     redis.say("FLUSHALL")
-    async with finder_at(redis) as finder:
+    told: list[bool] = []
+    async with finder_at(redis, searches=searches) as finder:
         await add(finder, KEYS[0], "Where is my parcel?")
-        await until(lambda: names(redis, "bursar:cachevec:*"), 30)
+        assert await found(finder, "where is my parcel") == [KEYS[0]]
     (name,) = names(redis, "bursar:cachevec:*")
     redis.say("HSET", name, field, "x" * 4096)
-    async with finder_at(redis) as finder:
+    async with finder_at(redis, searches=searches, on_edited=lambda: told.append(True)) as finder:
         assert await find(finder, "where is my parcel") == []
+        assert told == [True]
+        await until(lambda: not names(redis, "bursar:cachevec:*"), 30)
+        assert await find(finder, "where is my parcel") == [] and told == [True]
 
 
 async def test_nothing_that_was_asked_can_be_read_there_when_it_is_encrypted(redis: RedisServer) -> None:
