@@ -56,12 +56,16 @@ def stack(
         ("b", "beta", ()),
         ("nobody", "", ()),
         ("poor", "acme", ()),
+        ("short", "acme", ()),
     ):
         keys[name], _ = ring.create(time.time(), name=name, tenant=tenant, models=models, agent=name)
     settings = {
         "prices": PRICES,
         "cache": {"routes": [{"match": {"team": "targeted"}, "name": "faq", "hit_target": "70%"}]},
-        "budgets": [{"name": "poor", "match": {"agent": "poor"}, "limit": "0.000001 USD", "window": "total"}],
+        "budgets": [
+            {"name": "poor", "match": {"agent": "poor"}, "limit": "0.000001 USD", "window": "total"},
+            {"name": "short", "match": {"agent": "short"}, "limit": "0.03 USD", "window": "total"},
+        ],
     }
     kinds = {
         "openai": {"kind": "openai", "base_url": f"{upstream.url}/v1", "api_key": "${PROVIDER_KEY}"},
@@ -280,6 +284,19 @@ def test_a_stream_that_did_not_end_well_is_never_kept(
         with contextlib.suppress(http.client.HTTPException):
             ask(unique(request.node.name, stream=True))
     assert len(upstream.seen) == 2
+
+
+def test_a_stream_that_a_budget_cut_is_never_kept(
+    stack: Stack, keys: dict[str, str], upstream: ScriptedUpstream
+) -> None:
+    upstream.script = lambda seen: stream_of(*[chat_event("word " * 40)] * 400, gap_s=0.002)
+    body = unique("too long", stream=True)
+    cut = Asker(stack, keys["short"])(body)
+    assert cut[2].count(b"word ") < 400 * 40 and b'"length"' in cut[2]
+
+    upstream.script = lambda seen: stream_of(chat_event("hello"), END, USAGE, DONE)
+    others = Asker(stack, keys["a"])  # Of the same tenant.
+    assert [others.how(body), others.how(body)] == ["miss", "hit"]
 
 
 # ---- identical calls in the air

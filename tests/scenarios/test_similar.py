@@ -318,7 +318,12 @@ def test_what_was_shown_is_known_after_a_restart(
         )
 
 
-def test_questions_and_answers_in_redis_outlive_the_sidecar(
+def in_db_1(redis: RedisServer, *words: str) -> list[str]:
+    said = redis.say("EVAL", "redis.call('SELECT', 1) return redis.call(unpack(ARGV))", "0", *words)
+    return [line for line in said.decode().split("\r\n") if line.startswith("bursar:")]
+
+
+def test_what_is_in_redis_outlives_the_sidecar_and_what_somebody_edits_there_is_a_miss_and_counted(
     upstream: ScriptedUpstream, tmp_path_factory: pytest.TempPathFactory, redis: RedisServer
 ) -> None:
     keys: dict[str, str] = {}
@@ -334,9 +339,20 @@ def test_questions_and_answers_in_redis_outlive_the_sidecar(
 
         wait_for("so many that one is served", is_served, 60)
         stack.stop("sidecar")
+        edited = in_db_1(redis, "KEYS", "bursar:cachevec:*")[0]
+        in_db_1(redis, "HSET", edited, "t", "another question")
         stack.start("sidecar")
         wait_for("one that is found again", is_served, 60)
         assert compared(stack) < RIGHT_ONES  # What was shown before is known, and not shown anew.
+        wait_for("the question to be told", lambda: metric(stack, "bursar_cache_tampered_total") == 1)
+        assert edited not in in_db_1(redis, "KEYS", "bursar:cachevec:*")
+
+        body = body_of("Where is my parcel", system="parcels")
+        wait_for("an answer that is given again", lambda: ask.how(body) == "hit")
+        for answer in in_db_1(redis, "KEYS", "bursar:cache:*"):
+            in_db_1(redis, "SETRANGE", answer, "60", "X")
+        assert ask.how(body) == "miss"
+        wait_for("the answer to be told", lambda: (metric(stack, "bursar_cache_tampered_total") or 0) >= 2)
 
 
 def test_a_finder_that_cannot_run_holds_up_no_call_and_says_why(
