@@ -152,9 +152,9 @@ def reasons(row: Mapping[str, Any]) -> list[str]:
             )
     else:
         said.append(
-            "No answer could be reused. That takes temperature 0, a seed, or embeddings (or a route with "
-            "`exact: always`); no search or other live tool, no media by URL, no response to go on from; "
-            "a body that can be read in one way only; and an agent that does not forbid it by "
+            "No answer could be reused. That takes temperature 0 or embeddings (a seed promises nothing), or "
+            "a route with `exact: always`; no search or other live tool, no media by URL, no response to "
+            "go on from; a body that can be read in one way only; and an agent that does not forbid it by "
             "`Cache-Control: no-store` or `x-bursar-cache: bypass`."
         )
     return said

@@ -60,7 +60,7 @@ def stack(
     ):
         keys[name], _ = ring.create(time.time(), name=name, tenant=tenant, models=models, agent=name)
     settings = {
-        "prices": PRICES,
+        "prices": {**PRICES, "gpt-4.1-mini": {"input": 1, "output": 10, "cache_read": 0.1}},
         "cache": {"routes": [{"match": {"team": "targeted"}, "name": "faq", "hit_target": "70%"}]},
         "budgets": [
             {"name": "poor", "match": {"agent": "poor"}, "limit": "0.000001 USD", "window": "total"},
@@ -128,6 +128,26 @@ def test_an_identical_call_is_answered_again_and_booked_as_saved(
     # 1,000 tokens at 1 and 100 at 10 USD per million; too few for OpenAI's own cache, which begins at 1,024.
     assert Decimal(booked["avoided_cost_usd"]) == Decimal("0.002")
     assert stack.ask("attempts", call_id=booked["call_id"]) == []
+
+
+def test_what_the_providers_own_cache_would_have_let_off_is_not_counted_as_saved(
+    stack: Stack, ask: Asker, upstream: ScriptedUpstream
+) -> None:
+    reply = json.loads(chat_reply("gpt-4.1-mini"))
+    reply["usage"] = {"prompt_tokens": 2000, "completion_tokens": 100, "total_tokens": 2100}
+    upstream.script = lambda seen: Answer(pieces=[json.dumps(reply).encode()])
+    body = unique("let off", model="gpt-4.1-mini")
+    first, again = (ask(body)[1]["x-bursar-call-id"] for _ in range(2))
+
+    def rows() -> Any:
+        found = [row for call in (first, again) for row in stack.ask("call", call_id=call)]
+        return found if len(found) == 2 else None
+
+    asked, reused = wait_for("both rows", rows)
+    assert Decimal(asked["effective_cost_usd"]) == Decimal("0.003")  # 2,000 at 1 and 100 at 10 a million.
+    # Of 2,000 tokens OpenAI would have had 15 blocks of 128: 80 at 1, 1,920 at 0.1, 100 at 10 a million.
+    assert Decimal(reused["avoided_cost_usd"]) == Decimal("0.001272")
+    assert Decimal(reused["effective_cost_usd"]) == Decimal(reused["list_cost_usd"]) == 0
 
 
 def test_a_call_that_draws_lots_is_asked_each_time(ask: Asker, upstream: ScriptedUpstream) -> None:
@@ -595,8 +615,8 @@ def test_the_command_line_tells_what_is_saved_and_why(stack: Stack, ask: Asker) 
     call = ask(unique("told"))[1]["x-bursar-call-id"]
     wait_for("the row", lambda: stack.ask("call", call_id=call))
     assert "0.002" in say("explain", call)
-    told = json.loads(say("stats", "--by", "api", "--format", "json"))
-    chat = next(row for row in told["reuse"] if row["api"] == "openai.chat")
+    told = json.loads(say("stats", "--by", "request_model", "--format", "json"))
+    chat = next(row for row in told["reuse"] if row["request_model"] == "gpt-4o-mini")
     assert 0 < chat["reused"] < chat["reusable"] and told["kept"]["answers"] > 0
     assert Decimal(chat["avoided_cost_usd"]) == chat["reused"] * Decimal("0.002")
     assert "answers are forgotten" in say("purge", "--everything")
