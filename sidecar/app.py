@@ -10,7 +10,6 @@ import socket
 import time
 from datetime import UTC, datetime
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.domain.policy import State
@@ -412,18 +411,27 @@ def http_error(request: Request | None, path: str, status: int, message: str) ->
 
 
 _PAGE = resource.getpagesize()
+_MACHINE = os.sysconf("SC_PHYS_PAGES") * _PAGE
 
 
 def memory_ratio() -> float:
     """Our resident memory as a share of what the machine or its control group has."""
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE
+    resident = int(_said_in("/proc/self/statm").split()[1]) * _PAGE
     return resident / _memory_limit()
 
 
 def _memory_limit() -> int:
-    total = os.sysconf("SC_PHYS_PAGES") * _PAGE
     try:
-        said = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        said = _said_in("/sys/fs/cgroup/memory.max").strip()
     except OSError:
-        return total
-    return min(total, int(said)) if said.isdigit() else total
+        return _MACHINE
+    return min(_MACHINE, int(said)) if said.isdigit() else _MACHINE
+
+
+def _said_in(path: str) -> bytes:
+    # Looked at twice a second between the chunks of streams: a file object costs five times as much.
+    file = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(file, 200)
+    finally:
+        os.close(file)
