@@ -107,7 +107,7 @@ def by_prefix(
     that a replica has is not taken away from it by the second.
 
     Args:
-        candidates: those that can be asked.
+        candidates: those that can be asked, at least one.
         ring: of all replicas, so that one that is away moves no keys but its own.
         key: by :func:`inference.pool.affinity.affinity_key`.
         tokens: uncached tokens that the call brings.
@@ -121,18 +121,25 @@ def by_prefix(
             if key in home.prefixes and (not home.load or home.load + tokens <= floor * home.weight):
                 return first
             break
-    known = {candidate.index: candidate for candidate in candidates}
     total = tokens
     size = kept = 0
+    is_new = True
     for candidate in candidates:
         total += candidate.load
         size += candidate.weight
-        kept += len(candidate.prefixes)
+        prefixes = candidate.prefixes
+        kept += len(prefixes)
+        if is_new and key in prefixes:
+            is_new = False
     most = bound(total, size, load_factor=load_factor, floor=floor)
-    at_home = known.get(first)
-    if at_home is not None and key in at_home.prefixes and at_home.load + tokens <= most * at_home.weight:
-        return first
     share = bound(kept + 1, size, load_factor=load_factor, floor=1)
+    if (
+        home.index == first
+        and (home.load + tokens <= most * home.weight or not home.load)
+        and (key in home.prefixes or (is_new and len(home.prefixes) < share * home.weight))
+    ):
+        return first
+    known = {candidate.index: candidate for candidate in candidates}
     new = able = fallback = -1
     for index in ring.walk(key):
         found = known.get(index)

@@ -10,6 +10,7 @@
     frames.c     frames of the journal, and ids
     streams.c    chunks of an event stream that only add text
     gate.c       where a stream's chunks go as they come
+    beginnings.c where conversations that begin alike belong
     credit.c     claims and charges on counters in memory
     records.c    the record of a call that was tried once
     slots.c      where the slots of Python's objects lie
@@ -27,7 +28,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 10
+INTERFACE: Final = 11
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -91,8 +91,7 @@ uint64_t folded(uint64_t previous, uint32_t seed, const uint8_t *text, size_t si
     return rolling ? rolling : 1;
 }
 
-/* Goes on from `seed` with the UTF-8 of `text`, what no UTF-8 can say replaced; -1 with an exception. */
-static int seeded(PyObject *text, uint32_t *seed)
+int seeded(PyObject *text, uint32_t *seed)
 {
     Py_ssize_t size;
     const char *utf8 = PyUnicode_AsUTF8AndSize(text, &size);

@@ -12,6 +12,7 @@ static PyMethodDef functions[] = {
     FAST(filled),
     FAST(fold),
     FAST(frame_bytes),
+    FAST(prefix_key),
     FAST(read_chat),
     FAST(read_completion),
     FAST(read_response_head),

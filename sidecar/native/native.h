@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 10
+#define INTERFACE 11
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -16,9 +16,14 @@ uint32_t crc32_of(const uint8_t *data, size_t size, uint32_t seed);
 /* As crc32_of, of the text without its digits. */
 uint32_t crc32_shape(const uint8_t *text, size_t size, uint32_t seed);
 uint64_t two_ways(const uint8_t *text, size_t size);
+/* Goes on from `seed` with the UTF-8 of `text`, what no UTF-8 can say replaced; -1 with an exception. */
+int seeded(PyObject *text, uint32_t *seed);
 uint64_t folded(uint64_t previous, uint32_t seed, const uint8_t *text, size_t size);
 PyObject *fold(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *told_two_ways(PyObject *module, PyObject *text);
+
+/* beginnings.c */
+PyObject *prefix_key(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 /* chat.c */
 int chat_init(void);

@@ -154,7 +154,8 @@ class Pool:
         self.name = name
         self.clock = clock
         self._config = config
-        self._balance = config.balance
+        # With one replica there is nothing to choose, and so nothing to remember for it.
+        self._balance = config.balance if len(config.urls) > 1 else "least"
         self._policy = BreakerPolicy(config.breaker.failures, config.breaker.open)
         self._retry_share = float(config.retry_budget)
         self._budget = RetryBudget()

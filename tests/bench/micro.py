@@ -25,16 +25,15 @@ from collector.domain.usage import Usage
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter, decode_record, encoded, parse_frames
 from collector.pricing.book import PriceBook
-from inference.pool.affinity import affinity_key
 from inference.pool.choice import by_prefix, least
 from inference.pool.ring import Ring
 from sidecar.call import NOBODY, Call
 from sidecar.http import Request
 from sidecar.providers.pool_settings import PrefixConfig
-from sidecar.providers.rendered import PrefixKeys, beginning_of
+from sidecar.providers.rendered import PrefixKeys
 from sidecar.routes import route_of
 from sidecar.stitching import Stitching
-from sidecar.wire import ReplyFacts, meter_for, read_request
+from sidecar.wire import ReplyFacts, RequestFacts, meter_for, read_request
 
 API = "openai.chat"
 PATH = "/v1/chat/completions"
@@ -195,13 +194,16 @@ def measures(folder: Path) -> list[Measure]:
     def synced() -> bool:
         return journal.unsynced_since is None and not journal.backlog
 
-    def key_of(body: bytes) -> int | None:
-        return affinity_key(b"tenant", beginning_of(body, 1024), blocks=16, block_tokens=16)
+    prefix, large_facts = PrefixConfig(), read_request(API, large)
+    # Tools behind the messages: all of a body has to be read to find them.
+    with_tools = large[:-1] + b', "tools": [{"type": "function", "function": {"name": "look"}}]}'
+    tools_facts, known_keys = read_request(API, with_tools), PrefixKeys(prefix)
 
-    key = key_of(large)
+    def key_of(body: bytes, facts: RequestFacts) -> int | None:
+        return PrefixKeys(prefix).of(body, facts, "tenant")
+
+    key = key_of(large, large_facts)
     assert key is not None
-    keys = PrefixKeys(PrefixConfig())
-    facts = read_request(API, large)
     ring = Ring([f"10.0.0.{number}:8000" for number in range(8)])
     known = frozenset([*range(2000), key])
     servers = [Server(number, number, number * 100, known) for number in range(8)]
@@ -220,9 +222,15 @@ def measures(folder: Path) -> list[Measure]:
             lambda: by_prefix(servers, ring, key, 500, load_factor=1.25, floor=4000),
             5,
         ),
-        Measure("pool: the prefix of 0.3 kB", lambda: key_of(small)),
-        Measure("pool: the prefix of 36 kB", lambda: key_of(large)),
-        Measure("pool: the same, seen before", lambda: keys.of(large, facts, "tenant"), 5),
+        Measure(
+            "pool: a new prefix, of 8",
+            lambda: by_prefix(servers, ring, key + 1, 500, load_factor=1.25, floor=4000),
+            5,
+        ),
+        Measure("pool: the place of 0.3 kB", lambda: key_of(small, plain_facts), 5),
+        Measure("pool: the place of 36 kB", lambda: key_of(large, large_facts), 5),
+        Measure("pool: the place of 36 kB with tools", lambda: key_of(with_tools, tools_facts)),
+        Measure("pool: the same, seen before", lambda: known_keys.of(with_tools, tools_facts, "tenant"), 5),
         Measure("list_cost", lambda: list_cost(usage, quote.price)),
         Measure("CallMetrics.observe", lambda: metrics.observe(record), 4),
         Measure("CallMetrics.render, 200 label sets", wide.render, 2000),

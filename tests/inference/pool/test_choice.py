@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from inference.pool.affinity import affinity_key
 from inference.pool.choice import by_prefix, fastest, in_turn, least, peak_ewma
-from inference.pool.ring import Ring, point_of
+from inference.pool.ring import Ring, bound, point_of
 
 
 class Server(NamedTuple):
@@ -108,6 +108,46 @@ def test_a_beginning_stays_where_it_is_cached() -> None:
     assert chosen(frozenset({key}), frozenset({key})) == home
 
 
+def by_the_whole_walk(
+    servers: list[Server], ring: Ring, key: int, tokens: int, load_factor: float, floor: int
+) -> int:
+    """The rule of :func:`by_prefix` as it is told, without its short ways."""
+    size = sum(one.weight for one in servers)
+    most = bound(tokens + sum(one.load for one in servers), size, load_factor=load_factor, floor=floor)
+    share = bound(1 + sum(len(one.prefixes) for one in servers), size, load_factor=load_factor, floor=1)
+    known = {one.index: one for one in servers}
+    met = [known[index] for index in ring.walk(key) if index in known]
+    roomy = [one for one in met if not one.load or one.load + tokens <= most * one.weight]
+    having = [one for one in roomy if key in one.prefixes]
+    taking = [one for one in roomy if len(one.prefixes) < share * one.weight]
+    return next(iter([*having, *taking, *roomy, *met])).index
+
+
+loads = st.sampled_from([0, 0, 100, 900, 5000])
+some_prefixes = st.frozensets(st.sampled_from([1, 2, 3, 1 << 63]))
+weighed = st.tuples(loads, st.integers(1, 3), some_prefixes)
+
+
+@given(
+    st.lists(weighed, min_size=1, max_size=5),
+    st.sampled_from([1, 2, 3, 1 << 63]),
+    st.integers(0, 4),
+    st.sampled_from([1.0, 1.25, 2.0]),
+    st.sampled_from([0, 500, 4000]),
+)
+def test_the_short_ways_lead_where_the_whole_walk_leads(
+    told: list[tuple[int, int, frozenset[int]]], key: int, away: int, load_factor: float, floor: int
+) -> None:
+    servers = [
+        Server(index, load=load, weight=weight, prefixes=prefixes)
+        for index, (load, weight, prefixes) in enumerate(told)
+    ]
+    ring = Ring([f"10.0.0.{one.index}" for one in servers], [one.weight for one in servers])
+    able = [one for one in servers if one.index != away] or servers
+    expected = by_the_whole_walk(able, ring, key, 300, load_factor, floor)
+    assert by_prefix(able, ring, key, 300, load_factor=load_factor, floor=floor) == expected
+
+
 def test_where_nobody_has_room_the_key_stays_home() -> None:
     ring = Ring(["a", "b"])
     key = point_of(b"some key")
@@ -117,7 +157,7 @@ def test_where_nobody_has_room_the_key_stays_home() -> None:
 
 def test_calls_that_share_whole_blocks_share_a_key() -> None:
     def key(text: bytes, scope: bytes = b"t") -> int | None:
-        return affinity_key(scope, text, blocks=2, block_tokens=16)  # 64 bytes a block
+        return affinity_key(scope, text, blocks=2, block_bytes=64)
 
     system = b"s" * 128
     assert key(system + b"first question") == key(system + b"another one")
@@ -125,6 +165,22 @@ def test_calls_that_share_whole_blocks_share_a_key() -> None:
     assert key(system) != key(system, b"other tenant")
     assert key(b"x" * 63) is None  # not one whole block
     assert key(b"x" * 64 + b"abc") == key(b"x" * 64 + b"def")
+
+
+def test_beginnings_that_hardly_differ_are_spread_over_the_ring() -> None:
+    """As groups, tenants and days do: in a digit or two."""
+    ring = Ring([f"10.0.0.{number}:8000" for number in range(8)])
+    keys = [
+        affinity_key(f"tenant {tenant}".encode(), b"Group %d. " % group + b"x" * 99, blocks=2, block_bytes=64)
+        for tenant in range(10)
+        for group in range(100)
+    ]
+    assert None not in keys
+    assert len(set(keys)) == 1000
+    homes = Counter(ring.first(key) for key in keys if key is not None)
+    # Shares of the ring itself differ by some 8 % (one over the root of 160 points), and by chance as much.
+    assert max(homes.values()) < 1.35 * 125
+    assert min(homes.values()) > 0.65 * 125
 
 
 @pytest.mark.bench

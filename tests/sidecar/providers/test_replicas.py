@@ -61,6 +61,15 @@ def pool_of(balance: str = "prefix", **more: Any) -> tuple[Pool, list[Replica]]:
     return Pool("local", config), replicas
 
 
+def test_one_replica_alone_is_asked_without_a_look_at_what_it_has() -> None:
+    pool = Pool("local", UpstreamConfig(kind="openai", replicas=URLS[:1], balance="prefix"))
+    alone = Replica("a", "", cast(UpstreamPool, FakePool()))
+
+    assert pool.pick([alone], call(1)) is alone
+    assert pool.began(alone, call(1)) == 0
+    assert not alone.prefixes
+
+
 def served(pool: Pool, replica: Replica, asked: Call) -> int:
     """A call to its end; the uncached tokens that it brought."""
     tokens = pool.began(replica, asked)
