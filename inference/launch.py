@@ -49,6 +49,11 @@ class Launch:
     left_out: tuple[str, ...] = ()
     """Options of profiles that this vLLM does not have."""
 
+    @property
+    def is_headless(self) -> bool:
+        """Whether it works for a server on another machine, and answers nobody itself."""
+        return bool(self.options.get("headless"))
+
     def write(self) -> None:
         """Write the options file.
 

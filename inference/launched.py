@@ -163,7 +163,8 @@ class Server:
         try:
             # Not `process.wait()`: that also waits for workers, which hold the same pipe, and may outlive it.
             while process.returncode is None and not stopped.done():
-                ready = await is_ready(self.launch.url)
+                # One without a head has nothing to ask: it works as long as it runs.
+                ready = self.launch.is_headless or await is_ready(self.launch.url)
                 if ready and ready_at is None:
                     ready_at = self._clock()
                 if ready_at is None and self._clock() > until:

@@ -153,10 +153,14 @@ async def _told(servers: "list[Server]", stop: asyncio.Event) -> None:
     async def tell(server: "Server") -> bool:
         phase = await server.wait_for("ready", "given up")
         out = sys.stdout
-        if phase == "ready":
-            out.write(f"{server.launch.name}: {server.launch.served_name} at {server.launch.url}\n")
+        launch = server.launch
+        if phase == "ready" and launch.is_headless:
+            first = launch.options.get("master-addr", "the first machine")
+            out.write(f"{launch.name}: works for {first}, where {launch.served_name} answers\n")
+        elif phase == "ready":
+            out.write(f"{launch.name}: {launch.served_name} at {launch.url}\n")
         else:
-            out.write(f"{server.launch.name}: cannot start; see {server.log.path}\n")
+            out.write(f"{launch.name}: cannot start; see {server.log.path}\n")
         out.flush()
         return phase == "ready"
 

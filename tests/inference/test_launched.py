@@ -29,6 +29,8 @@ if behaviour == "invalid":
     sys.exit(2)
 if behaviour == "falls twice" and number < 3:
     sys.exit(1)
+if behaviour == "headless":
+    time.sleep(600)
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 with open(os.path.join(folder, "worker"), "w") as file:
     file.write(str(worker.pid))
@@ -58,19 +60,19 @@ async def server_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
     monkeypatch.setattr(launched, "_LOOK_EVERY_S", 0.05)
     made: list[Server] = []
 
-    def make(behaviour: str = "runs", log_bytes: int = 1 << 20) -> Server:
+    def make(behaviour: str = "runs", log_bytes: int = 1 << 20, ready_within_s: float = 60) -> Server:
         port = free_port()
         launch = Launch(
             name="one",
             argv=(sys.executable, "-c", STAND_IN, str(port), behaviour, str(tmp_path)),
             environment={"PATH": os.environ["PATH"]},
             options_file=tmp_path / "one.yml",
-            options={"max-num-seqs": 32},
+            options={"headless": True} if behaviour == "headless" else {"max-num-seqs": 32},
             url=f"http://127.0.0.1:{port}",
             served_name="tiny",
         )
         log = LogFile(tmp_path / "one.log", log_bytes)
-        made.append(Server(launch, log, ready_within_s=60, stop_within_s=10))
+        made.append(Server(launch, log, ready_within_s=ready_within_s, stop_within_s=10))
         made[-1].start()
         return made[-1]
 
@@ -113,6 +115,17 @@ async def test_it_is_ready_when_it_answers_and_ends_with_its_workers(
         await asyncio.sleep(0.05)
     assert not is_alive(worker)
     assert "starting, number 1" in (tmp_path / "one.log").read_text()
+
+
+async def test_the_second_machine_of_a_server_answers_nobody_and_is_left_to_work(
+    server_of: Callable[..., Server], tmp_path: Path
+) -> None:
+    server = server_of("headless", ready_within_s=0.1)
+    assert await within(server.wait_for("ready", "given up")) == "ready"
+
+    await asyncio.sleep(0.4)  # far longer than one may take that is to answer
+
+    assert (server.phase, server.restarts) == ("ready", 0)
 
 
 async def test_one_that_falls_is_started_again(server_of: Callable[..., Server]) -> None:
