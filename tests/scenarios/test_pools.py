@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from decimal import Decimal
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -81,6 +82,16 @@ FAILED = named(
 )
 ANTHROPIC_ASK = {"model": "claude-sonnet-4-6", "max_tokens": 50, "messages": ASK["messages"]}
 RESPONSES_ASK = {"model": "gpt-4o-mini", "input": "hi"}
+
+
+JSON = [("content-type", "application/json")]
+MESSAGE = json.dumps(
+    {
+        "id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-6",
+        "content": [{"type": "text", "text": "hello"}], "stop_reason": "end_turn",
+        "usage": {"input_tokens": 10, "output_tokens": 2},
+    }
+).encode()  # fmt: skip
 
 
 def stream(*pieces: bytes, **more: Any) -> Answer:
@@ -238,7 +249,9 @@ def test_nothing_is_tried_again_once_content_has_reached_the_agent(
 def test_a_replica_that_is_drained_gets_no_calls_until_it_is_let_in_again(
     two: list[ScriptedUpstream], stack_for: StackMaker
 ) -> None:
-    stack = stack_for(two[0], upstreams={"local": pool(two)}, with_collector=False)
+    ours = pool(two, api_key="${OUR_KEY}")  # of an agent with a key of its own, only that agent would wait
+    environment = {"OUR_KEY": "sk-x"}
+    stack = stack_for(two[0], upstreams={"local": ours}, environment=environment, with_collector=False)
     name = f"127.0.0.1:{two[0].port}"
 
     assert control(stack, f"/bursar/v1/upstreams/local/{name}/drain", "POST")["draining"] is True
@@ -389,6 +402,75 @@ def test_a_limit_that_the_provider_tells_of_is_waited_for(
         "the gauge",
         lambda: b'bursar_upstream_limit_remaining{upstream="local"' in _metrics(stack),
     )
+
+
+TOLD = {
+    "openai": [
+        ("x-ratelimit-limit-requests", "60"), ("x-ratelimit-remaining-requests", "59"),
+        ("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-remaining-tokens", "149984"),
+    ],
+    "anthropic": [
+        ("anthropic-ratelimit-input-tokens-limit", "40000"),
+        ("anthropic-ratelimit-input-tokens-remaining", "39000"),
+    ],
+}  # fmt: skip
+SHOWN = {
+    "openai": {"requests": {"limit": 60, "remaining": 59, "resets_in_s": 1}, "tokens": {"remaining": 149984}},
+    "anthropic": {"input-tokens": {"limit": 40000, "remaining": 39000}},
+}
+
+
+def test_what_providers_say_is_left_is_shown_to_operators(
+    two: list[ScriptedUpstream], stack_for: StackMaker
+) -> None:
+    two[0].script = lambda seen: Answer(headers=[*JSON, *TOLD["openai"]], pieces=[WHOLE])
+    two[1].script = lambda seen: Answer(headers=[*JSON, *TOLD["anthropic"]], pieces=[MESSAGE])
+    ours = {"api_key": "${OUR_KEY}"}
+    upstreams = {
+        "openai": {"kind": "openai", "base_url": f"{two[0].url}/v1", **ours},
+        "anthropic": {"kind": "anthropic", "base_url": two[1].url, **ours},
+    }
+    stack = stack_for(two[0], upstreams=upstreams, environment={"OUR_KEY": "sk-x"}, with_collector=False)
+
+    assert post(stack)[0] == 200
+    assert post(stack, ANTHROPIC_ASK, path="/v1/messages")[0] == 200
+
+    upstreams_now = upstreams_of(stack)
+    assert {name: one["told"] for name, (one,) in upstreams_now.items()} == SHOWN
+    labels = 'bursar_upstream_limit_remaining{upstream="%s",replica="%s",limit="%s"} %d'
+    expected = {
+        labels % (name, one["replica"], limit, told["remaining"])
+        for name, (one,) in upstreams_now.items()
+        for limit, told in one["told"].items()
+    }
+    assert len(expected) == 3
+    wait_for("the gauges", lambda: expected <= set(_metrics(stack).decode().splitlines()))
+
+
+def test_a_date_to_come_again_is_heeded_and_the_other_replica_asked(
+    two: list[ScriptedUpstream], stack_for: StackMaker
+) -> None:
+    def script(seen: Seen) -> Answer:
+        return error(429, "rate_limit_error", retry_after=formatdate(time.time() + 3000, usegmt=True))
+
+    two[0].script = script
+    ours = pool(two, api_key="${OUR_KEY}")  # of an agent with a key of its own, only that agent would wait
+    environment = {"OUR_KEY": "sk-x"}
+    stack = stack_for(two[0], upstreams={"local": ours}, environment=environment, with_collector=False)
+
+    assert [post(stack)[0] for _ in range(4)] == [200] * 4
+
+    assert len(two[0].seen) == 1  # the date was far from over when the others came
+    held, free = sorted(upstreams_of(stack)["local"], key=lambda one: one["may_be_asked"])
+    assert (held["replica"], held["may_be_asked"]) == (two[0].url.removeprefix("http://"), False)
+    assert 2000 < held["held_for_s"] <= 3000
+    assert (free["may_be_asked"], free["held_for_s"]) == (True, 0)
+
+
+def upstreams_of(stack: Stack) -> dict[str, list[dict[str, Any]]]:
+    """The replicas of every upstream, as operators see them."""
+    with urllib.request.urlopen(f"{stack.control_url}/bursar/v1/upstreams", timeout=10) as reply:
+        return {one["upstream"]: one["replicas"] for one in json.loads(reply.read())["upstreams"]}
 
 
 def _metrics(stack: Stack) -> bytes:
