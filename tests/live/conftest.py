@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.stack import Stack
-from support.vllm_servers import VLLM, Servers, running
+from support.vllm_servers import Servers, running, skip_without_vllm
 
 from inference.tiny_model import make_model
 
@@ -17,8 +17,7 @@ BLOCK_BYTES = 128 * 1024
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not Path(VLLM).exists():
-        pytest.skip(f"no vLLM at {VLLM}: make vllm-env installs its CPU build, VLLM_BIN names another")
+    skip_without_vllm()
     return make_model(tmp_path_factory.mktemp("model") / "tiny")
 
 

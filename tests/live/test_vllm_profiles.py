@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 from support.stack import ROOT
-from support.vllm_servers import VLLM
+from support.vllm_servers import VLLM, skip_without_vllm
 
 from inference.installed import find
+from inference.launch import launch_of
 from inference.profiles import FOLDER, options_of, profile, profile_names
+from inference.settings import ServerConfig
 
 pytestmark = pytest.mark.vllm
 
@@ -22,16 +24,33 @@ from vllm.entrypoints.cli.serve import ServeSubcommand
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.engine.arg_utils import AsyncEngineArgs
 parser = FlexibleArgumentParser()
-ServeSubcommand().subparser_init(parser.add_subparsers(dest="subparser"))
+command = ServeSubcommand()
+command.subparser_init(parser.add_subparsers(dest="subparser"))
 told = {}
 for name, words in json.loads(sys.argv[1]).items():
     arguments = parser.parse_args(words)
+    command.validate(arguments)
     engine = AsyncEngineArgs.from_cli_args(arguments)
     told[name] = {field: str(getattr(engine, field)) for field in vars(engine)}
-    for field in ("model_tag", "host", "port", "max_num_queued_reqs"):
+    for field in ("model_tag", "host", "port", "max_num_queued_reqs", "headless"):
         told[name][field] = str(getattr(arguments, field))
 print("TOLD" + json.dumps(told))
 """
+
+
+SECOND = {"node-rank": "1", "master-addr": "10.0.0.1", "headless": "true"}
+"""What its own machine says of the second half of a server over two."""
+
+
+def second_machine(folder: Path) -> list[str]:
+    """The command line that it is started with there."""
+    config = ServerConfig(
+        model="some-model", revision="abc", profile=("multi-node",), served_name="m", options=SECOND
+    )
+    launch = launch_of("second", config, find(VLLM), folder, environ={})
+    launch.write()
+    assert launch.left_out == ()
+    return list(launch.argv[1:])
 
 
 def composed(folder: Path) -> list[str]:
@@ -50,8 +69,7 @@ def composed(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Every profile as written (its name), over the common one (its name and a plus), and as composed."""
-    if not Path(VLLM).exists():
-        pytest.skip(f"no vLLM at {VLLM}: make vllm-env installs its CPU build")
+    skip_without_vllm()
     folder = tmp_path_factory.mktemp("profiles")
     files = {name: FOLDER / f"{name}.yml" for name in (*profile_names(), "common")}
     for name in profile_names():
@@ -59,6 +77,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
         files[f"{name}+"].write_text(yaml.safe_dump(options_of([name], {})))
     lines = {name: ["serve", "some-model", "--config", str(path)] for name, path in files.items()}
     lines["composed"] = composed(folder)
+    lines["second machine"] = second_machine(folder)
     python = str(Path(VLLM).parent / "python")
     ended = subprocess.run(
         [python, "-c", PARSE, json.dumps(lines)], capture_output=True, text=True, timeout=600
@@ -93,6 +112,16 @@ def test_the_kinds_of_numbers_arrive(parsed: dict[str, dict[str, Any]]) -> None:
     assert (parsed["multi-node"]["nnodes"], parsed["ray"]["distributed_executor_backend"]) == ("2", "ray")
 
 
+def test_the_second_machine_of_a_server_is_told_its_place(parsed: dict[str, dict[str, Any]]) -> None:
+    first, second = parsed["multi-node+"], parsed["second machine"]
+    told = ("nnodes", "node_rank", "master_addr", "master_port", "headless")
+    assert [first[name] for name in told] == ["2", "0", "127.0.0.1", "29501", "False"]
+    assert [second[name] for name in told] == ["2", "1", "10.0.0.1", "29501", "True"]
+    # Both have to cut the model in the same way.
+    for name in ("tensor_parallel_size", "pipeline_parallel_size", "distributed_executor_backend"):
+        assert first[name] == second[name], name
+
+
 def test_the_composed_service_is_the_balanced_profile(parsed: dict[str, dict[str, Any]]) -> None:
     service = parsed["composed"]
     assert (service["model_tag"], service["served_model_name"]) == ("/models/model", "['model']")
@@ -104,6 +133,7 @@ def test_the_composed_service_is_the_balanced_profile(parsed: dict[str, dict[str
 
 
 def test_no_option_is_unknown_to_this_vllm() -> None:
+    skip_without_vllm()
     vllm = find(VLLM)
     for name in profile_names():
         assert vllm.without_unknown(options_of([name], {}))[1] == [], name

@@ -47,9 +47,16 @@ class Stack:
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write_config()
-        self.start("sidecar")
-        if self.with_collector:
-            self.start("collector")
+        try:
+            self.start("sidecar")
+            if self.with_collector:
+                self.start("collector")
+        except BaseException:
+            # Nobody leaves what nobody could enter.
+            for process in self.processes.values():
+                process.kill()
+                process.wait()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,12 +11,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from support.ports import free_ports
 from support.stack import IMPORTS, ROOT, wait_for
 
 VLLM = os.environ.get("VLLM_BIN") or str(ROOT / ".venvs/vllm/bin/vllm")
 READY_WITHIN_S = 600.0
+
+
+def skip_without_vllm() -> None:
+    """Leave out what needs a vLLM where there is none, and say how to get one."""
+    if not Path(VLLM).exists():
+        pytest.skip(f"no vLLM at {VLLM}: make vllm-env installs its CPU build, VLLM_BIN names another")
 
 
 class Servers:
