@@ -186,6 +186,33 @@ def test_a_history_whose_beginning_was_changed_is_known_by_its_messages(desk: De
     assert desk.call(*moved)[::2] == ("c1", Via.MOVED)
 
 
+@pytest.mark.parametrize(("gained", "via"), [(14, Via.MOVED), (15, Via.NEW)])
+def test_messages_behind_another_beginning_are_looked_for_among_the_last_sixteen(
+    desk: Desk, gained: int, via: Via
+) -> None:
+    longer = [
+        ("assistant", "It balances, but for one entry. " * 9),
+        ("user", "Which one would that be? " * 9),
+    ]
+    desk.call(SYSTEM, QUESTION, reply=ANSWER)
+    desk.call(SYSTEM, QUESTION, ANSWER, MORE, *longer)
+
+    assert desk.call(("system", "Another prompt."), *longer, *[("user", "Go on.")] * gained)[2] is via
+
+
+@pytest.mark.parametrize(("ahead", "found"), [(8, ("c3", 0, Via.REPLY)), (9, ("c4", 0, Via.NEW))])
+def test_who_walks_in_the_steps_of_another_is_known_eight_messages_on(
+    desk: Desk, ahead: int, found: tuple[str, int, Via]
+) -> None:
+    opening = [SYSTEM, QUESTION, ANSWER, MORE, QUESTION]
+    walked = [*opening, *[("user", f"Step {number}.") for number in range(ahead)]]
+    desk.call(*walked, reply=ANSWER)
+    desk.call(*opening, reply=ANSWER)
+    desk.call(*opening)
+
+    assert desk.call(*walked) == found
+
+
 def test_messages_that_two_conversations_have_had_move_nobody(desk: Desk) -> None:
     common = [
         ("user", "The standing orders of the house. " * 9),

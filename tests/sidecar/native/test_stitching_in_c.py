@@ -145,7 +145,7 @@ limits = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     limits=limits,
     steps=st.lists(st.tuples(st.sampled_from(DEEDS), st.integers(0, 2**32)), max_size=60),
