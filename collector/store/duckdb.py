@@ -141,6 +141,8 @@ class Database:
 
     def _lock_down(self) -> None:
         self.connection.execute("USE ledger")
+        # Python turns it on where the main module has no file (``python -c``): it would draw on our output.
+        self.connection.execute("SET enable_progress_bar = false")
         # A big commit would otherwise checkpoint by itself, while the file may be being copied.
         with suppress(duckdb.CatalogException):  # new in DuckDB 2
             self.connection.execute("SET auto_checkpoint_skip_wal_threshold = 1000000000000")

@@ -228,3 +228,20 @@ def test_a_database_that_a_stray_process_holds_is_not_touched_and_the_holder_is_
         stray.send_signal(signal.SIGKILL)
         stray.communicate()
     assert site.restart() == (EXACT, [])
+
+
+WITHOUT_A_FILE = """
+import sys
+from pathlib import Path
+from collector.store.duckdb import Database
+database = Database(Path(sys.argv[1]))
+print(database.connection.execute("SELECT current_setting('enable_progress_bar')").fetchall())
+"""
+
+
+def test_a_program_without_a_file_of_its_own_draws_no_progress_on_its_output_either(tmp_path):
+    words = [sys.executable, "-c", WITHOUT_A_FILE, str(tmp_path / LIVE)]
+
+    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+
+    assert said == "[(False,)]\n"
