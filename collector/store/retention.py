@@ -8,6 +8,7 @@ shrink and does not grow either. The sums by hour and day stay ten times as long
 
 from typing import Any
 
+from collector.store import noted
 from collector.store.duckdb import Database, DatabaseError, told_apart
 from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE, TALK_DAYS
 from collector.store.rollups import load_marks
@@ -27,6 +28,7 @@ SINGLE = {
     "tool_uses": "started_at",
     "budget_events": "happened_at",
     "gpu_charges": "window_start",
+    **{level.table: "bucket" for level in noted.LEVELS},
 }
 """Kept for the retention."""
 SUMMED = {

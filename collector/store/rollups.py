@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from collector.store import talks
+from collector.store import noted, talks
 from collector.store.levels import (
     ALL_LEVELS,
     DAY_US,
@@ -152,6 +152,10 @@ def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mar
         mark = marks.get(level.name)
         if mark is not None and oldest_us < mark.upto_us:
             connection.execute(add_calls_sql(level, source, _INSIDE), [mark.since_us, mark.upto_us])
+    for level in noted.LEVELS:
+        mark = marks.get(level.name)
+        if mark is not None and oldest_us < mark.upto_us:
+            noted.add(connection, level, source, mark.since_us, mark.upto_us)
     days = marks.get(TALK_DAYS.name)
     if days is not None and oldest_us < days.upto_us:
         talks.rewrite(connection, source, days.since_us, days.upto_us)
@@ -218,7 +222,7 @@ def advance(connection: Any, now_us: int, calls_a_step: int = _CALLS_A_STEP) -> 
         Whether anything was done; call again until it was not.
     """
     marks = load_marks(connection)
-    kept = (TALK_DAYS, *ALL_LEVELS)
+    kept = (TALK_DAYS, *noted.LEVELS, *ALL_LEVELS)
     missing = [level for level in kept if level.name not in marks]
     if missing:
         return _begin(connection, missing, now_us)
@@ -259,6 +263,8 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int, calls_a_step:
     try:
         if level is TALK_DAYS:
             connection.execute(talks.ADD, period)
+        elif level in noted.LEVELS:
+            noted.add(connection, level, "calls", *period)
         elif level.finer != "calls":
             connection.execute(add_finer_sql(level), period)
         elif calls:

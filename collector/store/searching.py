@@ -2,8 +2,9 @@
 
 To look for a text in all columns of ten million calls takes seconds, and hardly any column has it. So the
 sums are asked first, in which names and conversations stand many times less often, which columns have it at
-all. And the whole id of a call, a conversation or a task says when that was: only the calls of that time are
-looked at. What a provider or an agent made up, such as a trace's id, says nothing: it is read of every call.
+all. And the whole id of a call, a conversation or a task says when that was, as does what is noted of the ids
+of traces and of providers' answers (`collector.store.noted`): only the calls of that time are looked at. Of
+these, fewer than 16 characters tell nothing: such a beginning is looked for in every call.
 
 The text is bound twice: as it is (``$sought``) for ids, in small letters (``$sought_lower``) for names.
 """

@@ -1,11 +1,11 @@
 # ruff: noqa: S608  (statements are put together from our own names; every value is bound)
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, rollups, searching, talks
+from collector.store import levels, noted, rollups, searching, talks
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
@@ -299,7 +299,7 @@ def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
 
 
 def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds when the conversations or tasks asked for were: first and last (us).
+    """The statement that finds when the conversations, tasks or trace asked for were: first and last (us).
 
     None where none are asked for, or the question is not of calls. By their ids alone all calls of the period
     would have to be looked at.
@@ -307,14 +307,23 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
     filters = {name: wanted for name, wanted in asked.filters.items() if name in _TALKS}
     mark = marks.get(levels.TALKS_HOUR.name)
     sql = asked.question.sql
-    if not filters or mark is None or not any(part in sql for part in ("{books}", "{calls}", "started_at")):
+    if not any(part in sql for part in ("{books}", "{calls}", "started_at")):
         return None
     values: dict[str, Any] = {}
-    return _times_of_talks(_Conditions(filters, values).of("calls"), mark, values)
+    if filters and mark is not None:
+        return _times_of_talks(_Conditions(filters, values).of("calls"), mark, values)
+    if len(traces := asked.filters.get("trace_id", ())) == 1 and _knows_foreign(asked, marks):
+        values["sought"] = traces[0]
+        return Statement(
+            "SELECT min(first_us), max(last_us)"
+            f" FROM ({_times_of_foreign(asked, marks, values, ('trace_id',))})",
+            values,
+        )
+    return None
 
 
 def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds when that was whose whole id is searched for: first and last (us), or NULL.
+    """The statement that finds when that was whose id is searched for: first and last (us), or NULL.
 
     None where no id is.
     """
@@ -323,14 +332,43 @@ def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None
         return None
     values: dict[str, Any] = {"sought": text}
     talks_of = _times_of_talks(" AND (conversation_id = $sought OR task_id = $sought)", mark, values).sql
-    if not (near := _near_begun(text)):
-        return Statement(talks_of, values)
-    return Statement(
-        f"WITH talked(first_us, last_us) AS ({talks_of})"
-        " SELECT min(first_us), max(last_us) FROM (FROM talked UNION ALL SELECT epoch_us(started_at),"
-        f" epoch_us(started_at) FROM calls WHERE starts_with(call_id, $sought) {near})",
-        values,
-    )
+    found = [f"FROM ({talks_of}) AS talked(first_us, last_us)"]
+    if near := _near_begun(text):
+        found.append(
+            "SELECT epoch_us(started_at), epoch_us(started_at) FROM calls"
+            f" WHERE starts_with(call_id, $sought) {near}"
+        )
+    if noted.tells(text) and _knows_foreign(asked, marks):
+        found.append(_times_of_foreign(asked, marks, values))
+    return Statement(f"SELECT min(first_us), max(last_us) FROM ({' UNION ALL '.join(found)})", values)
+
+
+def _times_of_foreign(
+    asked: Asked, marks: dict[str, Mark], values: dict[str, Any], columns: Sequence[str] = noted.COLUMNS
+) -> str:
+    """SELECTs of when the id may be a trace's or a provider's: of hours by what is noted, of calls else."""
+    parts = []
+    for table, pieces in by_table(
+        rollups.pieces(asked.since_us, asked.until_us, marks, (levels.FOREIGN_HOUR,))
+    ):
+        kept = spans(pieces, f"foreign_{table}", values)
+        if table == "calls":
+            either = " OR ".join(f"starts_with({name}, $sought)" for name in columns)
+            parts.append(
+                f"SELECT epoch_us(started_at) AS first_us, epoch_us(started_at) AS last_us FROM calls"
+                f" WHERE {kept} AND ({either})"
+            )
+        else:
+            parts.append(
+                f"SELECT epoch_us(bucket) AS first_us, epoch_us(bucket) + {HOUR_US} AS last_us FROM {table}"
+                f" WHERE {kept} AND begun = {noted.BEGUN}"
+            )
+    return " UNION ALL ".join(parts)
+
+
+def _knows_foreign(asked: Asked, marks: dict[str, Mark]) -> bool:
+    """Whether it is noted which ids of others were when; of no time there is nothing to say."""
+    return levels.FOREIGN_HOUR.name in marks and asked.since_us < asked.until_us
 
 
 def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
@@ -350,6 +388,10 @@ def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
         if parts:
             tests = ", ".join(f"bool_or({searching.has(name)}) AS {name}" for name in columns)
             found.append(f"(SELECT {tests} FROM ({' UNION ALL '.join(parts)}))")
+    if noted.tells(values["sought"]) and _knows_foreign(asked, marks):
+        times = _times_of_foreign(asked, marks, values)
+        either = ", ".join(f"count(*) > 0 AS {name}" for name in noted.COLUMNS)
+        found.append(f"(SELECT {either} FROM ({times}) WHERE first_us IS NOT NULL)")
     return Statement(f"SELECT * FROM {', '.join(found)}", values) if found else None
 
 
@@ -357,6 +399,7 @@ _SEARCHED = (
     (levels.LEVELS, tuple(name for name in searching.NAMES if name in levels.DIMENSIONS)),
     ((levels.USERS_DAY, levels.USER_HOUR), ("user_id",)),
     ((levels.TALKS_HOUR,), searching.GIVEN_IDS),
+    ((levels.REASONS_HOUR,), levels.REASONS_HOUR.dimensions),
 )
 """Where which columns stand less often than in the calls."""
 
