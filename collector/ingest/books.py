@@ -20,7 +20,7 @@ from collector.ingest.entry import Counts, Entry, RecordSink
 from collector.ingest.events import BudgetRow, OutcomeRow, columns_of
 from collector.ingest.pairing import Mark, Note, Opened, in_columns, take
 from collector.journal import Frame, decode_intent
-from collector.store import rollups, schema
+from collector.store import machine_sums, rollups, schema
 from collector.store.duckdb import Connection, Database, DatabaseError, UnfittingValue, told_apart
 from collector.store.staging import Staged, Staging
 
@@ -189,7 +189,8 @@ class Books:
         """
         with self.database.turn:
             try:
-                done = rollups.advance(self.database.connection, self._now_us())
+                connection, now = self.database.connection, self._now_us()
+                done = rollups.advance(connection, now) or machine_sums.advance(connection, now)
                 if done:
                     self._levels = rollups.load_marks(self.database.connection)
             except (DatabaseError, MemoryError) as error:

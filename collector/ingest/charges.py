@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from collector.probes.movements import Movement
-from collector.store import rollups
+from collector.store import machine_sums, rollups
 from collector.store.schema import Kind
 
 
@@ -77,6 +77,11 @@ def book(connection: Any, entries: Iterable[Entry], marks: dict[str, rollups.Mar
     connection.register("staged_charges", _table(_CHARGES, charges))
     try:
         connection.execute(f"INSERT INTO gpu_windows BY NAME SELECT {_select(_WINDOWS)} FROM staged_windows")
+        mark = marks.get(machine_sums.WINDOWS.name)
+        if entries and mark is not None:
+            windows = f"(SELECT {_select(_WINDOWS)} FROM staged_windows)"
+            oldest_us = min(entry.movement.start_us for entry in entries)
+            machine_sums.add_late(connection, machine_sums.WINDOWS, windows, oldest_us, mark.upto_us)
         if charges:
             _settle(connection, marks)
     finally:

@@ -9,6 +9,7 @@ import msgspec
 from collector.export.exposition import Number, header, label_text, number
 from collector.export.families import Family
 from collector.probes.vllm_metrics import EngineSample
+from collector.store.machine_sums import ENGINES, add_late
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,11 +90,19 @@ def table_of(samples: Iterable[EngineSample]) -> "pa.Table":
     return pa.Table.from_pylist([rows_of(sample) for sample in samples], schema=schema)
 
 
-def book(connection: Any, samples: Iterable[EngineSample]) -> None:
-    """Put samples into the ledger's table, over its writer's connection (within its transaction)."""
+def book(connection: Any, samples: Sequence[EngineSample], summed_until_us: int | None = None) -> None:
+    """Put samples into the ledger's table, over its writer's connection (within its transaction).
+
+    Args:
+        connection: the writer's.
+        samples: at least one.
+        summed_until_us: how far the sums go.
+    """
     connection.register("staged_engine_samples", table_of(samples))
     try:
         connection.execute(_INSERT)
+        oldest_us = min(sample.sampled_at_us for sample in samples)
+        add_late(connection, ENGINES, "staged_engine_samples", oldest_us, summed_until_us)
     finally:
         connection.unregister("staged_engine_samples")
 

@@ -26,6 +26,7 @@ from collector.probes.vllm_metrics import EngineSample
 from collector.probes.vllm_probe import EngineProbe
 from collector.settings import CollectorConfig
 from collector.store.duckdb import StoreError
+from collector.store.machine_sums import ENGINES, GPUS, MachineLevel
 
 if TYPE_CHECKING:
     from collector.domain.record import AttemptRecord, CallRecord
@@ -181,9 +182,9 @@ class Watch:
 
             def change(connection: object, marks: "dict[str, Mark]") -> None:
                 if gpus:
-                    gpu_export.book(connection, gpus)
+                    gpu_export.book(connection, gpus, _upto(marks, GPUS))
                 if engines:
-                    vllm_export.book(connection, engines)
+                    vllm_export.book(connection, engines, _upto(marks, ENGINES))
                 if entries:
                     charges.book(connection, entries, marks)
 
@@ -193,3 +194,9 @@ class Watch:
         if entries:
             with suppress(OSError):
                 write_present_prices(self._data_dir, self._costs.now)
+
+
+def _upto(marks: "dict[str, Mark]", level: MachineLevel) -> int | None:
+    """How far the sums of a level go; None where there are none yet."""
+    mark = marks.get(level.name)
+    return None if mark is None else mark.upto_us

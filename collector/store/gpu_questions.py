@@ -1,11 +1,14 @@
 # ruff: noqa: S608  (names are our own; values are bound)
-"""Questions about GPUs of one's own: how busy they are, and what a token on them really costs."""
+"""Questions about GPUs of one's own: how busy they are, and what a token on them really costs.
+
+They stand on sums of the measurements (`collector.store.machine_sums`) where there are some: ``{gpus}``,
+``{engines}`` and ``{windows}`` are the rows of the period, ``{step}`` is the step that a row belongs to.
+"""
 
 from collector.store.question import Question
 
 _PERIOD = ("since", "until", "tz")
 _USD = "DECIMAL(38,12)"
-_STEP = "time_bucket(to_microseconds(greatest(1000000, ($until_us - $since_us) // 300)::BIGINT), {at})"
 
 
 def _usd(expression: str, name: str) -> str:
@@ -14,6 +17,14 @@ def _usd(expression: str, name: str) -> str:
 
 def _per_million(money: str, tokens: str) -> str:
     return f"CAST(1000000 * CAST({money} AS DOUBLE) / nullif({tokens}, 0) AS DOUBLE)"
+
+
+def _mean(name: str) -> str:
+    return f"sum({name}_sum) / nullif(sum({name}_count), 0) AS {name}"
+
+
+def _number(name: str) -> str:
+    return f"CAST(coalesce(sum({name}), 0) AS BIGINT) AS {name}"
 
 
 _TOKENS = "sum(prompt_tokens) + sum(cached_tokens) + sum(output_tokens)"
@@ -41,48 +52,40 @@ GPU_COSTS = Question(
     " meter), beside what the alternative would have asked for the same tokens.",
     parameters=(*_PERIOD, "upstream", "limit"),
     sql=f"""
-        SELECT upstream, replica, arg_max(model, window_end) AS model, {_SUMS},
+        SELECT upstream, replica, arg_max(model, ended_at) AS model, {_SUMS},
             {_RATIO.format("sum(gpu_ms) - sum(idle_gpu_ms)", "sum(gpu_ms)")}
                 * {_RATIO.format("sum(meter_usd)", "sum(alternative_usd)")} AS break_even_busy_ratio,
-            arg_max(alternative, window_end) FILTER (WHERE alternative <> '') AS alternative,
-            arg_max(alternative_grade, window_end) FILTER (WHERE alternative <> '') AS alternative_grade,
-            arg_max(method, window_end) AS method, arg_max(residual, window_end) AS residual,
-            count(*) FILTER (WHERE kind = 'window') AS windows
-        FROM gpu_windows WHERE window_start >= {{from}} AND window_start < {{to}}{{narrowed}}
+            arg_max(alternative, alternative_at) AS alternative,
+            arg_max(alternative_grade, alternative_at) AS alternative_grade,
+            arg_max(method, ended_at) AS method, arg_max(residual, ended_at) AS residual,
+            CAST(coalesce(sum(windows), 0) AS BIGINT) AS windows
+        FROM {{windows}}
         GROUP BY upstream, replica ORDER BY upstream, replica LIMIT $limit""",
 )
 
 GPU_COSTS_OVER_TIME = Question(
     name="gpu_costs_over_time",
-    help="The same for each step of the period: a three-hundredth of it.",
+    help="The same for each step of the period: about a three-hundredth of it.",
     parameters=(*_PERIOD, "upstream"),
     sql=f"""
-        SELECT {_STEP.format(at="window_start")} AS bucket, upstream, {_SUMS}
-        FROM gpu_windows WHERE window_start >= {{from}} AND window_start < {{to}}{{narrowed}}
-        GROUP BY bucket, upstream ORDER BY bucket, upstream""",
+        SELECT {{step}} AS bucket, upstream, {_SUMS}
+        FROM {{windows}}
+        GROUP BY {{step}}, upstream ORDER BY 1, upstream""",
 )
 
-# CASE, not AND, tells what was lost: with AND the question took twice as long, as if all JSON were parsed.
 GPUS_OVER_TIME = Question(
     name="gpus_over_time",
     help="How busy each GPU was, how much memory it used and power it drew, for each step of the period.",
     parameters=(*_PERIOD, "gpu"),
     sql=f"""
-        SELECT {_STEP.format(at="sampled_at")} AS bucket, host, gpu, any_value(name) AS name,
-            avg(utilisation_ratio) AS utilisation_ratio,
+        SELECT {{step}} AS bucket, host, gpu, any_value(name) AS name,
+            {_mean("utilisation_ratio")},
             max(memory_used_bytes) AS memory_used_bytes, max(memory_total_bytes) AS memory_total_bytes,
-            avg(power_watts) AS power_watts, max(temperature_celsius) AS temperature_celsius,
-            avg(sm_clock_hz) AS sm_clock_hz,
-            count(*) FILTER (
-                WHERE CASE WHEN contains(CAST(attributes AS VARCHAR), 'lost')
-                    THEN json_extract_string(attributes, '$.state') = 'lost' ELSE false END
-            ) AS lost_samples,
-            count(*) FILTER (
-                WHERE len(throttle_reasons) > CAST(list_contains(throttle_reasons, 'gpu_idle') AS INTEGER)
-            ) AS throttled_samples,
-            count(*) AS samples
-        FROM gpu_samples WHERE sampled_at >= {{from}} AND sampled_at < {{to}}{{narrowed}}
-        GROUP BY bucket, host, gpu ORDER BY bucket, host, gpu""",
+            {_mean("power_watts")}, max(temperature_celsius) AS temperature_celsius,
+            {_mean("sm_clock_hz")},
+            {_number("lost_samples")}, {_number("throttled_samples")}, {_number("samples")}
+        FROM {{gpus}}
+        GROUP BY {{step}}, host, gpu ORDER BY 1, host, gpu""",
 )
 
 ENGINES_OVER_TIME = Question(
@@ -90,22 +93,20 @@ ENGINES_OVER_TIME = Question(
     help="Each model server: requests running and waiting, KV cache in use, tokens and prefix hits, by step.",
     parameters=(*_PERIOD, "upstream"),
     sql=f"""
-        SELECT {_STEP.format(at="sampled_at")} AS bucket, upstream, replica, any_value(model) AS model,
-            avg(running) AS running, avg(waiting) AS waiting, max(waiting) AS most_waiting,
-            avg(kv_cache_usage_ratio) AS kv_cache_usage_ratio,
-            CAST(coalesce(sum(computed_prompt_tokens), 0) AS BIGINT) AS computed_prompt_tokens,
-            CAST(coalesce(sum(cached_prompt_tokens), 0) AS BIGINT) AS cached_prompt_tokens,
-            CAST(coalesce(sum(generation_tokens), 0) AS BIGINT) AS generation_tokens,
+        SELECT {{step}} AS bucket, upstream, replica, any_value(model) AS model,
+            {_mean("running")}, {_mean("waiting")}, max(most_waiting) AS most_waiting,
+            {_mean("kv_cache_usage_ratio")},
+            {_number("computed_prompt_tokens")}, {_number("cached_prompt_tokens")},
+            {_number("generation_tokens")},
             {
         _RATIO.format(
             "sum(cached_prompt_tokens)", "(sum(cached_prompt_tokens) + sum(computed_prompt_tokens))"
         )
     } AS prefix_hit_ratio,
-            CAST(coalesce(sum(preemptions), 0) AS BIGINT) AS preemptions,
-            count(*) FILTER (WHERE state <> 'ok') AS unreachable_samples,
-            count(*) FILTER (WHERE restarted) AS restarts, count(*) AS samples
-        FROM engine_samples WHERE sampled_at >= {{from}} AND sampled_at < {{to}}{{narrowed}}
-        GROUP BY bucket, upstream, replica ORDER BY bucket, upstream, replica""",
+            {_number("preemptions")}, {_number("unreachable_samples")}, {_number("restarts")},
+            {_number("samples")}
+        FROM {{engines}}
+        GROUP BY {{step}}, upstream, replica ORDER BY 1, upstream, replica""",
 )
 
 GPU_CHARGES = Question(

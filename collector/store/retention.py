@@ -8,7 +8,7 @@ shrink and does not grow either. The sums by hour and day stay ten times as long
 
 from typing import Any
 
-from collector.store import noted
+from collector.store import machine_sums, noted
 from collector.store.duckdb import Database, DatabaseError, told_apart
 from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE, TALK_DAYS
 from collector.store.rollups import load_marks
@@ -29,12 +29,15 @@ SINGLE = {
     "budget_events": "happened_at",
     "gpu_charges": "window_start",
     **{level.table: "bucket" for level in noted.LEVELS},
+    machine_sums.GPUS.table: "bucket",
+    machine_sums.ENGINES.table: "bucket",
 }
 """Kept for the retention."""
 SUMMED = {
     **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
     TALK_DAYS.table: "bucket",
     "gpu_windows": "window_start",
+    machine_sums.WINDOWS.table: "bucket",
     "outcomes": "reported_at",
     "similar_checks": "happened_at",
     "anomalies": "detected_at",

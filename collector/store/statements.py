@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, noted, rollups, searching, talks
+from collector.store import levels, machine_sums, noted, rollups, searching, talks
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
@@ -129,6 +129,9 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
             values["since_us"], values["until_us"] = asked.since_us, asked.until_us
         fields["from"], fields["to"] = "make_timestamp($since_us)", "make_timestamp($until_us)"
         fields["narrowed"] = where.of("calls")
+    for name, level in _MACHINES.items():
+        if f"{{{name}}}" in sql:
+            fields["step"], fields[name] = _measured(asked, level, marks, where, values)
     if "{page}" in sql:
         fields["order"], fields["page"] = _page(asked)
     return Statement(sql.format(**fields), values)
@@ -283,6 +286,30 @@ def _calls(asked: Asked, where: _Conditions, values: dict[str, Any], *, paged: b
             f"{after.replace('WHERE', ' AND', 1)} ORDER BY {order} LIMIT $limit)"
         )
     return f"(SELECT *{extra} FROM calls WHERE {kept})"
+
+
+_MACHINES = {
+    "gpus": machine_sums.GPUS,
+    "engines": machine_sums.ENGINES,
+    "windows": machine_sums.WINDOWS,
+}
+
+
+def _measured(
+    asked: Asked,
+    level: machine_sums.MachineLevel,
+    marks: dict[str, Mark],
+    where: _Conditions,
+    values: dict[str, Any],
+) -> tuple[str, str]:
+    """The step that a row of the period belongs to, and its rows."""
+    is_stepped = "{step}" in asked.question.sql
+    step = machine_sums.step_us(asked.since_us, asked.until_us) if is_stepped else 0
+    rows, bound = machine_sums.measured(
+        level, asked.since_us, asked.until_us, step, marks, where.of(level.table)
+    )
+    values |= bound
+    return f"time_bucket(to_microseconds({step}::BIGINT), bucket)", rows
 
 
 def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
