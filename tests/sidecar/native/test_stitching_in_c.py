@@ -181,6 +181,18 @@ def test_both_do_so_for_very_long(seed: int) -> None:
         scene.step(noise.choice(DEEDS), noise)
 
 
+def test_a_scope_that_was_begun_anew_outlives_what_is_left_of_the_old_one() -> None:
+    stitchers, here, there = Stitchers(StitchingLimits(conversations=2)), ("t",), ("u",)
+    stitchers.settle(stitchers.place(here, [5, 6], "a"), 7)
+    stitchers.place(here, [8, 9], "a")  # Takes the name of the first.
+    assert stitchers.place(here, [5, 6, 7, 10], "x").conversation_id == "a"
+    stitchers.place(there, [5, 6], "b")
+    assert stitchers.scopes == 1  # The second is forgotten, and the first has no name here any more.
+    stitchers.settle(stitchers.place(here, [20, 21], "c"), 22)
+    assert (stitchers.scopes, stitchers.forgotten) == (2, 2)
+    assert stitchers.place(here, [20, 21, 22, 23], "x").conversation_id == "c"
+
+
 def test_all_that_a_stitcher_holds_is_let_go_with_it() -> None:
     name, run, scope = "-".join(["a", "talk"]), "-".join(["a", "run"]), ("-".join(["acme"]), "", "")
     held = [sys.getrefcount(one) for one in (name, run, scope)]
