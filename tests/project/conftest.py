@@ -3,12 +3,22 @@
 import ast
 import subprocess
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("sidecar", "collector", "alerts", "dashboards", "inference")
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c`` as it is written; empty for what is no name."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,17 @@ class Source:
     """Relative to the repository root, with forward slashes."""
     lines: list[str]
     tree: ast.Module
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """What rules are about, wherever it stands: imports, calls, constants and f-strings."""
+        kinds = (ast.Import, ast.ImportFrom, ast.Call, ast.Constant, ast.JoinedStr)
+        return [node for node in ast.walk(self.tree) if isinstance(node, kinds)]
+
+    @cached_property
+    def calls(self) -> list[tuple[ast.Call, str]]:
+        """Every call, with the dotted name of what is called."""
+        return [(node, dotted(node.func)) for node in self.nodes if isinstance(node, ast.Call)]
 
     def place(self, node: ast.AST) -> str:
         """``path:line`` of a node."""

@@ -2,9 +2,10 @@
 
 import ast
 import re
-from collections.abc import Iterator
 
 import pytest
+
+from tests.project.conftest import dotted
 
 PROCESS_STARTERS = {
     "sidecar/commands/": "our own components, supervised",
@@ -46,28 +47,13 @@ SQL_BUILDERS = {
 comes from a caller is a bound parameter, here too; each such line also carries the linter's mark."""
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
-    """Every call, with the dotted name of what is called."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
-            yield node, dotted(node.func)
-
-
-def dotted(node: ast.AST) -> str:
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return ""
-
-
 def is_true(node: ast.AST) -> bool:
     return not (isinstance(node, ast.Constant) and not node.value)
 
 
 @pytest.mark.parametrize("name", ["eval", "exec", "compile", "__import__"])
 def test_no_text_is_run_as_code(sources, name: str) -> None:
-    assert [s.place(node) for s in sources for node, called in calls(s.tree) if called == name] == []
+    assert [s.place(node) for s in sources for node, called in s.calls if called == name] == []
 
 
 @pytest.mark.parametrize("module", ["pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"])
@@ -75,7 +61,7 @@ def test_no_bytes_are_read_as_objects(sources, module: str) -> None:
     importing = [
         s.place(node)
         for s in sources
-        for node in ast.walk(s.tree)
+        for node in s.nodes
         if (isinstance(node, ast.Import) and any(a.name.split(".")[0] == module for a in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == module)
     ]
@@ -91,7 +77,7 @@ def test_yaml_is_only_ever_read_as_plain_data(sources) -> None:
     unsafe = [
         s.place(node)
         for s in sources
-        for node, called in calls(s.tree)
+        for node, called in s.calls
         if called.startswith("yaml.") and called.split(".")[1] in readers and not is_safe(node, called)
     ]
     assert unsafe == []
@@ -101,7 +87,7 @@ def test_no_shell_is_ever_started(sources) -> None:
     shells = [
         s.place(node)
         for s in sources
-        for node, called in calls(s.tree)
+        for node, called in s.calls
         if called in ("os.system", "os.popen", "asyncio.create_subprocess_shell", "subprocess.getoutput")
         or any(keyword.arg == "shell" and is_true(keyword.value) for keyword in node.keywords)
     ]
@@ -113,7 +99,7 @@ def test_processes_are_started_where_they_are_supervised_and_nowhere_else(source
         s.place(node)
         for s in sources
         if not s.path.startswith(tuple(PROCESS_STARTERS))
-        for node in ast.walk(s.tree)
+        for node in s.nodes
         if (isinstance(node, ast.Import) and any(a.name.split(".")[0] == "subprocess" for a in node.names))
         or (isinstance(node, ast.ImportFrom) and node.module == "subprocess")
         or (
@@ -130,7 +116,7 @@ def test_no_redirect_is_followed(sources) -> None:
     following = [
         s.place(node)
         for s in sources
-        for node, _ in calls(s.tree)
+        for node, _ in s.calls
         for keyword in node.keywords
         if keyword.arg in ("follow_redirects", "allow_redirects") and is_true(keyword.value)
     ]
@@ -141,7 +127,7 @@ def test_a_body_is_never_spread_into_litellms_arguments(sources) -> None:
     spreading = [
         s.place(node)
         for s in sources
-        for node, called in calls(s.tree)
+        for node, called in s.calls
         if called.startswith("litellm.") and any(keyword.arg is None for keyword in node.keywords)
     ]
     assert spreading == []
@@ -166,7 +152,7 @@ def test_sql_is_put_together_from_our_own_names_only(sources) -> None:
         f"{s.place(node)}: {ast.unparse(node)[:100]}"
         for s in sources
         if s.path.startswith("collector/") and s.path not in SQL_BUILDERS
-        for node in ast.walk(s.tree)
+        for node in s.nodes
         if isinstance(node, ast.JoinedStr) and starts_like_sql(node)
         if not all(is_constant_name(part) for part in interpolations(node))
     ]
@@ -177,7 +163,7 @@ def test_every_file_that_may_build_sql_still_does(sources) -> None:
     building = {
         s.path
         for s in sources
-        for node in ast.walk(s.tree)
+        for node in s.nodes
         if isinstance(node, ast.JoinedStr) and starts_like_sql(node)
         if not all(is_constant_name(part) for part in interpolations(node))
     }
@@ -191,7 +177,7 @@ def test_no_sql_at_all_is_written_where_calls_are_carried(sources) -> None:
         s.place(node)
         for s in sources
         if s.path.startswith(("sidecar/", "alerts/", "inference/", "dashboards/"))
-        for node in ast.walk(s.tree)
+        for node in s.nodes
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.search(node.value)
     ]
     assert writing == []
@@ -203,7 +189,7 @@ def test_prints_go_through_the_command_line_alone(sources) -> None:
         for s in sources
         if not s.path.startswith(("sidecar/commands/", "sidecar/cli.py"))
         and not s.path.endswith("__main__.py")
-        for node, called in calls(s.tree)
+        for node, called in s.calls
         if called == "print"
     ]
     assert printing == []

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,9 +57,12 @@ def test_every_option_that_is_shown_is_understood() -> None:
     assert unknown == []
 
 
+whole_parser = cache(cli.parser)
+
+
 def subcommand_help(words: list[str]) -> str:
     """The help of a command, and of its action where it has some."""
-    top = cli.parser()
+    top = whole_parser()
     commands = next(action.choices for action in top._actions if action.dest == "command")
     parser = commands[words[0]]
     text = parser.format_help()

@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -35,6 +36,14 @@ def pinned(name: str) -> set[str]:
     return {canonicalize_name(found) for found in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.M)}
 
 
+installed = cache(packages_distributions)
+"""By import name, the distributions that hold it; all of them are read for that, so once."""
+
+
+def is_for_types(test: ast.expr) -> bool:
+    return any(getattr(node, "id", getattr(node, "attr", "")) == "TYPE_CHECKING" for node in ast.walk(test))
+
+
 def imports(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
     """Full names of what is imported, members that may be modules included.
 
@@ -48,7 +57,7 @@ def imports(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        elif isinstance(node, ast.If) and is_for_types(node.test):
             continue
         elif not (at_once and isinstance(node, LATER)):
             yield from imports(node, at_once=at_once)
@@ -56,7 +65,7 @@ def imports(tree: ast.AST, *, at_once: bool) -> Iterator[str]:
 
 def foreign(package: str) -> dict[str, set[str]]:
     """Distributions that the modules of ``package`` import, with the modules that do."""
-    known = packages_distributions()
+    known = installed()
     found: dict[str, set[str]] = {}
     for path in (ROOT / package).rglob("*.py"):
         for module in imports(ast.parse(path.read_text(encoding="utf-8")), at_once=False):
@@ -83,7 +92,7 @@ def test_whatever_is_imported_at_any_time_is_declared(package: str) -> None:
 def test_every_command_can_be_named_with_nothing_but_a_plain_install() -> None:
     """What importing a command imports, however deep, is in the plain install; extras come on first use."""
     base = pinned("base")
-    known = packages_distributions()
+    known = installed()
     seen: set[str] = set()
     waiting = [f"sidecar.commands.{path.stem}" for path in (ROOT / "sidecar/commands").glob("*.py")]
     needed: dict[str, str] = {}

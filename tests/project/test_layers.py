@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.project.conftest import Source
+
 HOMES = {
     "litellm": ("sidecar/providers/via_litellm.py",),
     "pynvml": ("collector/probes/nvml.py",),
@@ -27,9 +29,9 @@ HOMES = {
 """Where each library may be imported; elsewhere nobody may know that it exists."""
 
 
-def imported(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+def imported(source: Source) -> Iterator[tuple[ast.AST, str]]:
     """Every module that is imported, anywhere in the file, by its full name."""
-    for node in ast.walk(tree):
+    for node in source.nodes:
         if isinstance(node, ast.Import):
             yield from ((node, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -52,7 +54,7 @@ def test_the_vocabulary_needs_the_standard_library_alone(sources) -> None:
         f"{source.place(node)} imports {name}"
         for source in sources
         if source.path.startswith("collector/domain/")
-        for node, name in imported(source.tree)
+        for node, name in imported(source)
         if name.split(".")[0] not in sys.stdlib_module_names and not name.startswith("collector.domain")
     ]
     assert strangers == []
@@ -63,7 +65,7 @@ def test_a_heavy_library_is_imported_at_its_home_alone(sources, library: str) ->
     away = [
         source.place(node)
         for source in sources
-        for node, name in imported(source.tree)
+        for node, name in imported(source)
         if name.split(".")[0] == library and not source.path.startswith(HOMES[library] or ("-",))
     ]
     assert away == []
@@ -74,7 +76,7 @@ def test_neighbours_do_not_import_each_other(sources) -> None:
     crossing = [
         f"{source.place(node)} imports {name}"
         for source in sources
-        for node, name in imported(source.tree)
+        for node, name in imported(source)
         if source.path.split("/")[0] in neighbours
         and name.split(".")[0] in {*neighbours, "sidecar"} - {source.path.split("/")[0]}
     ]
