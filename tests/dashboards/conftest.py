@@ -442,9 +442,9 @@ def visit() -> Callable[..., AppTest]:
         app = AppTest.from_file(str(APP), default_timeout=90)
         for name, value in params.items():
             app.query_params[name] = value
-        app.run()
         if page != "spend":
-            app.switch_page(f"views/{page}.py").run()
+            app.switch_page(f"views/{page}.py")
+        app.run()
         assert not app.exception, app.exception[0].message
         return app
 
