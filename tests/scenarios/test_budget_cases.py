@@ -248,7 +248,7 @@ def message_events(count: int) -> list[bytes]:
 def test_a_message_stream_that_crosses_its_budget_ends_as_anthropics_sdk_expects(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
-    upstream.script = lambda seen: Answer(headers=SSE, pieces=message_events(8000), gap_s=0.002, chunked=True)
+    upstream.script = lambda seen: Answer(headers=SSE, pieces=message_events(8000), gap_s=0.005, chunked=True)
     stack = stack_for(upstream, settings=with_budgets(day(limit="0.05 USD")))
     with (
         anthropic.Anthropic(api_key="x", base_url=stack.url, max_retries=0) as client,

@@ -207,9 +207,8 @@ def test_a_raise_gives_more_room_until_it_is_taken_back(
 
 
 def test_directives_pause_and_cut_at_once_and_end(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
-    words = [event("word ") for _ in range(1000)]
     upstream.script = lambda seen: (
-        Answer(headers=SSE, pieces=words, gap_s=0.02, chunked=True)
+        Answer(headers=SSE, pieces=[event("word ")], gap_s=0.02, chunked=True, endless=True)
         if b'"stream"' in seen.body
         else Answer(pieces=[whole()])
     )
@@ -230,7 +229,7 @@ def test_directives_pause_and_cut_at_once_and_end(upstream: ScriptedUpstream, st
     for number, chunk in enumerate(stream):
         reasons.append(chunk.choices[0].finish_reason)
         if number == 3:
-            cut = {"action": "cut", "match": {"model": "gpt-4o-mini"}, "expires_in_s": 1}
+            cut = {"action": "cut", "match": {"model": "gpt-4o-mini"}, "expires_in_s": 60}
             assert operate(stack, "POST", "/bursar/v1/directives", cut)[0] == 200
     assert reasons[-1] == "length"
     assert len(reasons) < 500
@@ -324,8 +323,10 @@ def test_a_restarted_sidecar_knows_what_was_spent(upstream: ScriptedUpstream, st
 def test_a_stream_that_loops_is_cut_where_the_policy_says_so(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:
-    looping = [event("The same sentence, over and over again. ") for _ in range(2000)]
-    upstream.script = lambda seen: Answer(headers=SSE, pieces=looping, gap_s=0.001, chunked=True)
+    looping = [event("The same sentence, over and over again. ")]
+    upstream.script = lambda seen: Answer(
+        headers=SSE, pieces=looping, gap_s=0.001, chunked=True, endless=True
+    )
     stack = stack_for(upstream, settings={"off_track": {"action": "cut"}, "prices": PRICES})
     client = openai.OpenAI(api_key="x", base_url=f"{stack.url}/v1", max_retries=0)
     stream = client.chat.completions.create(

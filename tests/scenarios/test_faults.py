@@ -5,7 +5,7 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -45,6 +45,30 @@ def whole(content: str = "hello") -> bytes:
     ).encode()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedUpstream, Stack]]:
+    """By its defaults, for all tests that need nothing else: most of a start's time goes to imports."""
+    with ScriptedUpstream(lambda seen: Answer()) as upstream:
+        kinds = {
+            "openai": {"kind": "openai", "base_url": f"{upstream.url}/v1"},
+            "anthropic": {"kind": "anthropic", "base_url": upstream.url},
+        }
+        with Stack(tmp_path_factory.mktemp("shared"), kinds) as stack:
+            yield upstream, stack
+
+
+@pytest.fixture
+def upstream(shared: tuple[ScriptedUpstream, Stack]) -> ScriptedUpstream:
+    shared[0].forget()
+    return shared[0]
+
+
+@pytest.fixture
+def stack(shared: tuple[ScriptedUpstream, Stack], upstream: ScriptedUpstream) -> Stack:
+    shared[1].begin_anew()
+    return shared[1]
+
+
 def half_asked(stack: Stack, body: Any) -> socket.socket:
     """A request that was sent, and whose reply nobody has read yet."""
     raw = json.dumps(body).encode()
@@ -56,9 +80,8 @@ def half_asked(stack: Stack, body: Any) -> socket.socket:
     return client
 
 
-def test_a_whole_reply_says_what_it_cost(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+def test_a_whole_reply_says_what_it_cost(upstream: ScriptedUpstream, stack: Stack) -> None:
     upstream.script = lambda seen: Answer(pieces=[whole()])
-    stack = stack_for(upstream)
 
     status, headers, body = post(stack)
 
@@ -71,13 +94,12 @@ def test_a_whole_reply_says_what_it_cost(upstream: ScriptedUpstream, stack_for: 
 
 
 def test_usage_is_asked_for_upstream_and_kept_from_an_agent_that_did_not_ask(
-    upstream: ScriptedUpstream, stack_for: StackMaker
+    upstream: ScriptedUpstream, stack: Stack
 ) -> None:
     counts = b'{"prompt_tokens":7,"completion_tokens":2}'
     usage = b'data: {"id":"c1","model":"gpt-4o-mini","choices":[],"usage":' + counts + b"}\n\n"
     pieces = [event("a"), event("b"), usage[:30], usage[30:], b"data: [DONE]\n\n"]
     upstream.script = lambda seen: Answer(headers=SSE, pieces=pieces, chunked=True, gap_s=0.01)
-    stack = stack_for(upstream)
 
     _, _, body = post(stack, {**ASK, "stream": True})
 
@@ -88,10 +110,9 @@ def test_usage_is_asked_for_upstream_and_kept_from_an_agent_that_did_not_ask(
 
 
 def test_an_agent_that_leaves_before_the_first_token_frees_the_upstream_at_once(
-    upstream: ScriptedUpstream, stack_for: StackMaker
+    upstream: ScriptedUpstream, stack: Stack
 ) -> None:
     upstream.script = lambda seen: Answer(delay_s=20)
-    stack = stack_for(upstream)
     waits: list[float] = []
     while len(waits) < 5 and min(waits, default=1.0) > 0.25:  # a busy machine is given five tries
         client = half_asked(stack, {**ASK, "stream": True})
@@ -108,11 +129,8 @@ def test_an_agent_that_leaves_before_the_first_token_frees_the_upstream_at_once(
         assert Decimal(row["effective_cost_usd"]) > 0
 
 
-def test_an_abandoned_whole_reply_is_charged_at_its_hold(
-    upstream: ScriptedUpstream, stack_for: StackMaker
-) -> None:
+def test_an_abandoned_whole_reply_is_charged_at_its_hold(upstream: ScriptedUpstream, stack: Stack) -> None:
     upstream.script = lambda seen: Answer(delay_s=20)
-    stack = stack_for(upstream)
     client = half_asked(stack, {**ASK, "max_tokens": 500})
     wait_for("the request upstream", lambda: upstream.seen)
     client.close()
@@ -148,12 +166,11 @@ def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
 
 @pytest.mark.slow
 def test_an_upstream_that_holds_on_after_the_final_event_does_not_hold_the_agent(
-    upstream: ScriptedUpstream, stack_for: StackMaker
+    upstream: ScriptedUpstream, stack: Stack
 ) -> None:
     upstream.script = lambda seen: Answer(
         headers=SSE, pieces=[event("a"), b"data: [DONE]\n\n"], chunked=True, hold=True
     )
-    stack = stack_for(upstream)
 
     began = time.monotonic()
     _, _, body = post(stack, {**ASK, "stream": True})
@@ -166,12 +183,11 @@ def test_an_upstream_that_holds_on_after_the_final_event_does_not_hold_the_agent
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_reply_that_breaks_off_is_seen_as_broken_and_booked_as_failed(
-    upstream: ScriptedUpstream, stack_for: StackMaker, chunked: bool
+    upstream: ScriptedUpstream, stack: Stack, chunked: bool
 ) -> None:
     upstream.script = lambda seen: Answer(
         headers=SSE, pieces=[event("a"), event("b")], chunked=chunked, announced=9999, break_off=True
     )
-    stack = stack_for(upstream)
 
     with pytest.raises((http.client.IncompleteRead, ConnectionError)):
         post(stack, {**ASK, "stream": True})
@@ -209,12 +225,11 @@ def test_an_upstream_that_is_not_there_is_a_502_in_the_callers_dialect(
     assert headers["x-bursar-call-id"] == row["call_id"]
 
 
-def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) -> None:
     with ScriptedUpstream(lambda seen: Answer(pieces=[whole()])) as elsewhere:
         upstream.script = lambda seen: Answer(
             status=307, headers=[("location", f"{elsewhere.url}/v1/x")], pieces=[]
         )
-        stack = stack_for(upstream)
 
         status, _, _ = post(stack)
 
@@ -235,9 +250,8 @@ def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack_for: Sta
     ],
 )
 def test_a_bad_request_is_refused_in_words_and_recorded(
-    upstream: ScriptedUpstream, stack_for: StackMaker, body: bytes, said: str
+    upstream: ScriptedUpstream, stack: Stack, body: bytes, said: str
 ) -> None:
-    stack = stack_for(upstream)
 
     status, headers, reply = post(stack, body)
 
@@ -246,19 +260,18 @@ def test_a_bad_request_is_refused_in_words_and_recorded(
     assert error["type"] == "invalid_request_error"
     assert said in error["message"]
     assert headers["x-should-retry"] == "false"
-    assert upstream.connections == 0
+    assert (upstream.connections, upstream.seen) == (0, [])
     (row,) = stack.calls(1)
     assert (row["outcome"], row["http_status"]) == ("refused", 400)
 
 
-def test_paths_that_could_spend_unseen_are_refused(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
-    stack = stack_for(upstream)
+def test_paths_that_could_spend_unseen_are_refused(upstream: ScriptedUpstream, stack: Stack) -> None:
 
     status, _, body = post(stack, {"model": "x", "prompt": "y"}, "/openai/v1/images/generations")
 
     assert status == 403
     assert "unmetered_paths" in json.loads(body)["error"]["message"]
-    assert upstream.connections == 0
+    assert (upstream.connections, upstream.seen) == (0, [])
 
 
 def test_a_path_allowed_by_the_configuration_passes_though_it_says_no_usage(
@@ -351,7 +364,7 @@ def test_a_virtual_key_opens_the_door_until_it_is_revoked(
     ring.revoke(key.id, time.time())
     wait_for("the key to be refused", lambda: status_with(x_api_key=token) == 401)
 
-    rows = stack.ask("calls", agent="mine", limit=10)
+    rows = wait_for("the call in the ledger", lambda: stack.ask("calls", agent="mine", limit=10))
     assert [(row["tenant"], row["team"], row["key_id"]) for row in rows] == [("acme", "search", key.id)]
     assert all(seen.header("x-api-key") is None for seen in upstream.seen)
 

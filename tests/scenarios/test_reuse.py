@@ -348,9 +348,9 @@ def test_when_the_one_that_asks_leaves_another_asks(
 ) -> None:
     good = stream_of(chat_event("hello"), END, USAGE, DONE)
     slow = (
-        stream_of(chat_event("hello"), delay_s=20)
+        stream_of(chat_event("hello"), delay_s=300)
         if when == "before the head"
-        else stream_of(chat_event("hello"), END, gap_s=20)
+        else stream_of(chat_event("hello"), END, gap_s=300)
     )
     upstream.script = lambda seen: slow if len(upstream.seen) == 1 else good
     body = json.dumps(unique(f"leaves {when}", stream=True)).encode()

@@ -24,7 +24,7 @@ def model(seen: Seen) -> Answer:
     """Asks for the same search, whatever it is told; tells a long story where a stream is wanted."""
     body = json.loads(seen.body)
     if body.get("stream"):
-        return Answer(headers=SSE, pieces=[chat_event(" word")] * 2_000, gap_s=0.05, chunked=True)
+        return Answer(headers=SSE, pieces=[chat_event(" word")], gap_s=0.05, chunked=True, endless=True)
     call = {"id": f"t{len(seen.body)}", "type": "function"}
     call["function"] = {"name": "search", "arguments": '{"q": "again"}'}  # type: ignore[assignment]
     message = {"role": "assistant", "content": None, "tool_calls": [call]}

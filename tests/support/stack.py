@@ -12,6 +12,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,14 +44,18 @@ class Stack:
     with_collector: bool = True
     ports: list[int] = field(default_factory=lambda: free_ports(5))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    since: str = "2000-01-01"
+    """Calls that began earlier are not told of: they are other tests'."""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.write_config()
+        names = ("sidecar", "collector") if self.with_collector else ("sidecar",)
         try:
-            self.start("sidecar")
-            if self.with_collector:
-                self.start("collector")
+            for name in names:
+                self._launch(name)
+            for name in names:
+                self._until_ready(name)
         except BaseException:
             # Nobody leaves what nobody could enter.
             for process in self.processes.values():
@@ -111,6 +116,10 @@ class Stack:
         part.replace(self.config_file)
 
     def start(self, name: str) -> None:
+        self._launch(name)
+        self._until_ready(name)
+
+    def _launch(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, "-m", "sidecar.cli", name, "--config", str(self.config_file)],
@@ -119,6 +128,8 @@ class Stack:
                 stdout=log,
                 stderr=log,
             )
+
+    def _until_ready(self, name: str) -> None:
         url = self.url if name == "sidecar" else self.collector_url
         # On a machine with ten times the work it can do a collector's imports alone take half a minute.
         wait_for(f"{name}:\n{self.log(name)[-3000:]}", lambda: self._is_ready(name, url), 90)
@@ -146,7 +157,7 @@ class Stack:
     def ask(self, question: str, **parameters: object) -> list[dict[str, Any]]:
         """The collector's answer to a named question."""
         if question not in ("call", "attempts", "health", "prices"):
-            parameters = {"since": "2000-01-01", **parameters}
+            parameters = {"since": self.since, **parameters}
         query = urllib.parse.urlencode(parameters, doseq=True)
         request = urllib.request.Request(
             f"{self.collector_url}/v1/questions/{question}?{query}", headers={"accept": "application/json"}
@@ -165,6 +176,10 @@ class Stack:
         rows = self.ask("calls", limit=10_000)
         assert len(rows) == count, len(rows)
         return sorted(rows, key=lambda row: (row["started_at"], row["call_id"]))
+
+    def begin_anew(self) -> None:
+        """From here on tell only of calls that begin later: another test does."""
+        self.since = datetime.now(UTC).isoformat()
 
     def total(self, name: str) -> Any:
         return self.ask("totals")[0][name]

@@ -5,8 +5,9 @@ the code under test.
 """
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -42,6 +43,8 @@ class Answer:
     """Close the connection instead of ending the body."""
     hold: bool = False
     """Keep the body open until the client goes."""
+    endless: bool = False
+    """Begin with the pieces again after the last, until the client goes."""
 
 
 @dataclass(slots=True)
@@ -70,6 +73,10 @@ class ScriptedUpstream:
         self._loop.call_soon_threadsafe(self._stop.set)
         assert self._thread is not None
         self._thread.join(10)
+
+    def forget(self) -> None:
+        """Begin as a new one, for another test: a connection that stays open tells this one nothing."""
+        self.script, self.seen, self.gone, self.connections = (lambda seen: Answer()), [], [], 0
 
     @property
     def url(self) -> str:
@@ -111,52 +118,59 @@ class ScriptedUpstream:
         request = Seen(method, target, headers, await reader.readexactly(length))
         self.seen.append(request)
         answer = self.script(request)
+        gone = self.gone  # Of the test that asked: another may have begun when the client goes.
+
+        async def left_within(wait_s: float) -> bool:
+            if await _stays(reader, wait_s):
+                return False
+            gone.append(asyncio.get_running_loop().time())
+            return True
+
         try:
-            return await self._answered(answer, reader, writer)
+            return await _answered(answer, writer, left_within)
         except ConnectionError:
             # A close that leaves bytes unread comes as a reset, which a write may be the first to see.
-            self._left()
+            gone.append(asyncio.get_running_loop().time())
             return False
 
-    async def _answered(
-        self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
-        if answer.delay_s and await self._left_within(reader, answer.delay_s):
+
+async def _answered(
+    answer: Answer, writer: asyncio.StreamWriter, left_within: Callable[[float], Awaitable[bool]]
+) -> bool:
+    """Send it; whether the connection can serve another request."""
+    if answer.delay_s and await left_within(answer.delay_s):
+        return False
+    lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in answer.headers)]
+    body = sum(map(len, answer.pieces)) if answer.announced is None else answer.announced
+    lines.append("transfer-encoding: chunked" if answer.chunked else f"content-length: {body}")
+    writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
+    for piece in itertools.cycle(answer.pieces) if answer.endless else answer.pieces:
+        if answer.gap_s and await left_within(answer.gap_s):
             return False
-        lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in answer.headers)]
-        body = sum(map(len, answer.pieces)) if answer.announced is None else answer.announced
-        lines.append("transfer-encoding: chunked" if answer.chunked else f"content-length: {body}")
-        writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
-        for piece in answer.pieces:
-            if answer.gap_s and await self._left_within(reader, answer.gap_s):
-                return False
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
-            await writer.drain()
-            if answer.gap_s == 0:
-                await asyncio.sleep(0)
-        if answer.hold:
-            await self._left_within(reader, 60)
-            return False
-        if answer.break_off:
-            writer.transport.abort()
-            return False
-        if answer.chunked:
-            writer.write(b"0\r\n\r\n")
+        writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if answer.chunked else piece)
         await writer.drain()
-        return True
+        if answer.gap_s == 0:
+            await asyncio.sleep(0)
+    if answer.hold:
+        await left_within(600)
+        return False
+    if answer.break_off:
+        writer.transport.abort()
+        return False
+    if answer.chunked:
+        writer.write(b"0\r\n\r\n")
+    await writer.drain()
+    return True
 
-    async def _left_within(self, reader: asyncio.StreamReader, wait_s: float) -> bool:
-        """Wait; True as soon as the client closes."""
-        try:
-            data = await asyncio.wait_for(reader.read(1), wait_s)
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            data = b""
-        if data:
-            raise AssertionError("the client sent more before it was answered")
-        self._left()
-        return True
 
-    def _left(self) -> None:
-        self.gone.append(asyncio.get_running_loop().time())
+async def _stays(reader: asyncio.StreamReader, wait_s: float) -> bool:
+    """Whether the client is still there after so long; False as soon as it closes."""
+    try:
+        data = await asyncio.wait_for(reader.read(1), wait_s)
+    except TimeoutError:
+        return True
+    except ConnectionError:
+        return False
+    if data:
+        raise AssertionError("the client sent more before it was answered")
+    return False

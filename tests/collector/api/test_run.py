@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[3]
 KEEPER = KeeperConfig(data_dir=Path(), commit_interval_s=0.02, snapshot_interval_s=0.1)
 
 
-def wait_until(true, what: str, seconds: float = 30.0):
+def wait_until(true, what: str, seconds: float = 60.0):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = true()
@@ -40,7 +40,7 @@ def wait_until(true, what: str, seconds: float = 30.0):
 
 def get(port: int, path: str):
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as reply:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as reply:
             return reply.status, json.load(reply)
     except urllib.error.HTTPError as error:
         with error:
@@ -70,7 +70,7 @@ def collector(data_dir: Path, port: int):
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
-        errors = process.communicate(timeout=30)[1].decode()
+        errors = process.communicate(timeout=90)[1].decode()
         assert process.returncode == 0, errors
 
 
@@ -120,7 +120,7 @@ def test_a_second_collector_of_the_same_folder_ends_and_the_first_goes_on(tmp_pa
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
-            timeout=30,
+            timeout=90,
             check=False,
         )
         assert second.returncode == 1

@@ -263,7 +263,7 @@ async def test_a_lease_that_nobody_settles_is_charged_and_corrected_when_its_rec
         standing = (await store.standings([counter]))[0]
         return (standing.spent, standing.held) == (5000, 0)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await charged():
             await asyncio.sleep(0.05)
     store.settle("l", [Claim(counter, 1200)], 1)

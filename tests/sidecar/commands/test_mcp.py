@@ -97,7 +97,7 @@ class Agent:
             env={"PYTHONPATH": str(ROOT), **environment},
             cwd=folder,
         )
-        self._client = mcp.Client(parameters, read_timeout_seconds=60)
+        self._client = mcp.Client(parameters, read_timeout_seconds=100)
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._started: Future[None] = Future()
@@ -318,7 +318,7 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
     )
 
 
