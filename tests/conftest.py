@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -12,6 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # environment asks for compiling every time, that is kept once all the same.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A machine that has other work too stalls one example, or the making of it, for longer than Hypothesis waits.
+settings.register_profile(
+    "untimed", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 
 def shared_folder(name: str) -> Path:
