@@ -22,7 +22,7 @@ from sidecar.wire.jsonstream import Body
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
-from sidecar.wire.sse import Splitter, without
+from sidecar.wire.sse import Splitter, place_of_data, without
 
 _decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
@@ -147,29 +147,38 @@ class PassingMeter:
 
     def _relay_whole(self, data: bytes) -> bytes:
         """Read ``data``, which is whole events with plain line ends; what of it goes on."""
-        splitter = self._splitter
-        assert splitter is not None
         gaps: list[tuple[int, int]] = []
         start = 0
         for block in data[:-2].split(b"\n\n"):
             end = start + len(block) + 2
-            if not self._read_ordinary(block):
-                splitter.rebase()
-                for event in splitter.feed(block + b"\n\n"):
-                    if self._read_event(event.name, event.data) and self._withhold:
-                        gaps.append((start + event.start, start + event.end))
-                        self.reading.chunks -= 1
+            place = place_of_data(block)
+            if not place:
+                self._read_block(block, start, gaps)
+            elif not self._read_ordinary(block, place) and self._read_other(
+                block[7 : place - 7].decode("utf-8", "replace") if place > 6 else "", block[place:]
+            ):
+                self._leave_out(start, end, gaps)
             start = end
         return without(data, gaps) if gaps else data
 
-    def _read_ordinary(self, block: bytes) -> bool:
-        """Read ``block`` when it is an event that only adds text; false when it is not."""
-        start = 0 if block.startswith(b"data: ") else block.find(b"\n") + 1
-        if block.find(b"\n", start) >= 0 or not block.startswith(b"data: ", start) or self._ordinary is None:
-            return False
-        if (start and not block.startswith(b"event: ")) or not self._ordinary(
-            block[start + 6 :], self.reading
-        ):
+    def _read_block(self, block: bytes, start: int, gaps: list[tuple[int, int]]) -> None:
+        """Read whatever lines ``block`` has, which begins at ``start``."""
+        splitter = self._splitter
+        assert splitter is not None
+        splitter.rebase()
+        for event in splitter.feed(block + b"\n\n"):
+            if self._read_event(event.name, event.data):
+                self._leave_out(start + event.start, start + event.end, gaps)
+
+    def _leave_out(self, start: int, end: int, gaps: list[tuple[int, int]]) -> None:
+        """Withhold an event of usage alone, if it is to be."""
+        if self._withhold:
+            gaps.append((start, end))
+            self.reading.chunks -= 1
+
+    def _read_ordinary(self, block: bytes, place: int) -> bool:
+        """Read ``block``, whose data begin at ``place``, when it only adds text; false when it does not."""
+        if self._ordinary is None or not self._ordinary(block[place:], self.reading):
             return False
         self.reading.chunks += 1
         if self._misses < _MOST_MISSES:
@@ -259,6 +268,11 @@ class PassingMeter:
             if self._mode == SSE:
                 self._splitter = Splitter()
                 if self._decoder is None:
+                    if data.endswith(b"\n\n") and _CR not in data and not lead and data[0] < 0x80:
+                        # As nearly all begin: with whole events, and no mark of the encoding.
+                        self._splitter.begin()
+                        self._ready = True
+                        return self._relay_whole(data)
                     return self._relay_events(data, lead)
             data = started
         if self._mode == SSE:
@@ -322,10 +336,15 @@ class PassingMeter:
 
     def _read_event(self, name: str, data: bytes) -> bool:
         """Read one event; true when it carried nothing but usage."""
+        if self._ordinary is not None and self._ordinary(data, self.reading):
+            self.reading.chunks += 1
+            return False
+        return self._read_other(name, data)
+
+    def _read_other(self, name: str, data: bytes) -> bool:
+        """Read an event that is not ordinary; likewise."""
         reading = self.reading
         reading.chunks += 1
-        if self._ordinary is not None and self._ordinary(data, reading):
-            return False
         if data.strip() == b"[DONE]":
             reading.complete = True
             return False

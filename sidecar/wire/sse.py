@@ -12,6 +12,7 @@ MAX_LINE: Final = 1 << 20
 MAX_EVENT: Final = 4 << 20
 _LINE_COST: Final = 64
 """What keeping one more line costs beside its bytes."""
+_LONGEST_NAME: Final = 128
 _CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -50,6 +51,11 @@ class Splitter:
         """Between two events, with nothing kept: the next byte starts a new event."""
         self.oversized = False
         """An event was too large to be read."""
+
+    def begin(self) -> None:
+        """Know that the stream has begun, with whole events that others read."""
+        self._first = False
+        self.idle = True
 
     def rebase(self) -> None:
         """Count places from here on."""
@@ -146,7 +152,7 @@ class Splitter:
                 self._data.append(value)
         elif name == b"event":
             value = value[1:] if value[:1] == b" " else value
-            self._name = value[:128].decode("utf-8", "replace")
+            self._name = value[:_LONGEST_NAME].decode("utf-8", "replace")
         elif not name and not self._data and not self._name and not self._spoiled:
             self.block_end = end  # A comment on its own keeps a connection alive: it must not wait.
 
@@ -154,6 +160,22 @@ class Splitter:
         """Leave the event at hand unread; the next is read again."""
         self._spoiled = self.oversized = True
         self._data = []
+
+
+def place_of_data(block: bytes) -> int:
+    """Where the data of an event begin that is one line of them, under a name or not.
+
+    0 for all other lines, which the :class:`Splitter` is to read. ``block`` has only plain line ends and no
+    blank line, but perhaps its beginning is one.
+    """
+    line_end = block.find(b"\n")
+    if line_end < 0:
+        place = 6 if block.startswith(b"data: ") else 0
+    elif block.startswith(b"event: ") and block.startswith(b"data: ", line_end + 1):
+        place = line_end + 7 if line_end <= _LONGEST_NAME and block.find(b"\n", line_end + 1) < 0 else 0
+    else:
+        place = 0
+    return place if len(block) <= MAX_LINE else 0
 
 
 def event_bytes(data: bytes, name: str = "") -> bytes:
