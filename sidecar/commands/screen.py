@@ -18,9 +18,18 @@ DIMENSIONS = ("agent", "team", "request_model", "upstream", "tenant", "key_id")
 SORTS = ("spend", "calls", "failed", "tokens", "p95", "name")
 """What it can be sorted by, in the order of key ``s``; the largest first, names by the alphabet."""
 
-KEYS = "q quit   s sort   r reverse   b by what   p pause"
+KEYS_AT_LEAST = ("q quit   s sort   r reverse   b by what   p pause", "q s r b p: quit sort reverse by pause")
+"""In a wide window and in a narrow one."""
+GAP = "   "
 BAR_CELLS = 16
+WIDE = 80
+NEARLY = Decimal("0.8")
+LEAST_TABLE = 5
+"""Lines of the table, however much there is to say below it."""
+LEAST_WIDTHS = {"name": 0, "spend": 0, "calls": 36, "failed": 48, "tokens": 60, "p95": 72}
+"""From how wide a window on there is a column; the one that is sorted by always is."""
 MOST_BUDGETS, MOST_GPUS, MOST_ALERTS = 6, 4, 5
+SEVERITIES = {"page": 0, "warn": 1, "info": 2}
 _GIB = 1 << 30
 
 
@@ -74,67 +83,97 @@ class Choices:
         return False
 
 
-def page(figures: Figures, choices: Choices, height: int) -> RenderableType:
-    """The whole screen, ``height`` lines of it at most."""
-    head = [*heading(figures, choices), *(Text(f"! {printable(one)}") for one in figures.troubles)]
-    foot = [*budgets(figures), *gpus(figures), *incidents(figures)]
-    left = max(3, height - len(head) - len(foot) - 3)
-    return Group(*head, table(figures, choices, left), *foot, Text(KEYS, style="reverse"))
+def page(figures: Figures, choices: Choices, height: int, width: int = 100) -> RenderableType:
+    """The whole screen: ``height`` lines of it at most, none of which is wider than ``width``."""
+    head = heading(figures, choices, width)
+    head += [line(f"! {one}", style="bold") for one in figures.troubles]
+    sections = [budgets(figures, width), gpus(figures), incidents(figures)]
+    room = height - len(head) - LEAST_TABLE - 1  # the line of keys
+    while sum(len(section) + 1 for section in sections if section) > max(0, room):
+        max(sections, key=len).pop()  # The longest gives way; what is left is its most important part.
+    foot = [shown for section in sections if section for shown in (Text(""), *section)]
+    left = max(3, height - len(head) - len(foot) - 1)
+    keys = next((keys for keys in KEYS_AT_LEAST if len(keys) <= width), KEYS_AT_LEAST[-1])
+    return Group(*head, table(figures, choices, left, width), *foot, line(keys, style="reverse"))
 
 
-def heading(figures: Figures, choices: Choices) -> list[Text]:
+def line(text: str, style: str = "") -> Text:
+    """One line, cut off with an ellipsis where it is longer than the screen is wide."""
+    return Text(printable(text), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def packed(parts: Sequence[str], width: int) -> list[Text]:
+    """The parts in as few lines as they fit in, none broken."""
+    lines = [""]
+    for part in parts:
+        longer = f"{lines[-1]}{GAP}{part}" if lines[-1] else part
+        if len(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return [line(text) for text in lines]
+
+
+def heading(figures: Figures, choices: Choices, width: int = 100) -> list[Text]:
     """How much, how often, how well cached."""
     recent, before = figures.recent, figures.before
     spent, earlier = money(recent), money(before)
-    lines = [
-        Text(f"bursar top   {figures.at.astimezone():%H:%M:%S}" + ("   PAUSED" if choices.paused else ""))
-    ]
-    rate = f"{usd(spent * 12)}/h{change(spent, earlier)}"
     calls, failed = number(recent, "calls"), number(recent, "failed_calls")
-    lines.append(
-        Text(
-            f"spend {rate}   today {usd(money(figures.today))}   calls {calls / 300:.2f}/s"
-            f"   failed {share(failed, calls)}   (last 5 min)"
-        )
-    )
     hits = sum(number(row, "calls") for row in figures.caches if row.get("cache") in ("hit", "semantic"))
     read = share(number(recent, "cache_read_input_tokens"), number(recent, "input_tokens"))
-    lines.append(
-        Text(
-            f"answers reused {share(hits, calls)}, saving {usd(money(recent, 'avoided_cost_usd'))}"
-            f"   providers' caches {read} of input"
-            f"   tokens {number(recent, 'input_tokens'):,} in, {number(recent, 'output_tokens'):,} out"
-        )
-    )
-    return lines
+    state = "   PAUSED, p goes on" if choices.paused else ""
+    if DIMENSIONS[choices.by] != figures.by:
+        state += f"   asking by {DIMENSIONS[choices.by]} ..."
+    title = line(f"bursar top   {figures.at.astimezone():%H:%M:%S}   last 5 min{state}", style="bold")
+    if not recent:
+        return [title]  # Nobody answered: a zero would be a figure.
+    return [
+        title,
+        *packed(
+            [
+                f"spend {usd(spent * 12)}/h{change(spent, earlier)}",
+                f"today {usd(money(figures.today))}",
+                f"calls {calls / 300:.2f}/s",
+                f"failed {share(failed, calls)}",
+                f"answers reused {share(hits, calls)}, saving {usd(money(recent, 'avoided_cost_usd'))}",
+                f"providers' caches {read} of input",
+                f"tokens {short(number(recent, 'input_tokens'))} in, "
+                f"{short(number(recent, 'output_tokens'))} out",
+            ],
+            width,
+        ),
+    ]
 
 
-def table(figures: Figures, choices: Choices, most: int) -> Table:
-    """Who spends, sorted as the user chose."""
+def table(figures: Figures, choices: Choices, most: int, width: int = 100) -> Table:
+    """Who spends, sorted as the user chose; a narrow screen has the columns that matter most."""
     sort = SORTS[choices.sort]
     arrow = "^" if choices.reversed != (sort == "name") else "v"
     made = Table(box=None, expand=True, padding=(0, 1), header_style="bold", show_edge=False)
-    titles = {"name": f"{figures.by} (last {figures.window})", "p95": "p95"}
-    for name in ("name", "spend", "calls", "failed", "tokens", "p95"):
+    kept = [name for name, least in LEAST_WIDTHS.items() if width >= least or name == sort]
+    titles = {"name": f"{figures.by} (last {figures.window})"}
+    for name in kept:
         title = titles.get(name, name) + (f" {arrow}" if name == sort else "")
         made.add_column(
             title, justify="left" if name == "name" else "right", ratio=1 if name == "name" else None,
             no_wrap=True, overflow="ellipsis",
         )  # fmt: skip
     rows = ordered(figures.rows, figures.by, sort, backwards=choices.reversed)
-    for row in rows[: max(1, most - (len(rows) > most))]:
-        made.add_row(
-            Text(printable(str(row.get(figures.by) or "-"))),
-            usd(money(row)),
-            f"{number(row, 'calls'):,}",
-            f"{number(row, 'failed_calls'):,}",
-            f"{tokens(row):,}",
-            "-" if row.get("p95_ms") is None else f"{float(row['p95_ms']):,.0f} ms",
-        )
-    if len(rows) > most:
-        made.add_row(Text(f"and {len(rows) - most + 1} more"))
+    shown = rows[: max(1, most - 1 - (len(rows) > most - 1))]
+    for row in shown:
+        cells = {
+            "name": Text(printable(str(row.get(figures.by) or "(none)"))),
+            "spend": usd(money(row)),
+            "calls": f"{number(row, 'calls'):,}",
+            "failed": f"{number(row, 'failed_calls'):,}",
+            "tokens": short(tokens(row)),
+            "p95": "-" if row.get("p95_ms") is None else f"{float(row['p95_ms']):,.0f} ms",
+        }
+        made.add_row(*(cells[name] for name in kept))
+    if len(rows) > len(shown):
+        made.add_row(Text(f"and {len(rows) - len(shown)} more"))
     if not rows:
-        made.add_row(Text("no calls in this time"))
+        made.add_row(Text("no calls in this time" if figures.recent else "no figures"))
     return made
 
 
@@ -154,17 +193,30 @@ def ordered(rows: Sequence[Row], by: str, sort: str, *, backwards: bool) -> list
     return sorted(ranked, key=measure, reverse=not backwards)
 
 
-def budgets(figures: Figures) -> list[Text]:
+def budgets(figures: Figures, width: int = 100) -> list[Text]:
     """The counters that are used up most, with a bar each."""
     known = sorted(figures.budgets, key=lambda row: -used(row))[:MOST_BUDGETS]
-    lines = [Text("")] if known else []
-    for row in known:
+    names = [printable(f"{row['name']} {row.get('subject') or ''}".strip()) for row in known]
+    wide = max((len(name) for name in names), default=0)
+    cells = BAR_CELLS if width >= WIDE else BAR_CELLS // 2
+    lines = []
+    for name, row in zip(names, known, strict=True):
         part = used(row)
-        filled = min(BAR_CELLS, int(part * BAR_CELLS))
-        bar = "#" * filled + "." * (BAR_CELLS - filled)
-        name = printable(f"{row['name']} {row.get('subject') or ''}".strip())[:34]
-        lines.append(Text(f"budget {name:<34} [{bar}] {part * 100:3.0f} %  {row['spent']} of {row['limit']}"))
+        filled = min(cells, int(part * cells))
+        bar = "#" * filled + "." * (cells - filled)
+        column = min(wide, 34, max(8, width - cells - 36))
+        shown = name if len(name) <= column else f"{name[: column - 3]}..."
+        told = f"budget {shown:<{column}} [{bar}] {part * 100:3.0f} %  {amounts(row)}"
+        lines.append(line(told, style="red" if part >= 1 else "yellow" if part >= NEARLY else ""))
     return lines
+
+
+def amounts(row: Row) -> str:
+    """What is spent of a limit, in the budget's unit."""
+    unit = str(row.get("unit") or "usd")
+    if unit == "usd":
+        return f"{usd(Decimal(row['spent']))} of {usd(Decimal(row['limit']))}"
+    return f"{Decimal(row['spent']):,.0f} of {Decimal(row['limit']):,.0f} {unit}"
 
 
 def used(row: Row) -> Decimal:
@@ -176,7 +228,7 @@ def used(row: Row) -> Decimal:
 def gpus(figures: Figures) -> list[Text]:
     """The last sample of each GPU."""
     latest = {str(row["gpu"]): row for row in sorted(figures.gpus, key=lambda row: str(row["bucket"]))}
-    lines = [Text("")] if latest else []
+    lines = []
     for row in list(latest.values())[:MOST_GPUS]:
         busy = (
             f"{float(row['utilisation_ratio']) * 100:3.0f} %" if row["utilisation_ratio"] is not None else "-"
@@ -186,25 +238,43 @@ def gpus(figures: Figures) -> list[Text]:
         )
         watts = f"{float(row['power_watts']):.0f} W" if row["power_watts"] is not None else "-"
         name = printable(f"{row['host']} {row['name']}")[:40]
-        lines.append(Text(f"gpu    {name:<40} busy {busy}   memory {memory}   {watts}"))
+        lines.append(line(f"gpu    {name:<40} busy {busy}   memory {memory}   {watts}"))
     return lines
 
 
 def incidents(figures: Figures) -> list[Text]:
-    """What alerts said last, the open ones first."""
-    shown = figures.incidents[:MOST_ALERTS]
-    lines = [Text("")] if shown else []
-    for row in shown:
-        since = datetime.fromisoformat(str(row["since_at"] or row["detected_at"]))
-        since = since if since.tzinfo else since.replace(tzinfo=UTC)
+    """What alerts say: the open ones first, of these the severest, of these the newest."""
+
+    def rank(row: Row) -> tuple[bool, int]:
+        return row["state"] != "open", SEVERITIES.get(str(row["severity"]), len(SEVERITIES))
+
+    ranked = sorted(sorted(figures.incidents, key=since, reverse=True), key=rank)
+    lines = []
+    for row in ranked[:MOST_ALERTS]:
         try:
             said = json.loads(row["detail"] or "{}")
             why = said.get("summary") or row["signal"]
         except (ValueError, AttributeError):
             why = row["signal"]
-        told = f"{row['state']:<6} {row['severity']:<4} {since.astimezone():%H:%M} {row['alertname']}: {why}"
-        lines.append(Text(printable(told), no_wrap=True, overflow="ellipsis"))
-    return lines
+        begun = since(row).astimezone()
+        why = str(why).removesuffix(f" ({whose(row).replace('=', ' ')})")
+        what = f"{row['alertname']} {whose(row)}".strip()
+        told = f"{row['state']:<6} {row['severity']:<4} {begun:%H:%M} {what}: {why}"
+        pages = row["state"] == "open" and row["severity"] == "page"
+        lines.append(line(told, style="red" if pages else ""))
+    still = sum(row["state"] == "open" for row in ranked[MOST_ALERTS:])
+    return [*lines, line(f"and {still} more open")] if still else lines
+
+
+def whose(row: Row) -> str:
+    """The labels of an incident: ``agent=planner, team=search``."""
+    return ", ".join(f"{name}={value}" for name, value in sorted(dict(row.get("scope") or {}).items()))
+
+
+def since(row: Row) -> datetime:
+    """Since when an incident is one."""
+    at = datetime.fromisoformat(str(row["since_at"] or row["detected_at"]))
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 # ---- one figure -----------------------------------------------------------------------------
@@ -230,6 +300,15 @@ def usd(amount: Decimal) -> str:
     if abs(amount) >= 1 or not amount:
         return f"${amount:,.2f}"
     return f"${amount:.{min(12, 2 - amount.adjusted())}f}"
+
+
+def short(number: int) -> str:
+    """A count at a glance: ``9,876``, ``12.3 k``, ``4.56 M``."""
+    for floor, unit in ((10**9, "G"), (10**6, "M"), (10**4, "k")):
+        if number >= floor:
+            scaled = number / (1000 if unit == "k" else floor)
+            return f"{scaled:,.{2 if scaled < 10 else 1}f} {unit}"
+    return f"{number:,}"
 
 
 def share(part: int, whole: int) -> str:

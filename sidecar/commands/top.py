@@ -18,11 +18,12 @@ from typing import Any
 from collector.settings import Duration
 from sidecar.commands.budgets import operate
 from sidecar.commands.questions import NoAnswer, ask
-from sidecar.commands.screen import DIMENSIONS, MOST_ALERTS, Choices, Figures, page
+from sidecar.commands.screen import DIMENSIONS, Choices, Figures, page
 from sidecar.config import BursarConfig, load_config
 
 RECENT = timedelta(minutes=5)
 MOST_ROWS = 500
+MOST_INCIDENTS = 200
 _LOOK_S = 0.2
 """How soon a resized window and new figures are drawn, at the latest."""
 
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(no_color=True if arguments.no_color else None, highlight=False)
     if arguments.once or not (sys.stdin.isatty() and console.is_terminal):
         figures = gather(config, arguments.since, DIMENSIONS[0])
-        console.print(page(figures, Choices(), 60))
+        console.print(page(figures, Choices(), 60, console.width))
         return 0 if figures.recent else 1
     with contextlib.suppress(KeyboardInterrupt):
         Watching(config, arguments.since, float(arguments.every)).show(console)
@@ -78,8 +79,11 @@ class Watching:
             with keyboard() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
                 while True:
                     figures = self._figures
+                    size = console.size
                     shown = (
-                        page(figures, self._choices, console.size.height) if figures else Text("asking ...")
+                        page(figures, self._choices, size.height, size.width)
+                        if figures
+                        else Text("asking ...   q quit")
                     )
                     live.update(shown, refresh=True)
                     for key in pressed(_LOOK_S):
@@ -93,8 +97,9 @@ class Watching:
 
     def _ask_again_and_again(self) -> None:
         while not self._ended.is_set():
-            if not self._choices.paused:
-                self._figures = gather(self._config, self._since, DIMENSIONS[self._choices.by])
+            by, shown = DIMENSIONS[self._choices.by], self._figures
+            if not self._choices.paused or shown is None or shown.by != by:
+                self._figures = gather(self._config, self._since, by)
             self._due.wait(self._every_s)
             self._due.clear()
 
@@ -114,7 +119,7 @@ def gather(config: BursarConfig, since: str, by: str) -> Figures:
         "caches": question("spend_by", by="cache", since=recent.isoformat()),
         "rows": question("spend_by", by=by, since=since, limit=MOST_ROWS),
         "gpus": question("gpus_over_time", since=(now - timedelta(minutes=2)).isoformat()),
-        "incidents": question("incidents", since="24h", limit=MOST_ALERTS),
+        "incidents": question("incidents", since="24h", limit=MOST_INCIDENTS),
         "budgets": lambda: list(operate(config, "GET", "/bursar/v1/budgets")["budgets"]),
     }
     found: dict[str, Rows] = {}

@@ -30,6 +30,7 @@ from support.ports import free_port
 from dashboards import launch
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+ALLURING = "https://evil.example/pay www.evil.example ada@evil.example :material/home: a->b"
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -70,6 +71,7 @@ def some_calls(collector: Any) -> None:
             agent=agent,
             team="search" if agent == "planner" else "support",
             request_model=("gpt-5", "claude-sonnet-4-5")[number % 2],
+            task_id=ALLURING,
             cost=f"0.0{number:02d}00000000{number % 10}",
         )
 
@@ -166,6 +168,10 @@ def test_the_page_adds_up_reacts_and_asks_nobody_else(
     newest = collector.calls[0]
     dialog = open_first_row(page)
     expect(dialog.get_by_text(newest["call_id"])).to_be_visible()
+    task = dialog.get_by_role("row").filter(has_text="evil.example")
+    expect(task).to_be_visible()
+    assert task.inner_text().replace("\u2060", "").split("\t")[-1].strip() == ALLURING
+    expect(dialog.get_by_role("link")).to_have_count(0)
     expect(page).to_have_url(re.compile(f"call={newest['call_id']}"))
     dialog.get_by_role("button", name="Close").click()
     expect(dialog).to_have_count(0)
