@@ -98,11 +98,14 @@ def print_findings(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sidecar.commands.screen import printable
+
     table = Table()
     for name in columns:
-        table.add_column(name)
+        figures = name.endswith("_usd") or any(isinstance(row.get(name), int | float) for row in rows)
+        table.add_column(name, justify="right" if figures else "left")
     for row in rows:
-        table.add_row(*(Text(cell(name, row.get(name))) for name in columns))
+        table.add_row(*(Text(printable(cell(name, row.get(name)))) for name in columns))
     Console().print(table)
 
 

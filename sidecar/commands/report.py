@@ -25,6 +25,19 @@ COLUMNS = (
     "list_cost_usd",
     "effective_cost_usd",
 )
+TITLES = {
+    "calls": "calls",
+    "failed_calls": "failed",
+    "input_tokens": "input",
+    "cache_read_input_tokens": "cached",
+    "output_tokens": "output",
+    "list_cost_usd": "list, USD",
+    "effective_cost_usd": "cost, USD",
+}
+LESS_WANTED = ("list_cost_usd", "cache_read_input_tokens", "failed_calls", "output_tokens", "input_tokens")
+"""The columns that a narrow terminal goes without, the first one first."""
+LEAST_NAME = 18
+OTHERS = "all others"
 MONEY = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
 
 
@@ -129,20 +142,59 @@ def moment(text: str) -> str:
 
 
 def print_table(rows: list[dict[str, Any]], total: dict[str, Any], dimensions: tuple[str, ...]) -> None:
-    """A table for people, with the total of the ledger below it."""
+    """A table for people, with the total of the ledger below it.
+
+    No figure is ever cut off: a narrow terminal leaves out the columns that matter least, and names are
+    shortened. What does not go to a terminal is as wide as it has to be.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from sidecar.commands.screen import printable
+
+    console = Console()
+    lines = [*rows, *others(rows, total)]
+    names = [[printable(str(row.get(name) or "(none)")) for name in dimensions] for row in lines]
+    figures = {name: [shown(name, row.get(name)) for row in (*lines, total)] for name in COLUMNS}
+    widths = {name: max(map(len, (*column, TITLES[name]))) + 3 for name, column in figures.items()}
+    kept = list(COLUMNS)
+    if console.is_terminal:
+        room = console.width - 1 - len(dimensions) * (LEAST_NAME + 3)
+        for name in LESS_WANTED:
+            if sum(widths[one] for one in kept) > room:
+                kept.remove(name)
+    else:
+        spelt = [max(map(cell_len, column)) + 3 for column in zip(dimensions, *names, strict=True)]
+        console.width = 1 + sum(widths.values()) + sum(spelt)
     table = Table(show_footer=True)
     for number, name in enumerate(dimensions):
-        table.add_column(name, footer="total" if number == 0 else "")
-    for name in COLUMNS:
-        table.add_column(name, footer=shown(name, total.get(name)), justify="right")
-    for row in rows:
-        names = [Text(str(row.get(name) or "-")) for name in dimensions]
-        table.add_row(*names, *(shown(name, row.get(name)) for name in COLUMNS))
-    Console().print(table)
+        table.add_column(name, footer="" if number else "total", no_wrap=True, overflow="ellipsis")
+    for name in kept:
+        table.add_column(
+            TITLES[name], footer=figures[name][-1], justify="right", no_wrap=True, min_width=widths[name] - 3
+        )
+    for place, texts in enumerate(names):
+        table.add_row(*map(Text, texts), *(figures[name][place] for name in kept))
+    console.print(table)
+    if len(kept) < len(COLUMNS):
+        left_out = ", ".join(TITLES[name] for name in COLUMNS if name not in kept)
+        console.print(Text(f"Not shown in a terminal this narrow: {left_out}."))
+
+
+def others(rows: list[dict[str, Any]], total: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the total has beyond the rows, as one row more; none where they sum to it.
+
+    Nor where they sum to more: a call with two tags is in two rows.
+    """
+    rest = {
+        name: Decimal(str(total.get(name) or 0)) - sum(Decimal(str(row.get(name) or 0)) for row in rows)
+        for name in COLUMNS
+    }
+    if rest["calls"] <= 0 or min(rest.values()) < 0 or not rows:
+        return []
+    return [{**dict.fromkeys(set(rows[0]) - set(COLUMNS), OTHERS), **rest}]
 
 
 def shown(name: str, value: Any) -> str:

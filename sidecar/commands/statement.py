@@ -17,6 +17,8 @@ from sidecar.config import BursarConfig
 MOST_ROWS = 50
 MOST_CONVERSATIONS = 10
 MOST_TEAMS = 10_000
+NO_TEAM = "no_team"
+"""Of the calls that name none; with a line that no other file's name has."""
 
 _WEEK = re.compile(r"(\d{4})-W(\d{2})")
 
@@ -77,6 +79,8 @@ def write_statements(
 
 def file_name(team: str) -> str:
     """A name for the file of a team: readable, safe, and no other team's."""
+    if not team:
+        return NO_TEAM
     slug = re.sub(r"[^a-z0-9]+", "-", team.lower()).strip("-")[:40]
     if slug == team:
         return slug
@@ -86,6 +90,7 @@ def file_name(team: str) -> str:
 def _statements(config: BursarConfig, monday: date, filters: Mapping[str, list[str]]) -> Iterator[Statement]:
     week = _span(monday, monday + timedelta(days=7))
     before = _span(monday - timedelta(days=7), monday)
+    only = "; ".join(f"{name} {' or '.join(values)}" for name, values in filters.items())
     teams = ask(config, "spend_by", by="team", limit=MOST_TEAMS, **week, **filters)
     for team in (str(row["team"] or "") for row in teams):
         mine = {**filters, "team": [team]}
@@ -98,6 +103,7 @@ def _statements(config: BursarConfig, monday: date, filters: Mapping[str, list[s
             days[datetime.fromisoformat(str(row["bucket"])).date()] += money(row)
         yield Statement(
             team=team,
+            only=only,
             first=monday,
             last=monday + timedelta(days=6),
             written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -34,6 +34,8 @@ class Statement:
     models: Sequence[Row]
     conversations: Sequence[Row]
     """The dearest."""
+    only: str = ""
+    """Which of the team's calls alone, in words; all of them without."""
     quality: Sequence[Row]
     """How tasks ended, by agent; empty where nobody said."""
 
@@ -43,9 +45,10 @@ def html(told: Statement) -> str:
     team = escape(told.team or NOBODY)
     total, spent = told.total, money(told.total)
     week = f"{told.first:%d %B} to {told.last:%d %B %Y}"
+    only = f" · <b>only calls of {escape(told.only)}</b>" if told.only else ""
     parts = [
-        f"<h1>What {team} spent on models</h1>",
-        f'<p class="sub">{week}, days in UTC · written {escape(told.written)}</p>',
+        f"<h1>What {team} spent on models</h1>" if told.team else "<h1>What no team spent on models</h1>",
+        f'<p class="sub">{week}, days in UTC · written {escape(told.written)}{only}</p>',
         '<section class="tiles">',
         _tile("Spent", usd(spent), _change(spent, money(told.before))),
         _tile("Calls", f"{count(total, 'calls'):,}", f"{count(total, 'failed_calls'):,} failed"),
@@ -198,15 +201,16 @@ table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-n
 th, td {{ text-align: right; padding: .3rem .5rem; border-bottom: 1px solid var(--line); }}
 th:first-child, td:first-child {{ text-align: left; overflow-wrap: anywhere; }}
 .sums tbody tr:last-child {{ font-weight: 600; }}
+svg {{ width: 100%; height: auto; }} rect {{ fill: var(--bar); }}
+text {{ fill: var(--ink); font-size: 12px; text-anchor: middle; }}
 @media (max-width: 40rem) {{
   /* Names have a line of their own, and their figures one below. */
   tr {{ display: grid; grid-template-columns: 1fr 1.3fr 1.7fr; border-bottom: 1px solid var(--line); }}
   th, td {{ border-bottom: 0; padding: .15rem .25rem; font-size: .82rem; overflow-wrap: anywhere; }}
   .tiles b {{ font-size: 1.15rem; }}
+  text {{ font-size: 17px; }}
   th:first-child, td:first-child {{ grid-column: 1 / -1; }}
 }}
-svg {{ width: 100%; height: auto; }} rect {{ fill: var(--bar); }}
-text {{ fill: var(--ink); font-size: 12px; text-anchor: middle; }}
 @media print {{ body {{ margin: 0; max-width: none; }} }}
 </style>
 </head>

@@ -92,6 +92,12 @@ def test_names_are_text_and_nothing_is_fetched_or_run(name: str) -> None:
     assert "@import" not in text
 
 
+def test_a_page_of_some_calls_says_of_which() -> None:
+    assert "only calls of agent &lt;b&gt;" in html(told(only="agent <b>"))
+    assert "only calls" not in html(told())
+    assert "<h1>What no team spent on models</h1>" in html(told(team=""))
+
+
 def test_a_week_is_written_by_its_number_and_the_last_whole_one_is_meant_by_default() -> None:
     assert week_of("2026-W48", date(2026, 1, 1)) == MONDAY
     assert week_of(None, date(2026, 11, 29)) == date(2026, 11, 16)  # on a Sunday the week is not over
@@ -105,6 +111,8 @@ def test_teams_with_alike_names_have_files_of_their_own() -> None:
     names = ["search", "Search", "search!", "", "../../etc/passwd", "搜索", "search" * 30]
     files = [file_name(name) for name in names]
     assert files[0] == "search"
+    assert files[3] == "no_team"
+    assert file_name("no_team") != "no_team"
     assert len({file.lower() for file in files}) == len(names)
     assert all("/" not in file and len(file) < 60 for file in files)
 
