@@ -31,12 +31,13 @@ TITLES = {
     "input_tokens": "input",
     "cache_read_input_tokens": "cached",
     "output_tokens": "output",
-    "list_cost_usd": "list, USD",
-    "effective_cost_usd": "cost, USD",
+    "list_cost_usd": "list USD",
+    "effective_cost_usd": "cost USD",
 }
 LESS_WANTED = ("list_cost_usd", "cache_read_input_tokens", "failed_calls", "output_tokens", "input_tokens")
 """The columns that a narrow terminal goes without, the first one first."""
-LEAST_NAME = 18
+LEAST_NAME, MIN_NAME = 18, 6
+"""Letters of a name: as many as a column is given up for, and as many as there always are."""
 OTHERS = "all others"
 MONEY = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
 
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         filters.setdefault(name, []).append(value)
     if arguments.statement:
         return write_pages(config, arguments, filters)
-    span = {"since": moment(arguments.since), "until": arguments.until}
+    # Now, for both: what comes in between the questions would else be in the total and in no row.
+    span = {"since": moment(arguments.since), "until": arguments.until or datetime.now(UTC).isoformat()}
     try:
         if arguments.view:
             return show_findings(config, arguments, dimensions, {**span, **filters})
@@ -97,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.format == "csv":
         write_csv(rows, (*dimensions, *COLUMNS), sys.stdout)
     else:
-        print_table(rows, total, dimensions)
+        print_table(rows, total, dimensions, is_cut=len(rows) >= arguments.limit)
     return 0
 
 
@@ -141,7 +143,9 @@ def moment(text: str) -> str:
     return text
 
 
-def print_table(rows: list[dict[str, Any]], total: dict[str, Any], dimensions: tuple[str, ...]) -> None:
+def print_table(
+    rows: list[dict[str, Any]], total: dict[str, Any], dimensions: tuple[str, ...], *, is_cut: bool
+) -> None:
     """A table for people, with the total of the ledger below it.
 
     No figure is ever cut off: a narrow terminal leaves out the columns that matter least, and names are
@@ -155,7 +159,7 @@ def print_table(rows: list[dict[str, Any]], total: dict[str, Any], dimensions: t
     from sidecar.commands.screen import printable
 
     console = Console()
-    lines = [*rows, *others(rows, total)]
+    lines = [*rows, *(others(rows, total) if is_cut else [])]
     names = [[printable(str(row.get(name) or "(none)")) for name in dimensions] for row in lines]
     figures = {name: [shown(name, row.get(name)) for row in (*lines, total)] for name in COLUMNS}
     widths = {name: max(map(len, (*column, TITLES[name]))) + 3 for name, column in figures.items()}
@@ -168,9 +172,13 @@ def print_table(rows: list[dict[str, Any]], total: dict[str, Any], dimensions: t
     else:
         spelt = [max(map(cell_len, column)) + 3 for column in zip(dimensions, *names, strict=True)]
         console.width = 1 + sum(widths.values()) + sum(spelt)
+    spare = console.width - 1 - sum(widths[name] for name in kept) - 3 * len(dimensions)
+    most = max(MIN_NAME, spare // max(1, len(dimensions)))
     table = Table(show_footer=True)
     for number, name in enumerate(dimensions):
-        table.add_column(name, footer="" if number else "total", no_wrap=True, overflow="ellipsis")
+        table.add_column(
+            name, footer="" if number else "total", no_wrap=True, overflow="ellipsis", max_width=most
+        )
     for name in kept:
         table.add_column(
             TITLES[name], footer=figures[name][-1], justify="right", no_wrap=True, min_width=widths[name] - 3

@@ -111,7 +111,10 @@ def look(page: Page, address: str, *, width: int, appearance: str) -> None:
 def photograph(page: Page, path: Path) -> None:
     """Keep the whole page as a picture, also what one would have to scroll for."""
     # Streamlit scrolls inside of the page: the screen is made as high as what is on it.
-    inner = page.evaluate("document.querySelector('[data-testid=stMain]')?.scrollHeight || 900")
+    inner = page.evaluate(
+        "Math.max(...['[data-testid=stMain]', '[role=dialog]']"
+        ".map(one => document.querySelector(one)?.scrollHeight || 0), 900)"
+    )
     size = page.viewport_size
     assert size is not None
     page.set_viewport_size({"width": size["width"], "height": min(int(inner) + 40, 6000)})

@@ -20,7 +20,7 @@ TOTAL = {name: value if isinstance(value, str) else 3 * value for name, value in
 
 
 def printed(capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]] = ROWS) -> str:
-    report.print_table(rows, TOTAL, ("request_model",))
+    report.print_table(rows, TOTAL, ("request_model",), is_cut=True)
     return capsys.readouterr().out
 
 
@@ -36,10 +36,12 @@ def test_a_narrow_terminal_goes_without_columns_and_says_which_but_never_cuts_a_
 ) -> None:
     for name, value in {"FORCE_COLOR": "1", "TERM": "dumb", "COLUMNS": "60", "LINES": "30"}.items():
         monkeypatch.setenv(name, value)
-    text = printed(capsys)
+    long = row("85.423077", 827, request_model="a-model-with-a-name-that-is-far-too-long-for-a-terminal")
+    text = printed(capsys, [long, ROWS[1]])
+    assert "a-model-with" in text
     for told in ("85.423077", "140.000000", "827"):
         assert told in text
-    assert "list, USD" in text.splitlines()[-1]  # named as left out
+    assert "list USD" in text.splitlines()[-1]  # named as left out
     assert max(map(len, text.splitlines()[:-1])) <= 60
 
 
