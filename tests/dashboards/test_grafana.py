@@ -1,13 +1,21 @@
 """The dashboard for Grafana: it asks Prometheus for what our processes really tell, in PromQL that parses."""
 
 import json
+import os
 import re
+import signal
 import subprocess
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from support.alerting import ROOT, program
+from support.alerting import ROOT, program, wait_for
+from support.ports import free_port
 
 from collector.api.metrics import exposition
 from collector.export.families import FAMILIES
@@ -34,9 +42,37 @@ def metrics(expression: str) -> set[str]:
     return set(re.findall(r"\b(?:bursar|gen_ai)_\w+", expression))
 
 
-def plain(expression: str) -> str:
+UNITS = {
+    "bursar_cost_usd_total": "currencyUSD",
+    "bursar_avoided_cost_usd_total": "currencyUSD",
+    "bursar_gpu_cost_usd_total": "currencyUSD",
+    "bursar_gpu_cost_idle_usd_total": "currencyUSD",
+    "bursar_budget_spent_usd": "percentunit",
+    "bursar_budget_limit_usd": "percentunit",
+    "bursar_budget_held_usd": "percentunit",
+    "bursar_gpu_memory_used_bytes": "percentunit",
+    "bursar_gpu_memory_size_bytes": "percentunit",
+    "_seconds": "s",
+    "_seconds_bucket": "s",
+    "_ratio": "percentunit",
+    "_watts": "watt",
+}
+"""By the metric, or how it ends: budgets and memory are drawn as parts of their limits."""
+
+SILENT = {
+    "GPU utilisation": "there is no GPU",
+    "GPU memory in use": "there is no GPU",
+    "GPU power": "there is no GPU",
+    "Cost of own GPUs": "the demonstration does not say what an hour costs",
+    "Engine: KV cache in use": "the simulator has none",
+    "Telemetry given up": "nothing was",
+}
+"""Panels without data over a demonstration on a machine like this, and why."""
+
+
+def plain(expression: str, *, rate: str = "5m", reach: str = "6h") -> str:
     """As Grafana sends it: its variables replaced by what stands for all."""
-    for variable, value in (("$__rate_interval", "5m"), ("$__range", "6h")):
+    for variable, value in (("$__rate_interval", rate), ("$__range", reach)):
         expression = expression.replace(variable, value)
     return re.sub(r"\$\w+", ".*", expression)
 
@@ -78,3 +114,76 @@ def test_variables_are_labels_that_calls_have_and_filter_the_spend(name: str) ->
     spend = [expression for expression in EXPRESSIONS if "bursar_cost_usd_total" in expression]
     assert spend
     assert all(f'{name}=~"${name}"' in expression for expression in spend)
+
+
+def test_every_panel_has_the_unit_of_what_it_draws() -> None:
+    for panel in PANELS:
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+        asked = set().union(*(metrics(target["expr"]) for target in panel["targets"]))
+        for metric in asked:
+            wanted = next((UNITS[end] for end in UNITS if metric.endswith(end)), None)
+            assert wanted is None or unit == wanted, (panel["title"], metric, unit)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_panel_has_data_over_a_running_demonstration(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "demo.log"
+    demo = [
+        sys.executable,
+        "-m",
+        "sidecar.cli",
+        "demo",
+        "--no-dashboard",
+        "--data-dir",
+        str(tmp_path / "data"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with log.open("wb") as told, (tmp_path / "prometheus.log").open("wb") as said:
+        playing = subprocess.Popen(demo, stdout=told, stderr=told, cwd=tmp_path, env=environment)
+        scraping = None
+        try:
+            wait_for("the demonstration", lambda: "Questions:" in log.read_text(), 240)
+            scraping = subprocess.Popen(
+                [program("prometheus"), f"--config.file={scrapes(tmp_path, log.read_text())}",
+                 f"--storage.tsdb.path={tmp_path / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}"],
+                stdout=said, stderr=said,
+            )  # fmt: skip
+            wanted = {panel["title"] for panel in PANELS} - set(SILENT)
+            wait_for("data in every panel", lambda: wanted <= with_data(port), 240)
+        finally:
+            for process, how in ((scraping, signal.SIGTERM), (playing, signal.SIGINT)):
+                if process is not None:
+                    process.send_signal(how)
+                    process.wait(60)
+
+
+def scrapes(folder: Path, told: str) -> Path:
+    """A configuration of Prometheus that asks both processes of the demonstration once a second."""
+    addresses = {
+        line.split()[0]: line.split("//")[1].split("/")[0] for line in told.splitlines() if "//" in line
+    }
+    jobs = [
+        {"job_name": name, "static_configs": [{"targets": [addresses[line]]}]}
+        for name, line in (("bursar-sidecar", "Metrics:"), ("bursar-collector", "Questions:"))
+    ]
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    return path
+
+
+def with_data(port: int) -> set[str]:
+    """The panels all of whose expressions have an answer; an expression that is refused fails the test."""
+    return {panel["title"] for panel in PANELS if all(asked(port, one["expr"]) for one in panel["targets"])}
+
+
+def asked(port: int, expression: str) -> list[Any]:
+    query = urllib.parse.urlencode({"query": plain(expression, rate="1m", reach="5m")})
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=30) as reply:
+            answer: list[Any] = json.load(reply)["data"]["result"]
+            return answer
+    except urllib.error.HTTPError as error:
+        raise AssertionError(f"{expression}: {error.read()!r}") from error
+    except (urllib.error.URLError, OSError):
+        return []  # It is starting.
