@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, ink, notices, tables
+from dashboards import charts, data, display, exports, filters, ink, notices, tables
 from dashboards.scope import Scope
 from dashboards.views import call, conversation
 
@@ -116,7 +116,7 @@ def page() -> None:
     with st.grid(2, min_column_width=320):
         waste_bill(found.bill)
         tools(found.tools.rows)
-    dearest(found.runs.rows)
+    dearest(found.runs)
     with above:  # Drawn last: what it asks may take longer than all the figures.
         notices.simulated(scope)
         notices.ledger_age()
@@ -201,7 +201,9 @@ def by_agent(found: Work) -> None:
         for agent in [str(row["agent"])]
     ]
     with st.container(border=True):
-        st.markdown("**By agent**")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**By agent**")
+            exports.menu("agents", found.by_agent.table.column_names, lambda: found.by_agent.table)
         if len(lines) == MOST:
             st.caption(f"Only the {MOST} dearest are shown.")
         st.dataframe(
@@ -298,10 +300,14 @@ def tools(rows: Sequence[data.Row]) -> None:
         )
 
 
-def dearest(rows: Sequence[data.Row]) -> None:
+def dearest(found: data.Answer) -> None:
     """The dearest conversations, each of which can be opened to show its course."""
+    rows = found.rows
     with st.container(border=True):
-        st.markdown("**The dearest conversations**")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**The dearest conversations**")
+            if rows:
+                exports.menu("conversations", found.table.column_names, lambda: found.table)
         if not rows:
             st.caption("No conversation of more than a question and its answer in this time range.")
             return

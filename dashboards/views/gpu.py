@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import streamlit as st
 
-from dashboards import charts, data, display, filters, ink, notices, tables
+from dashboards import charts, data, display, exports, filters, ink, notices, tables
 from dashboards.scope import Scope, Window
 
 MOST = 100
@@ -70,7 +70,7 @@ def page() -> None:
         queues(engines.rows, window)
         caches(engines.rows, window)
     if costs.rows:
-        replicas(costs.rows, chosen)
+        replicas(costs, chosen)
     trouble(gpus.rows, engines.rows)
 
 
@@ -173,11 +173,14 @@ def caches(rows: Sequence[data.Row], window: Window) -> None:
     _drawn("KV cache", found, window, " %", 100.0, _moments(rows))
 
 
-def replicas(rows: Sequence[data.Row], chosen: Scope) -> None:
+def replicas(costs: data.Answer, chosen: Scope) -> None:
     """Every replica with what it cost, and from how busy on it pays; each leads to its upstream's calls."""
+    rows = costs.rows
     upstreams = [str(row["upstream"]) for row in rows]
     with st.container(border=True):
-        st.markdown("**Every replica**")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown("**Every replica**")
+            exports.menu("gpu-costs", costs.table.column_names, lambda: costs.table)
         tables.openable(
             [line(row) for row in rows],
             REPLICAS,

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import streamlit as st
 
-from dashboards import charts, control, data, display, filters, ink, spend_charts
+from dashboards import charts, control, data, display, filters, ink, notices, spend_charts
 from dashboards.forecast import LEAST_DAYS, METHOD, month_end
 from dashboards.outlook import Limit, Outlook, cumulated, limits, outlook
 from dashboards.scope import Scope
@@ -20,15 +20,19 @@ def tiles() -> None:
         return
     if not any(found.days.values()):
         return
+    last_month = found.today.replace(day=1) - timedelta(days=1)
     tightest = next((limit for limit in known_limits(scope)[0] if limit.window == "month"), None)
     with st.grid(4, min_column_width=165):
         tile("Now", f"{display.usd(found.now_per_hour)}/h", found.now_per_hour, found.before_per_hour,
-             "What the last 15 minutes come to an hour, against the 15 before", "vs 15 min ago")  # fmt: skip
+             "What the last 15 minutes come to an hour, against the 15 before", "vs 15 min")  # fmt: skip
         tile("Today", display.usd(found.spent_today), found.spent_today, found.yesterday,
              "Since midnight, against yesterday until this time", "vs yesterday")  # fmt: skip
         tile("This month", display.usd(found.spent_this_month), found.spent_this_month, found.last_month,
-             "Since the first, against the same part of last month", "vs last month")  # fmt: skip
+             "Since the first, against the same part of last month", f"vs {last_month:%b}")  # fmt: skip
         ahead(found, tightest)
+    if any(answer.trouble for answer in found.answers):
+        as_of = notices.drawn_at(found.answers)
+        st.caption(display.escaped(f"These four are of {as_of}: the collector does not answer now."))
 
 
 def tile(title: str, value: str, now: Decimal, before: Decimal, meaning: str, against: str) -> None:

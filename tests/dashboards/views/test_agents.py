@@ -104,6 +104,7 @@ def test_what_a_conversation_a_turn_a_task_and_a_success_cost_is_worked_out_from
     assert tile(app, "A task") == "$1.00"  # 2 USD over 2 tasks
     assert tile(app, "A task that succeeded") == "$2.00"  # 2 USD, one success
     assert tile(app, "Wasted") == "10.0 %"  # 0.3 of 3 USD
+    assert [button.label for button in app.get("download_button")] == ["CSV", "Parquet"]
     planner, triage = frame(app, "per_success")
     assert (planner["per_conversation"], planner["per_turn"], planner["per_task"]) == (
         "$1.00", "$0.500", "$1.00",

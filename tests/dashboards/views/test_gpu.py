@@ -93,7 +93,9 @@ def test_a_replica_that_is_dearer_than_the_api_at_its_busiest_never_pays(
     collector: Any, visit: Visit
 ) -> None:
     a_replica(collector, break_even_busy_ratio=36.28)
-    assert visit("gpu").dataframe[0].value.iloc[0]["break_even"] == "never"
+    app = visit("gpu")
+    assert app.dataframe[0].value.iloc[0]["break_even"] == "never"
+    assert [button.label for button in app.get("download_button")] == ["CSV", "Parquet"]
 
 
 def test_where_nothing_was_measured_the_line_has_a_gap_as_wide_as_it_was_long() -> None:

@@ -196,6 +196,7 @@ def test_figures_of_a_collector_that_went_away_are_kept_and_marked_as_old(
     app.run()
     assert "1.000000000000 USD spent" in ledger_line(app)
     assert "These figures are of" in notices(app)
+    assert any("These four are of" in caption.value for caption in app.caption)
 
 
 def test_simulated_calls_are_announced_by_upstream_provider_or_tag(collector: Any, visit: Visit) -> None:
