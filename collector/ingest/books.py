@@ -29,7 +29,7 @@ _log = logs.get("collector.ingest")
 UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """A value does not fit its Arrow column."""
 
-_FRAMES_AT_ONCE = 1024
+_FRAMES_AT_ONCE = 2048
 """Frames decoded and turned into columns together."""
 
 

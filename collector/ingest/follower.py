@@ -32,8 +32,8 @@ from collector.journal import (
 _LEAST_READ = 64 << 10
 _MOST_HEADER = 4096
 """Bytes that a segment's header takes at most."""
-_READ_AT_ONCE = 384 << 10
-"""Frames are taken while they are still in the processor's cache: some eight hundred."""
+_READ_AT_ONCE = 1 << 20
+"""Frames are taken while they are still in the processor's cache: some two thousand."""
 _LONGEST_TURN_S = 2.0
 """How long a question waits for a step that is being made."""
 _IDLE_STEP_S = 60.0

@@ -59,13 +59,14 @@ class Notices:
 
     def _notice(self, facts: Facts) -> None:
         (
-            call_id, start, duration, tenant, conversation, outcome,
-            cost, reasoning, hashes, tool_calls, *_, attempts,
+            call_id, start, duration, tenant, conversation, outcome, cost, reasoning, hashes, tool_calls,
+            key_id, user_id, model, tools, system, attempts,
         ) = facts  # fmt: skip
         key = (tenant, conversation or call_id)
         doubled = False
         if hashes and cost and outcome == _SERVED:
-            doubled = self._look_for_double(facts, key)
+            same = hash((hashes[-1], tenant, key_id, user_id, model, tools, system))
+            doubled = self._look_for_double(same, key, call_id, start, duration)
         if (
             not doubled
             and len(hashes) <= 2
@@ -91,23 +92,17 @@ class Notices:
             self._due.popitem(last=False)
             self.forgotten += 1
 
-    def _look_for_double(self, facts: Facts, key: Key) -> bool:
-        """Whether another conversation had this very request answered a while ago."""
-        same = hash(
-            (
-                *(facts.message_hashes[-1], facts.tenant, facts.key_id, facts.user_id),
-                *(facts.request_model, facts.tools_hash, facts.system_hash),
-            )
-        )
+    def _look_for_double(self, same: int, key: Key, call_id: str, start_us: int, duration_us: int) -> bool:
+        """Whether another conversation had this very request, of which ``same`` is told, answered lately."""
         known = self._answered.get(same)
-        if known is not None and 0 <= facts.started_at_us - known[2] <= SAME_WITHIN_US:
+        if known is not None and 0 <= start_us - known[2] <= SAME_WITHIN_US:
             if known[1] == key[1]:
                 return False  # Its own conversation tells.
-            self._duplicates.setdefault(key, {})[facts.call_id] = known[0]
+            self._duplicates.setdefault(key, {})[call_id] = known[0]
             if len(self._duplicates) > MOST_BEGUN:
                 self._duplicates.popitem(last=False)
             return True
-        self._answered[same] = (facts.call_id, key[1], facts.started_at_us + facts.duration_us)
+        self._answered[same] = (call_id, key[1], start_us + duration_us)
         if len(self._answered) > MOST_ANSWERED:
             self._answered.popitem(last=False)
         return False
