@@ -17,7 +17,7 @@ BEGINNING = 16
 enough are left to tell ids apart."""
 COLUMNS = ("trace_id", "response_id")
 
-_NUMBER = f"CAST(md5_number_lower(left(ltrim({{0}}, '0'), {BEGINNING})) & 4294967295 AS UINTEGER)"
+_NUMBER = f"CAST(md5_number(left(ltrim({{0}}, '0'), {BEGINNING})) & 4294967295 AS UINTEGER)"
 
 BEGUN = _NUMBER.format("$sought")
 """The number of the id that is sought."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from collector.store.levels import DAY_US, TALK_DAYS, TALKS_HOUR
 
-TALK = "md5_number_lower(concat(tenant, chr(31), agent, chr(31), conversation_id))"
-"""What stands for a conversation of an agent, whatever version of DuckDB asks: its `hash` may change."""
+TALK = "CAST(md5_number(concat(tenant, chr(31), agent, chr(31), conversation_id)) >> 64 AS UBIGINT)"
+"""What stands for a conversation of an agent, whatever version of DuckDB asks: its `hash` may change. That is
+`md5_number_lower`, which takes four times as long: it writes the number down bit by bit."""
 
 _INSIDE = "{0} >= make_timestamp($1) AND {0} < make_timestamp($2) AND conversation_id <> ''"
 _SEEN = f"""

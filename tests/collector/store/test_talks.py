@@ -1,5 +1,6 @@
 """Conversations that are counted by days are as many as those that are told apart."""
 
+import hashlib
 import random
 import shutil
 from collections import defaultdict
@@ -10,7 +11,7 @@ from collector.domain.record import CallRecord
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
-from collector.store import retention
+from collector.store import retention, talks
 from collector.store.asking import parse
 from collector.store.duckdb import DatabaseConfig
 from collector.store.levels import DAY_US, HOUR_US
@@ -160,3 +161,11 @@ def test_the_whole_id_of_a_conversation_or_a_call_finds_its_calls_and_nothing_el
     assert found(late.call_id) == {late.call_id}
     assert found("conversation-") == {c.call_id for c in site.calls.values() if c.conversation_id}
     assert found("conversation-99") == set()
+
+
+def test_conversations_stand_under_the_numbers_that_ledgers_have_had_from_the_start(site):
+    names = "'tenant' AS tenant, 'agent' AS agent, 'conversation' AS conversation_id"
+    ((number,),) = site.database.connection.execute(f"SELECT {talks.TALK} FROM (SELECT {names})").fetchall()
+
+    digest = hashlib.md5(b"tenant\x1fagent\x1fconversation", usedforsecurity=False).digest()
+    assert number == int.from_bytes(digest[8:], "little")
