@@ -161,7 +161,7 @@ def table(figures: Figures, choices: Choices, most: int, width: int = 100) -> Ta
     rows = ordered(figures.rows, figures.by, sort, backwards=choices.reversed)
     shown = rows[: max(1, most - 1 - (len(rows) > most - 1))]
     for row in shown:
-        cells = {
+        cells: dict[str, Text | str] = {
             "name": Text(printable(str(row.get(figures.by) or "(none)"))),
             "spend": usd(money(row)),
             "calls": f"{number(row, 'calls'):,}",
