@@ -125,7 +125,7 @@ def ways(sample: Sample) -> Iterator[Way]:
         yield way("calls", **whole, order=order, **talk)
     yield way("calls", **whole, before=sample.call_id)
     yield way("calls", **whole, outcome="failed", team="team3")
-    for text in ("agent7", "model-1", sample.conversation, "found nowhere"):
+    for text in ("agent7", "model-1", sample.conversation, sample.trace, "found nowhere"):
         yield way("calls", **whole, search=text)
     yield from (way(name, **one_call) for name in ("call", "attempts", "gpu_charges"))
     for dimension in ("agent", "key_id", "user_id", "tag", "outcome", "conversation_id", "task_id"):

@@ -5,6 +5,7 @@ as it would have at that size: a run for each conversation, a twentieth of the c
 conversation, an outcome for every fifth, two days' worth of GPU samples kept a second apart.
 """
 
+from collector.store import machine_sums
 from collector.store.duckdb import Database
 from collector.store.levels import DAY_US
 
@@ -108,10 +109,11 @@ _SAMPLES = (
     FROM range(($2 - $1) // 1000000) AS numbers(n), (VALUES ('gpu1:8000'), ('gpu2:8000')) AS two(replica)""",
 )
 _SAMPLED_DAYS = 9
+_LARGEST_LOG = 32 << 20
 
 
 def generate_findings(database: Database, days: int, until_s: int) -> None:
-    """Fill the tables beside ``calls`` from the calls that are there."""
+    """Fill the tables beside ``calls`` from the calls that are there, and the sums of machines with them."""
     end = (until_s * 10**6 // DAY_US + 1) * DAY_US
     for start in range(end - (days + 2) * DAY_US, end, DAY_US):
         period = [start, start + DAY_US]
@@ -119,3 +121,7 @@ def generate_findings(database: Database, days: int, until_s: int) -> None:
         for statement in statements:
             database.connection.execute(statement, period)
         database.checkpoint()
+    while machine_sums.advance(database.connection, until_s * 10**6):
+        if database.wal_bytes > _LARGEST_LOG:
+            database.checkpoint()
+    database.checkpoint()
