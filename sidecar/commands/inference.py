@@ -101,12 +101,15 @@ def _settings(config: BursarConfig, arguments: argparse.Namespace) -> InferenceC
     from inference.tiny_model import make_model
 
     model = make_model(config.data_dir / "inference" / "tiny-model")
-    if vllm == "vllm" and OWN_VLLM.exists():
-        vllm = str(OWN_VLLM.resolve())
     server = ServerConfig(
         model=str(model.resolve()), profile=("tiny-cpu",), listen=arguments.listen, served_name=TINY
     )
-    return replace(settings, vllm=vllm, servers={TINY: server})
+    return replace(settings, vllm=own_vllm(vllm), servers={TINY: server})
+
+
+def own_vllm(command: str) -> str:
+    """The one that ``make vllm`` installed, where no other is named."""
+    return str(OWN_VLLM.resolve()) if command == "vllm" and OWN_VLLM.exists() else command
 
 
 def show(launch: "Launch") -> None:

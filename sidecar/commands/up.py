@@ -96,10 +96,12 @@ def is_free(address: Address) -> bool:
     return True
 
 
-async def wait_until_ready(config: BursarConfig, supervisor: Supervisor) -> bool:
+async def wait_until_ready(
+    config: BursarConfig, supervisor: Supervisor, within_s: float = READY_WITHIN_S
+) -> bool:
     """Wait for the sidecar and the collector to answer; False when they do not in time."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + READY_WITHIN_S
+    until = loop.time() + within_s
     urls = [f"http://{address}/readyz" for address in (config.listen, config.collector.listen)]
     stopped = asyncio.create_task(supervisor.stopped())
     try:

@@ -53,6 +53,17 @@ def test_a_vllm_that_was_installed_into_a_folder_is_found_behind_its_command(tmp
     assert (found.release, found.has("max-num-seqs")) == ((0, 26, 0), True)
 
 
+def test_a_demonstration_on_a_vllm_that_is_not_there_says_so_and_starts_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["demo", "--vllm", str(tmp_path / "vllm"), "--data-dir", str(tmp_path / "data")]
+
+    assert main(words) == 2
+
+    assert "vllm' is not there: install vLLM" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
 @pytest.fixture
 def vllm(tmp_path: Path) -> Installed:
     return installed(tmp_path)
