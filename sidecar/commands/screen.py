@@ -214,9 +214,10 @@ def budgets(figures: Figures, width: int = 100) -> list[Text]:
 def amounts(row: Row) -> str:
     """What is spent of a limit, in the budget's unit."""
     unit = str(row.get("unit") or "usd")
+    beware = "" if row.get("exact", True) else "  its store is lost: what one sidecar knows"
     if unit == "usd":
-        return f"{usd(Decimal(row['spent']))} of {usd(Decimal(row['limit']))}"
-    return f"{Decimal(row['spent']):,.0f} of {Decimal(row['limit']):,.0f} {unit}"
+        return f"{usd(Decimal(row['spent']))} of {usd(Decimal(row['limit']))}{beware}"
+    return f"{Decimal(row['spent']):,.0f} of {Decimal(row['limit']):,.0f} {unit}{beware}"
 
 
 def used(row: Row) -> Decimal:

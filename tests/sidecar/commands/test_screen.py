@@ -138,6 +138,8 @@ def test_amounts_are_told_as_people_write_them_in_the_budget_s_unit() -> None:
     text = drawn(figures(budgets=[OVERSPENT, calls]))
     assert "208 %  $52.06 of $25.00" in text
     assert "40 %  12 of 30 calls" in text
+    assert "lost" not in text
+    assert "its store is lost" in drawn(figures(budgets=[calls | {"exact": False}]))
 
 
 def test_alerts_that_page_come_first_and_what_is_left_out_is_counted() -> None:
