@@ -194,11 +194,13 @@ class Running:
         raw = self._generate(load)
         self._check_alive()
         if self.gateway.ledger:
-            self.wait_until_recorded()
+            self._wait_until_booked()
             wall_s = time.monotonic() - began
         else:
             wall_s = raw["seconds"]
         spent = [cpu_seconds([root]) - before for root, before in zip(self.roots, cpu_before, strict=True)]
+        if self.gateway.ledger:
+            self.wait_until_recorded()
         shown = figures(load, raw, sum(spent) if spent else None, wall_s)
         if len(spent) > 1:
             shown["first_process_us_per_call"] = 1e6 * spent[0] / max(1, raw["answered"])
@@ -238,9 +240,32 @@ class Running:
                 return
             if recorded > self.served:
                 raise Unusable(f"recorded {recorded} calls of {self.served}: some are doubled")
-            # Asking costs the collector CPU that is then counted: seldom enough to stay under a percent.
             time.sleep(0.25)
         raise Unusable(f"recorded {recorded} calls of {self.served}: some are lost; {self.log_tail()}")
+
+    def _wait_until_booked(self) -> None:
+        """Wait until as many rows are in the ledger as calls were sent, by a counter: cheap to read.
+
+        To ask the ledger itself takes 10 to 40 ms of the collector's CPU, counted as the calls'; that
+        is done once the counting is over.
+        """
+        until = time.monotonic() + self.drain_limit_s
+        while self._booked() < self.served and time.monotonic() < until:
+            self._check_alive()
+            time.sleep(0.1)
+
+    def _booked(self) -> int:
+        """Calls that the collector says it has booked; -1 while it does not answer."""
+        assert self.gateway.ledger is not None
+        try:
+            with urllib.request.urlopen(
+                f"{self.gateway.ledger.format(**self.values)}/metrics", timeout=10
+            ) as reply:
+                text: str = reply.read().decode()
+        except (urllib.error.URLError, OSError):
+            return -1
+        mark = 'bursar_collector_rows_total{table="calls"} '
+        return next((int(float(line[len(mark) :])) for line in text.splitlines() if line.startswith(mark)), 0)
 
     def _recorded(self) -> int:
         """Calls in the ledger; -1 while nobody answers."""
