@@ -129,7 +129,7 @@ def run(
         _log.error(str(error))
         return 1
     with suppress(OSError):
-        os.nice(NICENESS - os.getpriority(os.PRIO_PROCESS, 0))
+        os.nice(max(0, NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
     try:
         asyncio.run(_serve(config, around, rules, folder, stop, clock, learned))
     finally:

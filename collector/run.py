@@ -300,7 +300,7 @@ async def _answer(
 def be_modest() -> None:
     """Give way to the sidecars: lower priority, less memory."""
     with suppress(OSError):
-        os.nice(NICENESS - os.getpriority(os.PRIO_PROCESS, 0))
+        os.nice(max(0, NICENESS - os.getpriority(os.PRIO_PROCESS, 0)))
     # pyarrow and DuckDB load pandas and NumPy if they are installed (they come with the dashboard)
     # though nothing here uses them: 70 MiB, and threads that spin.
     for name in ("pandas", "numpy"):

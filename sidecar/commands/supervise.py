@@ -117,7 +117,8 @@ class Supervisor:
             )
         if part.niceness:
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, part.process.pid, part.niceness)
+                own = os.getpriority(os.PRIO_PROCESS, 0)
+                os.setpriority(os.PRIO_PROCESS, part.process.pid, max(own, part.niceness))
 
     async def _watch(self, part: Part) -> None:
         backoff = part.backoff_s
