@@ -25,7 +25,7 @@ static PyObject *gate_read(Gate *self, PyObject *data)
 static PyObject *gate_take(Gate *self, PyObject *data)
 {
     self->stirred = 1;
-    if (!self->open)
+    if (!self->open || self->lane == NULL)
         return gate_read(self, data);
     Py_ssize_t size;
     if (lane_read(self->lane, data, &size) < 0)
