@@ -278,6 +278,8 @@ async def many_at_once(folder: Path, servers: Servers, number: int, seconds: flo
     beside, *_ = await asyncio.gather(book(folder, servers, seconds, "bench-beside"), *viewers)
     seen.sort()
     print(f"{CALLS_A_SECOND} calls a second are behind: alone {alone}; beside {number} viewers {beside}")
+    if not seen:
+        return  # all of them were still looking at their first
     print(f"who opened {len(seen)} views: p50 {seen[len(seen) // 2]:.0f} ms, at most {seen[-1]:.0f} ms; "
           f"{len(refused)} times there were no figures")  # fmt: skip
 
