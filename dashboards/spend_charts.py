@@ -130,7 +130,13 @@ def bridge(parts: Sequence[Bar], total: Bar) -> Option:
             "axisLine": {"onZero": False},
             "axisLabel": {"interval": 0, "width": 90, "overflow": "truncate"},
         },
-        "yAxis": {"type": "value", "splitNumber": 4, "axisLabel": {"formatter": "${value}"}},
+        # Room below the lowest step for its figure, which would stand in the names of the axis.
+        "yAxis": {
+            "type": "value",
+            "splitNumber": 4,
+            "axisLabel": {"formatter": "${value}"},
+            "boundaryGap": ["12%", 0],
+        },
         "series": [
             {
                 "type": "bar",

@@ -44,7 +44,7 @@ def test_both_workers_are_counted_on_one_page_and_heed_what_is_done_there(
     app = page()
     row = app.dataframe[0].value.iloc[0]
     assert (row["budget"], row["spent"], row["remaining"], row["share"]) == (
-        "all", "12 calls", "18 calls", 0.4
+        "all", "12 calls", "18 calls", 40
     )  # fmt: skip
     assert facts(app)["Spent"] == "12 calls"
     assert any("12 calls" in one.value for one in app.caption)  # the ledger's word on who spent it
