@@ -434,7 +434,10 @@ class JournalWriter:
         except OSError:
             self._slow = True
         self._ring.extend(held)
-        self._written(started)
+        try:
+            self._written(started)
+        except OSError:
+            self._slow = True  # Not synced: `unsynced_since` tells of it, and the second thread tries again.
 
     def _written(self, started: float) -> None:
         """Note what was begun to be written at ``started``, and how long it took."""

@@ -444,3 +444,21 @@ def test_frames_that_the_disk_does_not_take_together_wait_in_memory(
     disk.room = 1 << 20
     writer.close()
     assert sorted(set(sequences(tmp_path))) == [1, 2, 3, 4]
+
+
+def test_a_sync_that_fails_holds_nothing_up_and_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(sync_always=True, sync_interval_s=60))
+    writer.record(record("one"), later=True)
+    with monkeypatch.context() as broken:
+
+        def failing(_: int) -> None:
+            raise OSError(errno.EIO, "input/output error")
+
+        broken.setattr(journal.os, "fdatasync", failing)
+        writer.flush()
+    assert writer.unsynced_since is not None
+    writer.record(record("two"))
+    writer.close()
+    assert sequences(tmp_path) == [1, 2]
