@@ -195,16 +195,7 @@ class Sidecar:
             journal=self.journal,
             quote=lambda *asked: self.books.prices.quote(*asked),
         )
-        self.plane = Plane(
-            config,
-            self.books,
-            self.keys,
-            self.credit,
-            self.runaways,
-            self.answers,
-            self.outbox,
-            worker_of(config),
-        )
+        self.plane = self._plane_for(config, worker_of(config))
         self.server = Server(
             self.handle,
             limits=limits_of(config),
@@ -221,6 +212,18 @@ class Sidecar:
         self._recalling: asyncio.Task[None] | None = None
         self._following: asyncio.Future[None] | None = None
         self._inheriting: asyncio.Task[None] | None = None
+
+    def _plane_for(self, config: BursarConfig, worker: "LitellmWorker | None") -> Plane:
+        return Plane(
+            config,
+            self.books,
+            self.keys,
+            self.credit,
+            self.runaways,
+            self.answers,
+            self.outbox,
+            worker,
+        )
 
     async def start(self, sock: socket.socket | None = None) -> None:
         """Listen for agents and for operators; of several workers, one process speaks for all."""
@@ -297,16 +300,7 @@ class Sidecar:
         self.books.prices = load_prices(config)
         self.credit.state.follow(policy_in(config))
         self.runaways.follow_config(config.runaway)
-        self.plane = Plane(
-            config,
-            self.books,
-            self.keys,
-            self.credit,
-            self.runaways,
-            self.answers,
-            self.outbox,
-            worker_of(config, old.worker),
-        )
+        self.plane = self._plane_for(config, worker_of(config, old.worker))
         self.plane.adopt(old)
         self._following = asyncio.ensure_future(self.answers.follow(config.cache))
         asyncio.get_running_loop().call_later(
