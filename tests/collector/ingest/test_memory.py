@@ -16,7 +16,7 @@ def resident_files_kib() -> int:
 
 
 @pytest.mark.skipif(not STATUS.exists(), reason="memory is looked at as Linux shows it")
-def test_code_that_is_not_in_use_is_given_back_and_comes_again() -> None:
+def test_code_and_constants_that_are_not_in_use_are_given_back_and_come_again() -> None:
     def answer() -> object:
         with duckdb.connect() as connection:
             return connection.execute("SELECT sum(n) FROM range(1000) t(n)").fetchall()
@@ -24,5 +24,5 @@ def test_code_that_is_not_in_use_is_given_back_and_comes_again() -> None:
     before = answer()
     resident = resident_files_kib()
     give_back_memory()
-    assert resident_files_kib() < resident
+    assert resident_files_kib() < resident / 2  # code alone is less than half of it
     assert answer() == before
