@@ -149,16 +149,17 @@ RUNS_BY = Question(
 
 _CALLS_A_TURN: Final = 64
 """The first turns of a period are those of the conversations that its first calls belong to."""
+_BEGUN: Final = f"""
+            SELECT tenant, conversation_id FROM calls WHERE conversation_id <> '' AND {_WITHIN}
+            ORDER BY started_at LIMIT $limit * {_CALLS_A_TURN}
+        """
 
 TURNS = Question(
     name="turns",
     help="The turns of conversations: from what a person said to the next; steps, tools and cost of each.",
     parameters=("since", "until", "tz", "tenant", "conversation_id", "task_id", "limit"),
     sql=f"""
-        WITH begun AS (
-            SELECT tenant, conversation_id FROM calls WHERE conversation_id <> '' AND {_WITHIN}
-            ORDER BY started_at LIMIT $limit * {_CALLS_A_TURN}
-        ),
+        WITH begun AS ({_BEGUN}),
         told AS (
             SELECT *, greatest(1, sum(CASE WHEN input_role = 'user' THEN 1 ELSE 0 END) OVER (
                 PARTITION BY tenant, conversation_id ORDER BY started_at, call_id)) AS turn
@@ -172,6 +173,10 @@ TURNS = Question(
         FROM told GROUP BY tenant, conversation_id, turn
         ORDER BY started_at, conversation_id, turn LIMIT $limit""",
 )
+LAST_OF_TURNS: Final = f"""
+        WITH begun AS MATERIALIZED (SELECT DISTINCT * FROM ({_BEGUN}))
+        SELECT epoch_us(max(last_at)) FROM ({{talked}}) SEMI JOIN begun USING (tenant, conversation_id)"""
+"""When the conversations of `TURNS` had their last call: no later one of the period has to be looked at."""
 
 TOOLS = Question(
     name="tools",

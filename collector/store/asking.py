@@ -230,7 +230,7 @@ def _value_of(name: str) -> By:
 
 def tag(key: str) -> str:
     """SQL for the tag of that key in a row of the calls; NULL where it has none."""
-    return f"map_extract(tags, {key})[1]"
+    return f"tags[{key}]"
 
 
 def summed_tag(key: str) -> str:

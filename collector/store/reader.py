@@ -24,6 +24,7 @@ from collector.store.statements import (
     narrowed,
     narrowing_statement,
     statement,
+    turns_statement,
     whole_id_statement,
 )
 
@@ -169,6 +170,10 @@ def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.
     if sought is not None:
         ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()
         asked = narrowed(asked, first, last)
+    sought = turns_statement(asked, marks)
+    if sought is not None:
+        ((last,),) = connection.execute(sought.sql, sought.values).fetchall()
+        asked = replace(asked, until_us=asked.since_us if last is None else min(asked.until_us, last + 1))
     sought = whole_id_statement(asked, marks)
     if sought is not None:
         ((first, last),) = connection.execute(sought.sql, sought.values).fetchall()

@@ -113,7 +113,7 @@ def _sums(connection: Connection, wanted: Wanted) -> list[Sum]:
     for place, name in enumerate(wanted.by):
         if name.startswith(TAG):
             values[f"tag{place}"] = name.removeprefix(TAG)
-            columns.append(f"coalesce(map_extract(calls.tags, $tag{place})[1], '')")
+            columns.append(f"coalesce(calls.tags[$tag{place}], '')")
         elif name in COLUMNS:
             columns.append(f"calls.{COLUMNS[name]}")
         else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from collector.store import levels, machine_sums, noted, rollups, searching, talks
+from collector.store.agent_questions import LAST_OF_TURNS, TURNS
 from collector.store.asking import Asked, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
@@ -23,6 +24,7 @@ _ORDERS = {
 }
 """Order, the column it begins with, and how what comes after a row compares to it."""
 _FLOORED = ("dearest", "slowest")
+_BOUNDS = {"from": "make_timestamp($since_us)", "to": "make_timestamp($until_us)"}
 _TALKS = frozenset({"conversation_id", "task_id"})
 _MANY = frozenset({"user_id", "conversation_id", "task_id"})
 """Dimensions with so many values that the dearest are found first, by their cost alone."""
@@ -127,7 +129,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     if "{narrowed}" in sql:
         if "{from}" in sql:
             values["since_us"], values["until_us"] = asked.since_us, asked.until_us
-        fields["from"], fields["to"] = "make_timestamp($since_us)", "make_timestamp($until_us)"
+        fields |= _BOUNDS
         fields["narrowed"] = where.of("calls")
     for name, level in _MACHINES.items():
         if f"{{{name}}}" in sql:
@@ -347,6 +349,24 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
             values,
         )
     return None
+
+
+def turns_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds when the conversations of `TURNS` had their last call (us).
+
+    None for other questions, and where conversations or tasks are asked for, whose time is known.
+    """
+    if asked.question is not TURNS or asked.filters.keys() & _TALKS:
+        return None
+    values = dict(asked.values) | {"since_us": asked.since_us, "until_us": asked.until_us}
+    narrowed_to = _Conditions(asked.filters, values).of("calls")
+    parts = []
+    for table, pieces in by_table(talk_pieces(asked, marks)):
+        last = "started_at" if table == "calls" else "last_at"
+        kept = spans(pieces, f"talk_{table}", values)
+        parts.append(f"SELECT tenant, conversation_id, {last} AS last_at FROM {table} WHERE {kept}")
+    names = {"talked": " UNION ALL ".join(parts), "narrowed": narrowed_to, **_BOUNDS}
+    return Statement(LAST_OF_TURNS.format(**names), values)
 
 
 def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:

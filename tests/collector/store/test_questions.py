@@ -305,6 +305,22 @@ def test_the_calls_of_one_conversation_are_found_whatever_else_there_is(ask, led
     assert len(ask("turns", since="30d", limit="20")) == 20
 
 
+@pytest.mark.parametrize("since", [NOON_US, NOON_US + 5 * DAY_US + 7, NOON_US + 19 * DAY_US])
+def test_the_first_turns_of_a_period_have_all_their_calls_however_long_they_went_on(ask, ledger, since):
+    talks = defaultdict(list)
+    for record in ledger:
+        if record.conversation_id and record.started_at_us >= since:
+            talks[record.conversation_id].append(record)
+    first = sorted(talks.values(), key=lambda calls: calls[0].started_at_us)[:5]
+
+    rows = ask("turns", since=f"{since / 1e6:.6f}", limit="5")
+
+    assert [(row["conversation_id"], row["steps"], row["effective_cost_usd"]) for row in rows] == [
+        (calls[0].conversation_id, len(calls), cost(calls)) for calls in first
+    ]
+    assert ask("turns", since="2020-01-01", until="2020-01-02") == []
+
+
 def test_spend_by_gives_no_more_than_the_limit_and_the_dearest_first(ask):
     rows = ask("spend_by", since="30d", by="agent", limit="2")
     everything = ask("spend_by", since="30d", by="agent")
