@@ -50,6 +50,15 @@ class By(NamedTuple):
         return self.summed if self.summed and table != "calls" else self.expression
 
 
+class Dearest(NamedTuple):
+    """Which groups of very many are the dearest."""
+
+    places: list[int]
+    """Their hashes."""
+    rows: int
+    """That are theirs altogether."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Asked:
     """A question with its parameters, checked."""
@@ -70,6 +79,8 @@ class Asked:
     """Bound to the statement."""
     absent: frozenset[str] = frozenset()
     """Columns that are known not to have the text that is searched for."""
+    dearest: Dearest | None = None
+    """The groups that are shown, where they are known before all else."""
 
     @property
     def dimensions(self) -> frozenset[str]:

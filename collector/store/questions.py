@@ -7,7 +7,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
     {took}      for how long the same calls took, in each of the groups that are shown
-    {dearest}, {shown}  for finding the dearest groups before all else, where there are very many
+    {dearest}   for finding the dearest groups and their rows before all else, where there are very many
     {ended}     for the calls that ended in the period, whenever they started
     {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
@@ -188,7 +188,7 @@ SPEND_BY = Question(
     parameters=(*PERIOD, "by", "limit", "with", "without"),
     sql=f"""
         WITH {{dearest}} spent AS MATERIALIZED (
-            SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}} {{shown}}
+            SELECT {{by}} {CALLS}, {TRIED}, {FAILED}, {TOKENS}, {COSTS} FROM {{books}}
             GROUP BY ALL ORDER BY effective_cost_usd DESC, {{by_key}} LIMIT $limit
         ){{took}}
         SELECT spent.*{{took_columns}}{{talked_column}} FROM spent {{took_join}} {{talked}}

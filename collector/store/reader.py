@@ -14,12 +14,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from collector.store import rollups
-from collector.store.asking import Asked, BadParameter
+from collector.store.asking import Asked, BadParameter, Dearest
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
 from collector.store.questions import BUCKETS, CHARGES, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
 from collector.store.statements import (
     absent_statement,
     cursor_statement,
+    dearest_statement,
     floor_statement,
     narrowed,
     narrowing_statement,
@@ -126,6 +127,7 @@ class LedgerReader:
             with Interrupt(connection, self._seconds) as timer:
                 asked = _of_its_time(connection, asked, marks)
                 self._find_cursor(connection, asked)
+                self._find_dearest(connection, asked, marks)
                 made = statement(asked, marks)
                 table = arrow_table(connection, made.sql, made.values)
         except (OutOfMemory, MemoryError) as error:
@@ -159,6 +161,13 @@ class LedgerReader:
             ((floor,),) = connection.execute(sought.sql, sought.values).fetchall()
             if floor is not None:
                 asked.values["floor"] = floor
+
+    @staticmethod
+    def _find_dearest(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> None:
+        sought = dearest_statement(asked, marks)
+        if sought is not None:
+            rows = connection.execute(sought.sql, sought.values).fetchall()
+            asked.dearest = Dearest([place for place, _ in rows], sum(n for _, n in rows))
 
 
 def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> Asked:

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 from collector.store import levels, machine_sums, noted, rollups, searching, talks
 from collector.store.agent_questions import LAST_OF_TURNS, TURNS
-from collector.store.asking import Asked, summed_tag, tag
+from collector.store.asking import Asked, Dearest, summed_tag, tag
 from collector.store.days import bucketed
 from collector.store.levels import DAY_US, HOUR_US
 from collector.store.parts import by_table, pieces_of, spans, talk_pieces
-from collector.store.questions import CALLS_LISTED, VALUES
+from collector.store.questions import CALLS_LISTED, SPEND_BY, VALUES
 from collector.store.rollups import Mark
 
 _LONGEST_CALL_US = 4 * HOUR_US
@@ -29,13 +29,17 @@ _TALKS = frozenset({"conversation_id", "task_id"})
 _MANY = frozenset({"user_id", "conversation_id", "task_id"})
 """Dimensions with so many values that the dearest are found first, by their cost alone."""
 _DEAREST = """
-        dearest AS MATERIALIZED (
-            SELECT hash({by_key}) AS place, coalesce(sum(CAST(effective_cost_usd AS DOUBLE)), 0) AS usd
+        WITH nearly AS MATERIALIZED (
+            SELECT hash({by_key}) AS place, coalesce(sum(CAST(effective_cost_usd AS DOUBLE)), 0) AS usd,
+                count(*) AS n
             FROM {books} GROUP BY place ORDER BY usd DESC, place LIMIT $limit + 1000
-        ),"""
-"""Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; the
-thousand more are for those that cost the same."""
-_SHOWN = "WHERE hash({by_key}) IN (SELECT place FROM dearest)"
+        )
+        SELECT place, n FROM nearly WHERE usd + 1e-9 * (1 + abs(usd)) >= (
+            SELECT min(usd) FROM (SELECT usd FROM nearly ORDER BY usd DESC LIMIT $limit))"""
+"""Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; up
+to a thousand more are those that cost the same, as far as doubles can tell."""
+_FEW = 200_000
+"""So many rows of the dearest groups are kept in memory: the columns are then read once."""
 
 
 _TOOK = """,
@@ -97,7 +101,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
         "by": "".join(f'"{by.name}", ' for by in asked.by),
         "by_calls": _by(asked, "calls"),
         "by_dearest": "".join(f'arg_max("{by.name}", matched.usd) AS "{by.name}", ' for by in asked.by),
-        "by_key": ", ".join(f'"{by.name}"' for by in asked.by),
+        "by_key": _key(asked),
         "value": '"value"',
         "near": _near(asked.values.get("call_id", "")),
     }
@@ -107,16 +111,16 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
     if "{bucket}" in sql:
         fields["bucket"] = bucketed(asked)
     if "{took}" in sql:
-        fields["took"] = fields["took_columns"] = fields["took_join"] = ""
+        fields["took"] = fields["took_columns"] = fields["took_join"] = fields["dearest"] = ""
+        shown = asked.dearest is not None
+        if asked.dearest is not None:
+            fields["dearest"] = _shown(asked, asked.dearest, marks, where, values)
+            fields["books"] = _books(asked, marks, where, values, shown=True)
         if "latency" not in asked.left_out:
-            fields["latency"] = _latency(asked, marks, where, values)
+            fields["latency"] = _latency(asked, marks, where, values, shown=shown)
             fields["took"] = _TOOK.format(p50=_quantile(0.5), p95=_quantile(0.95), **fields)
             fields["took_columns"] = ", p50_ms, p95_ms"
             fields["took_join"] = "LEFT JOIN took USING ({by_key})".format(**fields)
-        fields["dearest"] = fields["shown"] = ""
-        if any(by.dimension in _MANY for by in asked.by):
-            fields["dearest"] = _DEAREST.format(**fields)
-            fields["shown"] = _SHOWN.format(**fields)
     if "{talked}" in sql:
         fields["talked"] = fields["talked_column"] = ""
         if "conversations" in asked.extras:
@@ -175,20 +179,49 @@ class _Conditions:
         return "".join(conditions)
 
 
-def _books(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
+def _shown(
+    asked: Asked,
+    dearest: Dearest,
+    marks: dict[str, Mark],
+    where: _Conditions,
+    values: dict[str, Any],
+) -> str:
+    """The rows of the dearest groups, from each table."""
+    values["places"] = dearest.places
+    kind = "MATERIALIZED" if dearest.rows <= _FEW else "NOT MATERIALIZED"
+    found = ""
+    for table, pieces in by_table(pieces_of(asked, marks)):
+        kept = f"{spans(pieces, table, values)}{where.of(table)}"
+        key = ", ".join(by.over(table) for by in asked.by)
+        found += (
+            f" shown_{table} AS {kind} (SELECT * FROM {table} WHERE {kept}"
+            f" AND hash({key}) IN (SELECT unnest($places::UBIGINT[]))),"
+        )
+    return found
+
+
+def _books(
+    asked: Asked,
+    marks: dict[str, Mark],
+    where: _Conditions,
+    values: dict[str, Any],
+    *,
+    shown: bool = False,
+) -> str:
+    """Rows of the sums and of the calls, in one shape; of the dearest groups alone if ``shown``."""
     sums = ", ".join(levels.SUMS)
     own = {by.name for by in asked.by}
     grades = "".join(f"{name}, " for name in ("outcome", "price_grade", "usage_grade") if name not in own)
     parts = []
     for table, pieces in by_table(pieces_of(asked, marks)):
-        by, kept = _by(asked, table), f"{spans(pieces, table, values)}{where.of(table)}"
+        by = _by(asked, table)
+        rows = f"shown_{table}" if shown else f"{table} WHERE {spans(pieces, table, values)}{where.of(table)}"
         if table == "calls":
             parts.append(
                 f"SELECT started_at AS instant, {by}{grades}1 AS calls, attempt_count AS attempts, {sums},"
-                f" started_at AS first_at, started_at AS last_at FROM calls WHERE {kept}"
+                f" started_at AS first_at, started_at AS last_at FROM {rows}"
             )
         else:
-            rows = f"{table} WHERE {kept}"
             if asked.question is VALUES and "tag" in asked.dimensions:
                 # A set of tags is taken apart once, not once for each row that has it.
                 rows = f"({_once_a_set_of_tags(rows)})"
@@ -207,39 +240,46 @@ def _once_a_set_of_tags(rows: str) -> str:
     )
 
 
+def _key(asked: Asked) -> str:
+    return ", ".join(f'"{by.name}"' for by in asked.by)
+
+
 def _by(asked: Asked, table: str) -> str:
     return "".join(f'{by.over(table)} AS "{by.name}", ' for by in asked.by)
 
 
-def _latency(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
+def _latency(
+    asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any], *, shown: bool
+) -> str:
     """How long the calls took of the groups in ``spent``; of the others nobody will hear."""
     names = "".join(f'"{by.name}", ' for by in asked.by)
-    shown = f"SEMI JOIN spent USING ({names.rstrip(', ')})"
+    spent = f"SEMI JOIN spent USING ({names.rstrip(', ')})"
     columns = ", ".join(levels.LATENCY)
     parts, counted = [], []
     for table, pieces in by_table(pieces_of(asked, marks)):
-        by, kept = _by(asked, table), f"{spans(pieces, table, values)}{where.of(table)}"
+        by = _by(asked, table)
+        rows = f"shown_{table}" if shown else f"{table} WHERE {spans(pieces, table, values)}{where.of(table)}"
         if table == "calls":
             parts.append(
                 f"SELECT {names}latency_bucket, count(*) AS n"
-                f" FROM (SELECT {by}{levels.LATENCY_BUCKET} AS latency_bucket FROM calls"
-                f" WHERE {kept}) {shown} GROUP BY ALL"
+                f" FROM (SELECT {by}{levels.LATENCY_BUCKET} AS latency_bucket"
+                f" FROM {rows}) {spent} GROUP BY ALL"
             )
         elif table == levels.TALKS_HOUR.table:
             parts.append(
                 f"SELECT {names}CASE WHEN place < 0 THEN -1 - place ELSE place END AS latency_bucket,"
                 f" CASE WHEN place < 0 THEN -1 ELSE 1 END AS n"
                 f" FROM (SELECT {names}unnest(latency_buckets) AS place FROM"
-                f" (SELECT {by}latency_buckets FROM {table} WHERE {kept}) {shown})"
+                f" (SELECT {by}latency_buckets FROM {rows}) {spent})"
             )
         else:
-            counted.append(f"SELECT {by}{columns} FROM {table} WHERE {kept}")
+            counted.append(f"SELECT {by}{columns} FROM {rows}")
     if counted:
         counts = ", ".join(f"sum({column})" for column in levels.LATENCY)
         parts.append(
             f"SELECT {names}unnest(range({levels.LATENCY_BUCKETS})) AS latency_bucket,"
             f" unnest(counts) AS n FROM (SELECT {names}[{counts}] AS counts"
-            f" FROM ({' UNION ALL '.join(counted)}) {shown} GROUP BY ALL)"
+            f" FROM ({' UNION ALL '.join(counted)}) {spent} GROUP BY ALL)"
         )
     return f"({' UNION ALL '.join(parts)})"
 
@@ -469,6 +509,18 @@ def narrowed(asked: Asked, first_us: int | None, last_us: int | None) -> Asked:
         return replace(asked, until_us=asked.since_us)
     since_us = max(asked.since_us, first_us - DAY_US)
     return replace(asked, since_us=since_us, until_us=max(since_us, min(asked.until_us, last_us + DAY_US)))
+
+
+def dearest_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds the dearest groups, where there are very many: their hashes, and rows of each.
+
+    None where there are not, or nobody asks for the dearest.
+    """
+    if asked.question is not SPEND_BY or not any(by.dimension in _MANY for by in asked.by):
+        return None
+    values = dict(asked.values)
+    books = _books(asked, marks, _Conditions(asked.filters, values), values)
+    return Statement(_DEAREST.format(by_key=_key(asked), books=books), values)
 
 
 def cursor_statement(asked: Asked) -> Statement | None:
