@@ -1,9 +1,9 @@
 """Follows the journal directory: what the sidecars of this machine wrote, read into batches.
 
 One step reads what is new in every source, up to a budget, and books it in one transaction.
-A transaction has a price of its own, whatever is in it, so little is booked seldom and much
-at once; and whoever asks a question has what waits booked first (`Follower.freshen`). The
-journal is on disk already: nothing is at risk by waiting.
+A transaction has a price of its own, whatever is in it: that of booking some four hundred
+calls. So little is booked seldom and much at once; and whoever asks a question has what waits
+booked first (`Follower.freshen`). The journal is on disk already: nothing is at risk by waiting.
 
 A source is followed segment by segment; a torn or damaged end of a segment is passed only
 when it cannot grow any more: a newer segment of the source exists, or its process is gone.
@@ -50,8 +50,8 @@ class FollowerConfig:
     """An intent older than this has no record coming: the longest call a sidecar allows, and a grace."""
     liveness_interval_s: float = 2.0
     """Time between two looks at whether the sources still run."""
-    enough_bytes: int = 256 << 10
-    """When this much waits, it is booked at once: some 250 calls."""
+    enough_bytes: int = 1 << 20
+    """When this much waits, it is booked at once: some 1,200 calls."""
     patience_s: float = 5.0
     """Less than that waits no longer than this."""
     fresh_s: float = 1.0
@@ -91,7 +91,9 @@ class Follower:
         self.books = books
         self.lag: dict[str, Lag] = {}
         self.busy = False
-        """Whether the last step found as much as is booked at once."""
+        """Whether the last step found as much as is booked at once, and more has come since."""
+        self._waited = 0
+        """Bytes that waited when `due` looked last."""
         self._config = config or FollowerConfig()
         self._alive = alive
         self._now = now
@@ -113,7 +115,10 @@ class Follower:
             return self._step()
 
     def due(self) -> bool:
-        """Whether a step should be made now: enough waits, or for long enough, or a source has ended."""
+        """Whether a step should be made now.
+
+        That is so when enough waits, or for long enough, or when all of a rush has come, or a source has ended.
+        """
         now = self._now()
         with self._turn:
             found = self._found()
@@ -129,8 +134,11 @@ class Follower:
                     since = min(since, lag.since)
                 ended = ended or not self._living.get(source, True)
             self._seen_at = now
+            over, self._waited = self.busy and waiting == self._waited, waiting
+            self.busy = self.busy and waiting > 0
             return (
                 ended
+                or (over and waiting > 0)
                 or waiting >= self._config.enough_bytes
                 or now - since >= self._config.patience_s
                 or now - self._stepped_at >= _IDLE_STEP_S
@@ -158,6 +166,7 @@ class Follower:
         for source, parts in found.items():
             budget -= self._read(batch, source, parts, max(budget, _LEAST_READ))
         self.busy = self._config.step_bytes - budget >= self._config.enough_bytes
+        self._waited = 0
         self._presume_overdue(batch)
         if batch:
             self.books.enter(batch)

@@ -36,7 +36,7 @@ from collector.store.snapshot import Publisher
 _log = logs.get("collector.keeper")
 
 _PATIENCE = 5
-"""Few records wait this many commit intervals: a commit costs as much as booking two hundred calls."""
+"""Few records wait this many commit intervals: a commit costs as much as booking four hundred calls."""
 _SUMS_INTERVAL_S = 30.0
 _PRICES_INTERVAL_S = 5.0
 _TIDY_INTERVAL_S = 60.0

@@ -314,6 +314,34 @@ def test_much_is_booked_at_once(journal, patient, call):
     assert patient.busy
 
 
+def test_the_end_of_a_rush_is_booked_when_nothing_more_comes(journal, patient, call):
+    writer = journal.writer()
+    for _ in range(100):
+        writer.record(call())
+    patient.step()
+    assert patient.busy
+
+    writer.record(call())
+    assert not patient.due()
+    writer.record(call())
+    assert not patient.due()
+    assert patient.due()
+    assert patient.step() == 2
+
+    assert not patient.due()
+    assert not patient.busy
+
+
+def test_a_rush_that_is_over_is_looked_for_no_longer(journal, patient, call):
+    writer = journal.writer()
+    for _ in range(100):
+        writer.record(call())
+    patient.step()
+
+    assert not patient.due()
+    assert not patient.busy
+
+
 def test_the_end_of_a_source_is_not_waited_for(journal, patient, rows, call, intent):
     journal.write(call(), intent(call()))
     assert patient.due()
