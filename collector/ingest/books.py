@@ -29,8 +29,13 @@ _log = logs.get("collector.ingest")
 UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """A value does not fit its Arrow column."""
 
-_FRAMES_AT_ONCE = 2048
-"""Frames decoded and turned into columns together."""
+_FRAMES_AT_ONCE = 4096
+"""Frames decoded and turned into columns together: all that the follower reads at once. A few thousand are
+still in the processor's cache; and of a hundred columns, each has a price of its own."""
+_MOVE_MARK = (
+    "UPDATE sources SET remote = $2, sequence = $3, segment = $4, position = $5, ended = $6,"
+    " seen_at = make_timestamp($7) WHERE source = $1"
+)
 
 
 class Books:
@@ -62,6 +67,7 @@ class Books:
         self.reload()
         with database.turn:
             self._staging = Staging.of(database)
+            (self._moved,) = database.connection.extract_statements(_MOVE_MARK)
 
     def reload(self) -> None:
         """Take marks and open intents from the database again."""
@@ -268,11 +274,7 @@ class Books:
     def _move_mark(self, connection: Connection, source: str, mark: Mark, now_us: int) -> None:
         values = [source, mark.remote, mark.sequence, mark.segment, mark.position, mark.ended, now_us]
         if source in self.marks:
-            connection.execute(
-                "UPDATE sources SET remote = $2, sequence = $3, segment = $4, position = $5, ended = $6,"
-                " seen_at = make_timestamp($7) WHERE source = $1",
-                values,
-            )
+            connection.execute(self._moved, values)
         else:
             connection.execute(
                 "INSERT INTO sources VALUES ($1, $2, $3, $4, $5, $6, make_timestamp($7))", values

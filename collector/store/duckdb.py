@@ -138,6 +138,9 @@ class Database:
         except (duckdb.Error, MemoryError, UnicodeDecodeError) as error:
             self.close()
             raise told_apart(error, path) from error
+        # Read once: to parse even one word takes DuckDB a tenth of a millisecond.
+        words = self.connection.extract_statements("BEGIN; COMMIT; ROLLBACK")
+        self._begin, self._commit, self._rollback = words
 
     def _lock_down(self) -> None:
         self.connection.execute("USE ledger")
@@ -158,14 +161,14 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """All or nothing, on the writer's connection."""
-        self.connection.execute("BEGIN")
+        self.connection.execute(self._begin)
         try:
             yield self.connection
-            self.connection.execute("COMMIT")
+            self.connection.execute(self._commit)
             self.commits += 1
         except BaseException:
             with suppress(duckdb.Error):
-                self.connection.execute("ROLLBACK")
+                self.connection.execute(self._rollback)
             raise
 
     @property

@@ -35,7 +35,7 @@ class Staged:
         connection.register(f"staged_{name}", self)
         for word, sql in statements.items():
             connection.execute(f"PREPARE {word}_{name} AS {sql}")
-        self._runs = {word: f"EXECUTE {word}_{name}" for word in statements}
+        self._runs = {word: connection.extract_statements(f"EXECUTE {word}_{name}")[0] for word in statements}
 
     @contextmanager
     def holding(self, parts: Sequence[pa.RecordBatch]) -> Iterator[None]:
