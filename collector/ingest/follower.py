@@ -117,7 +117,7 @@ class Follower:
     def due(self) -> bool:
         """Whether a step should be made now.
 
-        That is so when enough waits, or for long enough, or when all of a rush has come, or a source has ended.
+        Enough waits, or for long enough, or all of a rush has come, or a source has ended.
         """
         now = self._now()
         with self._turn:
