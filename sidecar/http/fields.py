@@ -88,7 +88,8 @@ def field_lines_in_python(headers: HeaderList) -> bytes:
 
 def _field_line(field: HeaderField) -> bytes:
     line = b"%b: %b" % field
-    if _LINE.fullmatch(line) is None:
+    match = _LINE.fullmatch(line)
+    if match is None or match[1] != field[0]:
         raise ValueError(f"not a header field: {field[0]!r}")
     if field[0].lower() in _FRAMING:
         raise ValueError(f"{field[0].decode()} is set here and not by the caller")
