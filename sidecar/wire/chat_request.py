@@ -234,8 +234,13 @@ def _read_others(fields: Fields, facts: RequestFacts) -> None:
     read_tools(fields, facts, "tools", "functions")
 
 
+_ASKING_FOR_USAGE: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
+
+
 def asks_for_usage(fields: Fields) -> bool:
     """Whether the agent itself asked for usage at the end of its stream."""
+    if bytes(fields["stream_options"]) in _ASKING_FOR_USAGE:
+        return True  # As the SDKs write it.
     options = value(fields, "stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 

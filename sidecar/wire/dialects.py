@@ -33,6 +33,8 @@ class Dialect(NamedTuple):
     """Reads one event of a stream; true when it carried nothing but usage."""
     ordinary: Callable[[bytes, Reading], bool] | None = None
     """Reads an event that only adds text, fast; false when it is not one."""
+    plain: Callable[[bytes, Reading], bool | None] | None = None
+    """Reads an event of documented fields alone, as ``event`` does but faster; None when it holds others."""
 
 
 def _read_other(body: Mapping[str, Any], reading: Reading) -> None:
@@ -78,6 +80,7 @@ CHAT: Final = Dialect(
     openai_chat.read_chat_body,
     openai_chat.read_chat_event,
     openai_chat.read_ordinary_chunk,
+    openai_chat.read_plain_chunk,
 )
 RESPONSES: Final = Dialect(
     "responses",

@@ -348,6 +348,11 @@ class PassingMeter:
         if data.strip() == b"[DONE]":
             reading.complete = True
             return False
+        plain = self._dialect.plain
+        if plain is not None and not name and not self._by_shape:
+            usage_alone = plain(data, reading)
+            if usage_alone is not None:
+                return usage_alone
         try:
             event = _decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

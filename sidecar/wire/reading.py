@@ -30,7 +30,7 @@ class Reading:
         "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
         "hidden_thinking", "prelude", "reasoning_bytes", "region", "request", "response_id",
         "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
-        "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "usage_block", "watch",
+        "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "usage", "usage_block", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +59,8 @@ class Reading:
         """Told all that the model visibly writes, as it comes; of several choices the first."""
         self.units: list[Unit] | None = None
         self.usage_block: Mapping[str, Any] | None = None
+        self.usage: Usage | None = None
+        """What the block comes to, where whoever read it knew."""
         self.prelude = False
         """Only Anthropic's first counts were seen: their output is a placeholder."""
         self.hidden_thinking = False
@@ -137,10 +139,14 @@ class Reading:
         if isinstance(reason, str) and reason:
             self.finish[choice] = reason[:_MOST_NAME]
 
-    def use(self, block: object) -> None:
-        """Take ``block`` as the usage so far: running totals, so the last one wins."""
+    def use(self, block: object, usage: Usage | None = None) -> None:
+        """Take ``block`` as the usage so far: running totals, so the last one wins.
+
+        ``usage``: what it comes to, where that is known.
+        """
         if isinstance(block, dict) and block:
             self.usage_block = block
+            self.usage = usage
             self.prelude = False
 
     def add_usage(self, block: object) -> None:
@@ -148,6 +154,7 @@ class Reading:
         if isinstance(block, dict) and block:
             said = {name: value for name, value in block.items() if value is not None}
             self.usage_block = {**(self.usage_block or {}), **said}
+            self.usage = None
             self.prelude = False
 
     def cost(self, amount_usd: object) -> None:
@@ -177,10 +184,12 @@ class Reading:
         """The facts as they stand."""
         usage: Usage | None = None
         doubts: tuple[str, ...] = ()
-        if self.usage_block is not None:
+        if self.usage is not None and not self.hidden_thinking:
+            usage = self.usage
+        elif self.usage_block is not None:
             usage, doubts = read_usage(self.usage_block, hidden_thinking=self.hidden_thinking)
-            if usage is not None and self.searches and not usage.web_searches:
-                usage = replace(usage, web_searches=self.searches)
+        if usage is not None and self.searches and not usage.web_searches:
+            usage = replace(usage, web_searches=self.searches)
         return ReplyFacts(
             usage=usage,
             response_id=self.response_id,
