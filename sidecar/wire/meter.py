@@ -11,7 +11,8 @@ from sidecar.wire.dialects import hides_thinking
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.ordinary import Lane
 from sidecar.wire.passing import PassingMeter
-from sidecar.wire.whole import WHOLE_READERS, WholeMeter
+from sidecar.wire.whole import WholeMeter
+from sidecar.wire.whole_readers import WHOLE_READERS
 
 HeaderList = list[tuple[bytes, bytes]]
 

@@ -13,7 +13,7 @@ from support.alike import often
 from collector.domain.usage import Usage
 from sidecar.native import native
 from sidecar.wire.facts import ReplyFacts, RequestFacts
-from sidecar.wire.whole import read_whole_chat_in_c, read_whole_chat_in_python
+from sidecar.wire.whole_readers import read_whole_chat_in_c, read_whole_chat_in_python
 
 pytestmark = pytest.mark.skipif(native is None, reason="the extension in C is not built here")
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sidecar.wire import ReplyFacts, RequestFacts, meter_for
 from sidecar.wire.passing import PassingMeter
-from sidecar.wire.whole import MOST_BODY, WHOLE_READERS, WholeMeter, read_whole_message
+from sidecar.wire.whole import MOST_BODY, WholeMeter
+from sidecar.wire.whole_readers import WHOLE_READERS, read_whole_message
 from tests.sidecar.wire.conftest import JSON, Case, new_meter, reply_bytes, run
 
 CALL = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"at":"ü"}'}}
