@@ -56,6 +56,10 @@ help: ## list these commands
 .PHONY: env
 env: $(DEV_STAMP) ## make the environment for development, nothing else
 
+.PHONY: ahead
+ahead: $(DEV_STAMP) ## compile what was edited of the modules that every call passes through
+	@$(BIN)/python scripts/setup/ahead.py
+
 .PHONY: env-litellm
 env-litellm: $(LITELLM_STAMP) ## make the environment that litellm runs in, for tests
 
@@ -90,7 +94,7 @@ services: ## install the Debian programs that tests start
 	@scripts/setup/services.sh test
 
 .PHONY: test
-test: $(DEV_STAMP) $(LITELLM_STAMP) $(MINILM_STAMP) services lint ## everything a change has to pass
+test: $(DEV_STAMP) $(LITELLM_STAMP) $(MINILM_STAMP) ahead services lint ## everything a change has to pass
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: screenshots

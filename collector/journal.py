@@ -35,6 +35,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from collector.domain.record import AttemptRecord, CallRecord, Event, Intent
+from collector.journal_full import JournalFull
 
 MAGIC = b"BURSARJ\x01"
 FORMAT_VERSION = 1
@@ -235,10 +236,6 @@ def _fitted(values: list[Any], names: tuple[str, ...], defaults: dict[str, Any])
 # ---- writing -----------------------------------------------------------------------------
 
 
-class JournalFull(OSError):
-    """There is no room for another record, nor in the reserve."""
-
-
 class Pressure(StrEnum):
     """How much room the journal has left, and so what is still written."""
 
@@ -344,8 +341,8 @@ class JournalWriter:
         self._measure()
         self._open_segment()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
-        self._thread.start()
+        self._syncer = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
+        self._syncer.start()
 
     # ``later`` holds a frame back until :meth:`flush`, which whoever asks for it sees to: one write for many.
 
@@ -384,7 +381,7 @@ class JournalWriter:
         """Write and sync what is left, and let go of the source."""
         self.flush()
         self._closing.set()
-        self._thread.join()
+        self._syncer.join()
         with self._mutex:
             self._empty_ring()
         with contextlib.suppress(OSError):

@@ -10,7 +10,8 @@ from collector.domain.price import TokenPrice
 from collector.domain.record import Intent, PriceGrade
 from collector.domain.usage import Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
-from collector.journal import JournalFull, JournalWriter
+from collector.journal import JournalWriter
+from collector.journal_full import JournalFull
 from collector.pricing.book import PriceBook, Quote
 from sidecar.accounting import (
     FREE_APIS,

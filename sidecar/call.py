@@ -8,7 +8,6 @@ It never holds a stream back.
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from collector.domain.ids import TraceParent, parse_traceparent, uuid7
@@ -23,7 +22,7 @@ from sidecar.routes import Route
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
 
 if TYPE_CHECKING:
-    from collector.domain.stitching import Placement
+    from collector.domain.stitching import Placed
     from sidecar.routing import Target
 
 _random = random.SystemRandom()
@@ -208,7 +207,7 @@ class Call:
         """What the tightest budget has left besides, in nano-USD; None where none is in money."""
         self.settle_credit: Callable[[Call, int], None] | None = None
         """Told once that the call has ended, with its record's sequence in the journal (0: it left none)."""
-        self.placement: Placement | None = None
+        self.placement: Placed | None = None
         """Where its conversation stands; None where nobody looked."""
         self.paused_ns = 0
         """Spent waiting until a provider that turned it away may be asked again."""
@@ -235,14 +234,18 @@ class Stream(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Reply:
     """What the agent gets: a head, and a body that is whole or still coming."""
 
-    status: int
-    headers: HeaderList
-    body: bytes = b""
-    stream: Stream | None = None
+    __slots__ = ("body", "headers", "status", "stream")
+
+    def __init__(
+        self, status: int, headers: HeaderList, body: bytes = b"", stream: Stream | None = None
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.stream = stream
 
 
 Onward = Callable[[Call], Awaitable[Reply]]

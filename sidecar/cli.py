@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # What is imported and read at the start stays; looking through it for garbage takes a tenth of the time.
     gc.disable()
+    from collector import ahead
+
+    ahead.use()
     from collector.settings import InvalidSettings
 
     words = list(sys.argv[1:] if argv is None else argv)

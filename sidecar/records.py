@@ -1,7 +1,8 @@
 """The record of a call: everything the ledger will know of it, as one tuple."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from types import MemberDescriptorType
 from typing import Final
 
 from collector.domain.record import AttemptRecord, CallRecord, Charges
@@ -21,7 +22,7 @@ _tuple: Final = tuple.__new__
 
 def record_of(call: Call, status: int, response_bytes: int, now_ns: int, capture_bytes: int) -> CallRecord:
     """Everything the ledger will know of ``call``."""
-    record = None if native is None else native.record(call, status, response_bytes, now_ns)
+    record = _record(call, status, response_bytes, now_ns) if _record is not None else None
     return record or record_in_python(call, status, response_bytes, now_ns, capture_bytes)
 
 
@@ -162,11 +163,19 @@ def address_of(replica: str) -> tuple[str, int]:
     return server, int(port or 0)
 
 
-if native is not None:
+def _in_c() -> Callable[[Call, int, int, int], CallRecord | None] | None:
+    """The record of most calls in C, which looks where slots lie; classes compiled ahead have none."""
+    if native is None or not isinstance(vars(Call)["call_id"], MemberDescriptorType):
+        return None
     native.records_of(
         (CallRecord, AttemptRecord, Call, Request, Route, RequestFacts, ReplyFacts, Attempt, Quote, Usage),
         address_of,
     )
+    in_c: Callable[[Call, int, int, int], CallRecord | None] = native.record
+    return in_c
+
+
+_record: Final = _in_c()
 
 
 def attempt_record(number: int, attempt: Attempt) -> AttemptRecord:

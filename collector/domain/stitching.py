@@ -32,7 +32,7 @@ rules and with the same results: what is changed here is to be changed there.
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from collector.domain.stitching_rules import (
     BITS,
@@ -85,6 +85,26 @@ class Placement(NamedTuple):
     line: Branch
     state: int
     """Where its request ends; 0 when the request does not hold its history."""
+
+
+class Placed(Protocol):
+    """A placement, whoever made it: `Placement`, or its like in C."""
+
+    @property
+    def conversation_id(self) -> str:
+        """The conversation that it belongs to."""
+
+    @property
+    def via(self) -> Via:
+        """What told."""
+
+    @property
+    def line(self) -> Any:
+        """The line of the conversation."""
+
+    @property
+    def state(self) -> int:
+        """Where its request ends; 0 when the request does not hold its history."""
 
 
 class Known(NamedTuple):
@@ -184,7 +204,7 @@ class Stitcher:
             self._forget(conversation)
         return _tuple(Placement, (conversation.id, line.number, via, line, state))
 
-    def settle(self, placement: Placement, last_message_hash: int, response_id: str = "") -> None:
+    def settle(self, placement: Placed, last_message_hash: int, response_id: str = "") -> None:
         """A call has ended; ``last_message_hash`` is 0 when no reply of it is known."""
         line, state = placement.line, placement.state
         conversation = line.conversation

@@ -63,6 +63,8 @@ else
 fi
 # What a call passes through in C, where that can be built here.
 "$python" scripts/setup/native.py
+# Then all of it that Python has, where there is a compiler for that.
+"$python" scripts/setup/ahead.py
 "$python" -c 'import sidecar, collector'
 # Compiled now rather than at the first start, whatever the caller's shell says of bytecode.
 env -u PYTHONDONTWRITEBYTECODE "$python" scripts/setup/bytecode.py

@@ -26,8 +26,11 @@ READING_HEAD, READING_BODY, ANSWERING, CLOSING = range(4)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class ServerConnection(asyncio.Protocol):
-    """Speaks HTTP/1.1 with one client; see the module for its states."""
+class ServerConnection:
+    """Speaks HTTP/1.1 with one client; see the module for its states. A protocol as asyncio knows it.
+
+    Compiled ahead its fields lie in a row; a class that has one in Python above it has a dictionary instead.
+    """
 
     __slots__ = (
         "_address", "_body", "_drained", "_held", "_last_head", "_left_in", "_reading",

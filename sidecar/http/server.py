@@ -11,6 +11,9 @@ import logging
 import resource
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from sidecar.http.connection import ServerConnection
 from sidecar.http.exchange import ErrorBody, Handler, head_bytes
@@ -156,7 +159,8 @@ class Server:
             sock.setblocking(False)
             if not INHERITED:
                 prepare_socket(sock)
-            await service.loop.connect_accepted_socket(lambda: ServerConnection(service, address), sock)
+            speaking: Callable[[], Any] = partial(ServerConnection, service, address)
+            await service.loop.connect_accepted_socket(speaking, sock)
         except OSError:  # The client was gone before we looked.
             sock.close()
 

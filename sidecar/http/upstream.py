@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.limits import Deadlines, Limits
@@ -300,10 +301,15 @@ class UpstreamPool:
             if not addresses:
                 raise OSError(0, "its name leads to a private address")
         failure: OSError | None = None
+        connection: UpstreamConnection
+
+        def speaking() -> Any:
+            return UpstreamConnection(self, loop)
+
         for address in addresses:
             try:
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self, loop),
+                    speaking,
                     address,
                     self._port,
                     ssl=self._tls,

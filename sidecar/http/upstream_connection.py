@@ -41,8 +41,12 @@ class Owner(Protocol):
         """The connection is closed; ``replying``: with a reply that had begun."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """Speaks HTTP/1.1 with one upstream; see the module for its states."""
+class UpstreamConnection:
+    """Speaks HTTP/1.1 with one upstream; see the module for its states.
+
+    A protocol as asyncio knows it, without a class above it for the reason that
+    :class:`sidecar.http.connection.ServerConnection` has none.
+    """
 
     __slots__ = (
         "_body_left", "_decoder", "_end_by_ns", "_gate", "_head_only", "_held", "_interim", "_keep_alive",
@@ -53,7 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
         self._owner = owner
         self._gate = gate(self._read)
-        self.data_received = self._gate.take  # type: ignore[method-assign]
+        self.data_received = self._gate.take
         self.loop = loop
         self.address = owner.address
         self.reply_buffer = owner.limits.reply_buffer
@@ -295,6 +299,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._reply = None
         self._waiter = None
         self._close(replying=replying)
+
+    def pause_writing(self) -> None:
+        """A request waits in the socket's buffer whole, as it came: there is nothing to hold back."""
+
+    def resume_writing(self) -> None:
+        """See :meth:`pause_writing`."""
 
     def eof_received(self) -> None:
         """The upstream closed; for some replies that is their end."""

@@ -28,6 +28,8 @@ import os
 from types import ModuleType
 from typing import Final
 
+from collector import ahead
+
 INTERFACE: Final = 11
 """Raised with every change of what the functions take or return: one built before is not used."""
 
@@ -45,5 +47,7 @@ def _loaded() -> ModuleType | None:
 native: Final = _loaded()
 """The functions in C; None where Python's are used."""
 
-READ_BY: Final = "Python alone" if native is None else "C and Python"
+READ_BY: Final = ("Python alone" if native is None else "C and Python") + (
+    ", compiled ahead" if ahead.in_use() else ""
+)
 """What reads calls in this process, for people."""

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
@@ -47,17 +46,27 @@ OPENING_S = 60.0
 than prompts wait and are read on a busy server, which sends its head before that."""
 
 
-@dataclass(slots=True, eq=False)
 class Asked:
     """An attempt whose answer has begun."""
 
-    attempt: Attempt
-    upstream: Upstream
-    replica: Replica
-    answer: UpstreamReply
-    withhold: bool
-    """Keep the usage chunk that we asked for from the agent."""
-    translation: "Translation | None"
+    __slots__ = ("answer", "attempt", "replica", "translation", "upstream", "withhold")
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        upstream: Upstream,
+        replica: Replica,
+        answer: UpstreamReply,
+        withhold: bool,
+        translation: "Translation | None",
+    ) -> None:
+        self.attempt = attempt
+        self.upstream = upstream
+        self.replica = replica
+        self.answer = answer
+        self.withhold = withhold
+        """Keep the usage chunk that we asked for from the agent."""
+        self.translation = translation
 
 
 class Forward:

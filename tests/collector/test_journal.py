@@ -16,7 +16,6 @@ from collector.journal import (
     BadSegment,
     FrameKind,
     JournalConfig,
-    JournalFull,
     JournalWriter,
     Pressure,
     ReadEnd,
@@ -30,6 +29,7 @@ from collector.journal import (
     segments,
     source_is_alive,
 )
+from collector.journal_full import JournalFull
 
 
 def intent(call_id: str = "call") -> Intent:
