@@ -63,7 +63,6 @@ COMPILED: Final = (
     "sidecar.stages.streamed",
     "sidecar.wire.dialects",
     "sidecar.wire.estimate",
-    "sidecar.wire.eventstream",
     "sidecar.wire.meter",
     "sidecar.wire.ordinary",
     "sidecar.wire.passing",
