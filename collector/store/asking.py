@@ -51,12 +51,13 @@ class By(NamedTuple):
 
 
 class Dearest(NamedTuple):
-    """Which groups of very many are the dearest."""
+    """Which groups of very many come first."""
 
-    places: list[int]
-    """Their hashes."""
+    places: list[int] | list[str]
+    """Their hashes, or their names."""
     rows: int
-    """That are theirs altogether."""
+    """That are theirs altogether, at most."""
+    named: bool
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,8 +10,8 @@ Those of one *chain* answer the same questions, the coarsest first:
     sets     sets_day, sets_hour             a call's whole set of tags alone
     talks    talks_hour                      conversation and task beside the thirteen
 
-Beside them stand the days on which conversations had calls, talk_days, which are counted and not summed, and
-what is only noted by the hour: foreign_hour, reasons_hour.
+Beside them stand the days on which conversations had calls, talk_days, which are counted and not summed, what
+each of them cost on a day, talk_sums, and what is only noted by the hour: foreign_hour, reasons_hour.
 """
 
 from collections.abc import Set as AbstractSet
@@ -105,6 +105,8 @@ SETS_HOUR = Level("sets_hour", HOUR_US, "tag_sets_by_hour", "calls_by_tags_hour"
 TALKS_HOUR = Level("talks_hour", HOUR_US, "calls_by_talk_hour", "calls", _BY_TALK, listed=True)
 TALK_DAYS = Level("talk_days", DAY_US, "talks_by_day", "calls_by_talk_hour", ("tenant", "agent"))
 """No level of sums: see `collector.store.talks`."""
+TALK_SUMS = Level("talk_sums", DAY_US, "talk_sums_by_day", "calls_by_talk_hour", ("conversation_id",))
+"""Sums of calls and what they cost alone: see `collector.store.talk_sums`."""
 FOREIGN_HOUR = Level("foreign_hour", HOUR_US, "foreign_ids_by_hour", "calls", ("trace_id", "response_id"))
 REASONS_HOUR = Level("reasons_hour", HOUR_US, "reasons_by_hour", "calls", ("outcome_reason", "error_type"))
 """No levels of sums either: see `collector.store.noted`."""

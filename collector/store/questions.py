@@ -7,7 +7,7 @@ Each has a name, a line of help, the parameters it takes, and its SQL. In the SQ
                 exist, single calls for the rest (`collector.store.rollups`)
     {calls}     for the same calls one by one
     {took}      for how long the same calls took, in each of the groups that are shown
-    {dearest}   for finding the dearest groups and their rows before all else, where there are very many
+    {dearest}   for the rows of the first groups, where there are very many and these are known before
     {ended}     for the calls that ended in the period, whenever they started
     {talked}    for the conversations of each group, where they were asked for
     {by}        for the dimensions asked for, each followed by a comma
@@ -221,8 +221,8 @@ VALUES = Question(
     help="The values that a dimension took in the period, most calls first.",
     parameters=(*PERIOD, "dimension", "limit"),
     sql=f"""
-        SELECT {{value}} AS value, {CALLS} FROM {{books}}
-        GROUP BY ALL ORDER BY calls DESC, value LIMIT $limit""",
+        WITH {{dearest}} counted AS (SELECT {{value}} AS value, {CALLS} FROM {{books}} GROUP BY ALL)
+        SELECT * FROM counted ORDER BY calls DESC, value LIMIT $limit""",
 )
 
 BUDGET_EVENTS = Question(

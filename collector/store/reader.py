@@ -167,7 +167,9 @@ class LedgerReader:
         sought = dearest_statement(asked, marks)
         if sought is not None:
             rows = connection.execute(sought.sql, sought.values).fetchall()
-            asked.dearest = Dearest([place for place, _ in rows], sum(n for _, n in rows))
+            places = [place for place, _ in rows]
+            named = any(isinstance(place, str) for place in places)
+            asked.dearest = Dearest(places, sum(n for _, n in rows), named) if rows else None
 
 
 def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.Mark]) -> Asked:

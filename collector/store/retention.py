@@ -10,7 +10,7 @@ from typing import Any
 
 from collector.store import machine_sums, noted
 from collector.store.duckdb import Database, DatabaseError, told_apart
-from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE, TALK_DAYS
+from collector.store.levels import ALL_LEVELS, DAY_US, MINUTE, TALK_DAYS, TALK_SUMS
 from collector.store.rollups import load_marks
 
 SINGLE = {
@@ -36,6 +36,7 @@ SINGLE = {
 SUMMED = {
     **{level.table: "bucket" for level in ALL_LEVELS if level is not MINUTE},
     TALK_DAYS.table: "bucket",
+    TALK_SUMS.table: "bucket",
     "gpu_windows": "window_start",
     machine_sums.WINDOWS.table: "bucket",
     "outcomes": "reported_at",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from collector.store import noted, talks
+from collector.store import noted, talk_sums, talks
 from collector.store.levels import (
     ALL_LEVELS,
     DAY_US,
@@ -27,6 +27,7 @@ from collector.store.levels import (
     MINUTE_US,
     SUMS,
     TALK_DAYS,
+    TALK_SUMS,
     Level,
 )
 
@@ -156,6 +157,9 @@ def book_late(connection: Any, source: str, oldest_us: int, marks: dict[str, Mar
         mark = marks.get(level.name)
         if mark is not None and oldest_us < mark.upto_us:
             noted.add(connection, level, source, mark.since_us, mark.upto_us)
+    sums = marks.get(TALK_SUMS.name)
+    if sums is not None and oldest_us < sums.upto_us:
+        talk_sums.book(connection, source, sums.since_us, sums.upto_us)
     days = marks.get(TALK_DAYS.name)
     if days is not None and oldest_us < days.upto_us:
         talks.rewrite(connection, source, days.since_us, days.upto_us)
@@ -169,6 +173,9 @@ def take_out(connection: Any, call_ids: Sequence[str], marks: dict[str, Mark]) -
             where = f"{_INSIDE} AND call_id IN (SELECT unnest($3))"
             arguments = [mark.since_us, mark.upto_us, list(call_ids)]
             connection.execute(add_calls_sql(level, "calls", where, take_out=True), arguments)
+    sums = marks.get(TALK_SUMS.name)
+    if sums is not None:
+        talk_sums.take_out(connection, call_ids, sums.since_us, sums.upto_us)
     days = marks.get(TALK_DAYS.name)
     if days is not None:
         talks.rewrite(connection, "calls", days.since_us, days.upto_us, call_ids)
@@ -198,6 +205,9 @@ def adjust(connection: Any, table: str, marks: dict[str, Mark]) -> None:
             f" GROUP BY bucket, {names}",
             [mark.since_us, mark.upto_us],
         )
+    of_talks = marks.get(TALK_SUMS.name)
+    if of_talks is not None:
+        talk_sums.adjust(connection, table, of_talks.since_us, of_talks.upto_us)
 
 
 _INSIDE = "started_at >= make_timestamp($1) AND started_at < make_timestamp($2)"
@@ -222,7 +232,7 @@ def advance(connection: Any, now_us: int, calls_a_step: int = _CALLS_A_STEP) -> 
         Whether anything was done; call again until it was not.
     """
     marks = load_marks(connection)
-    kept = (TALK_DAYS, *noted.LEVELS, *ALL_LEVELS)
+    kept = (TALK_DAYS, TALK_SUMS, *noted.LEVELS, *ALL_LEVELS)
     missing = [level for level in kept if level.name not in marks]
     if missing:
         return _begin(connection, missing, now_us)
@@ -263,6 +273,8 @@ def _step(connection: Any, level: Level, mark: Mark, last_us: int, calls_a_step:
     try:
         if level is TALK_DAYS:
             connection.execute(talks.ADD, period)
+        elif level is TALK_SUMS:
+            connection.execute(talk_sums.ADD, period)
         elif level in noted.LEVELS:
             noted.add(connection, level, "calls", *period)
         elif level.finer != "calls":

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, machine_sums, noted, rollups, searching, talks
+from collector.store import levels, machine_sums, noted, rollups, searching, talk_sums, talks
 from collector.store.agent_questions import LAST_OF_TURNS, TURNS
 from collector.store.asking import Asked, Dearest, summed_tag, tag
 from collector.store.days import bucketed
@@ -38,6 +38,44 @@ _DEAREST = """
             SELECT min(usd) FROM (SELECT usd FROM nearly ORDER BY usd DESC LIMIT $limit))"""
 """Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; up
 to a thousand more are those that cost the same, as far as doubles can tell."""
+_FIRST_TALKS = """
+        WITH edges AS MATERIALIZED (
+            SELECT number, sum(CAST({measure} AS DOUBLE)) AS most FROM ({edges}) GROUP BY number
+        ),
+        days AS MATERIALIZED (
+            SELECT number, coalesce(sum(CAST({measure} AS DOUBLE)), 0) AS most FROM {days}
+            GROUP BY number ORDER BY most DESC, number LIMIT $limit + 1000
+        ),
+        others AS MATERIALIZED (SELECT * FROM days ANTI JOIN edges USING (number)),
+        touched AS (
+            SELECT number, coalesce(sum(most), 0) AS most FROM (
+                SELECT number, most FROM edges
+                UNION ALL SELECT number, CAST({measure} AS DOUBLE) FROM {days}
+                    AND number IN (SELECT unnest(numbers) FROM (SELECT list(number) AS numbers FROM edges))
+            ) GROUP BY number
+        ),
+        nearly AS MATERIALIZED (
+            SELECT * FROM (SELECT * FROM touched UNION ALL SELECT * FROM others)
+            ORDER BY most DESC, number LIMIT $limit + 1000
+        ),
+        first AS MATERIALIZED (
+            SELECT number FROM nearly WHERE most + 1e-9 * (1 + abs(most)) >= (
+                SELECT min(most) FROM (SELECT most FROM nearly ORDER BY most DESC LIMIT $limit))
+        )
+        SELECT conversation_id, CAST(sum(calls) AS BIGINT) FROM (
+            SELECT number, conversation_id, calls FROM ({edges})
+            UNION ALL SELECT number, conversation_id, calls FROM {days})
+        WHERE number IN (SELECT unnest(numbers) FROM (SELECT list(number) AS numbers FROM first))
+            AND ((SELECT count(*) FROM days) < $limit + 1000 OR (SELECT count(*) FROM others) >= $limit)
+        GROUP BY conversation_id"""
+"""The same of conversations, by the numbers that stand for them. How many there are is known of
+a table alone, and room made for them at once: so days are added up by themselves, and
+those that had calls in the hours around them once more. Nothing comes where so many
+of the first are such that others might be before them."""
+_NO_SUMS = (
+    f"SELECT number, conversation_id, calls, effective_cost_usd FROM {levels.TALK_SUMS.table} WHERE false"
+)
+_OF_TALKS = frozenset({"conversation_id"})
 _FEW = 200_000
 """So many rows of the dearest groups are kept in memory: the columns are then read once."""
 
@@ -110,12 +148,14 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
         fields["books"] = _books(asked, marks, where, values)
     if "{bucket}" in sql:
         fields["bucket"] = bucketed(asked)
-    if "{took}" in sql:
-        fields["took"] = fields["took_columns"] = fields["took_join"] = fields["dearest"] = ""
-        shown = asked.dearest is not None
+    shown = asked.dearest is not None
+    if "{dearest}" in sql:
+        fields["dearest"] = ""
         if asked.dearest is not None:
             fields["dearest"] = _shown(asked, asked.dearest, marks, where, values)
             fields["books"] = _books(asked, marks, where, values, shown=True)
+    if "{took}" in sql:
+        fields["took"] = fields["took_columns"] = fields["took_join"] = ""
         if "latency" not in asked.left_out:
             fields["latency"] = _latency(asked, marks, where, values, shown=shown)
             fields["took"] = _TOOK.format(p50=_quantile(0.5), p95=_quantile(0.95), **fields)
@@ -193,10 +233,10 @@ def _shown(
     for table, pieces in by_table(pieces_of(asked, marks)):
         kept = f"{spans(pieces, table, values)}{where.of(table)}"
         key = ", ".join(by.over(table) for by in asked.by)
-        found += (
-            f" shown_{table} AS {kind} (SELECT * FROM {table} WHERE {kept}"
-            f" AND hash({key}) IN (SELECT unnest($places::UBIGINT[]))),"
-        )
+        is_one = f"hash({key}) IN (SELECT unnest($places::UBIGINT[]))"
+        if dearest.named:
+            is_one = f"{key} IN (SELECT unnest($places::VARCHAR[]))"
+        found += f" shown_{table} AS {kind} (SELECT * FROM {table} WHERE {kept} AND {is_one}),"
     return found
 
 
@@ -512,15 +552,41 @@ def narrowed(asked: Asked, first_us: int | None, last_us: int | None) -> Asked:
 
 
 def dearest_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds the dearest groups, where there are very many: their hashes, and rows of each.
+    """The statement that finds the first groups of very many: what stands for each, and its rows.
 
-    None where there are not, or nobody asks for the dearest.
+    None where there are not so many.
     """
-    if asked.question is not SPEND_BY or not any(by.dimension in _MANY for by in asked.by):
+    if asked.question not in (SPEND_BY, VALUES) or not any(by.dimension in _MANY for by in asked.by):
+        return None
+    if asked.dimensions == _OF_TALKS and not asked.filters:
+        found = _first_talks(asked, marks)
+        if found is not None:
+            return found
+    if asked.question is VALUES:
         return None
     values = dict(asked.values)
     books = _books(asked, marks, _Conditions(asked.filters, values), values)
     return Statement(_DEAREST.format(by_key=_key(asked), books=books), values)
+
+
+def _first_talks(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """Conversations by their names, found by the numbers that stand for them."""
+    values = dict(asked.values)
+    chain = (levels.TALK_SUMS, levels.TALKS_HOUR)
+    found = dict(by_table(rollups.pieces(asked.since_us, asked.until_us, marks, chain)))
+    if levels.TALK_SUMS.table not in found:
+        return None
+    days, edges = "", [_NO_SUMS]
+    for table, pieces in found.items():
+        kept = f"{table} WHERE {spans(pieces, table, values)}"
+        if table == levels.TALK_SUMS.table:
+            days = kept
+        else:
+            calls = "1 AS calls" if table == "calls" else "calls"
+            columns = f"{talk_sums.NUMBER} AS number, conversation_id, {calls}, effective_cost_usd"
+            edges.append(f"SELECT {columns} FROM {kept}")
+    measure = "calls" if asked.question is VALUES else "effective_cost_usd"
+    return Statement(_FIRST_TALKS.format(days=days, edges=" UNION ALL ".join(edges), measure=measure), values)
 
 
 def cursor_statement(asked: Asked) -> Statement | None:

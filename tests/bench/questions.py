@@ -21,9 +21,11 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from collector.settings import CollectorConfig
+from collector.store import rollups
 from collector.store.answers import arrow_bytes
 from collector.store.asking import parse
 from collector.store.duckdb import Database, DatabaseConfig
+from collector.store.levels import HOUR_US
 from collector.store.migrate import migrate
 from collector.store.opening import LIVE
 from collector.store.questions import CATALOGUE
@@ -239,6 +241,9 @@ def report(folder: Path, only: str, within_ms: float) -> int:
     migrate(database.connection)
     reader = LedgerReader(database, seconds=120)
     (last,) = database.connection.execute("SELECT epoch_us(max(started_at)) FROM calls").fetchall()[0]
+    while rollups.advance(database.connection, last + HOUR_US):
+        pass  # Sums that are newer than the ledger; as it was made, they are there.
+    database.checkpoint()
     now_us, sample, slow = last + 1, sampled(database), 0
     print(f"{'question':<72} {'CPU ms':>8} {'ms':>8} {'first':>8} {'rows':>7} {'kB':>7}")
     for way in ways(sample):

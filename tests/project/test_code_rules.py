@@ -42,6 +42,7 @@ SQL_BUILDERS = {
     "collector/store/retention.py": "tables and columns are those declared in this file; values are bound",
     "collector/store/rollups.py": "sums and dimensions are those declared in the schema",
     "collector/store/schema.py": "columns are those declared in this file",
+    "collector/store/talk_sums.py": "columns and levels are those declared in the schema; values are bound",
     "collector/store/talks.py": "columns and levels are those declared in the schema; values are bound",
     "collector/store/statements.py": "sums and dimensions are those declared in the schema; values are bound",
 }

@@ -159,6 +159,10 @@ def test_sums_by_minute_hour_and_day_follow_what_calls_really_cost(
     ):
         found = rows(f"SELECT sum(calls), sum(effective_cost_usd), sum(list_cost_usd) FROM {table}")
         assert found == [(1, usd("0.005"), usd("0.000000000077"))], table
+    of_talks = rows(
+        "SELECT sum(calls), sum(effective_cost_usd), count(DISTINCT number) FROM talk_sums_by_day"
+    )
+    assert of_talks == [(1, usd("0.005"), 1)]
 
 
 def test_the_books_of_a_busy_hour_balance_to_the_last_digit(

@@ -156,11 +156,13 @@ def test_short_sums_and_days_of_conversations_come_whole_or_not_at_all_and_are_f
     for look in looks:
         version = look.then[0]
         assert version not in there or set(look.then[1]) == there[version]
+        assert ("talk_sums_by_day" in look.then[1]) == (version >= 20)
         assert look.now[0] == migrations()[-1].version
         assert [row[0] for row in look.now[1]] == ["a"]
     database = Database(path.with_name("copy.duckdb"))
     while rollups.advance(database.connection, 1_790_035_200_000_000):
         pass
     query = "SELECT calls FROM agents_by_day UNION ALL SELECT count(*) FROM talks_by_day"
-    assert database.connection.execute(query).fetchall() == [(1,), (1,)]
+    query += " UNION ALL SELECT calls FROM talk_sums_by_day"
+    assert database.connection.execute(query).fetchall() == [(1,), (1,), (1,)]
     database.close()

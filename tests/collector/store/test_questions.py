@@ -403,12 +403,15 @@ def test_one_call_and_its_attempts_are_found_by_id(ask, ledger):
     [
         ("agent", lambda r: r.agent),
         ("user_id", lambda r: r.user_id),
+        ("conversation_id", lambda r: r.conversation_id),
         ("outcome", lambda r: r.outcome),
     ],
 )
 def test_the_values_of_a_dimension_are_counted(ask, ledger, dimension, value_of):
-    rows = ask("values", dimension=dimension, since="30d")
+    rows = ask("values", dimension=dimension, since="30d", limit="1000")
     assert {row["value"]: row["calls"] for row in rows} == Counter(map(value_of, ledger))
+    (first,) = ask("values", dimension=dimension, since="30d", limit="1")
+    assert first["calls"] == rows[0]["calls"]
 
 
 def test_the_values_of_a_tag_are_counted_with_their_keys(ask, ledger):
@@ -504,3 +507,44 @@ def test_of_very_many_that_cost_the_same_some_are_shown_and_memory_is_kept(make_
 
     assert rows[0]["conversation_id"] == "dear"
     assert [row["calls"] for row in rows] == [1] * 10
+
+
+@pytest.mark.parametrize("going_on", [0, 1_300])
+def test_the_first_of_very_many_conversations_are_found_however_many_go_on(make_call, tmp_path, going_on):
+    """Their days are added up apart from the hours around these days, in which others may be dearer."""
+    midnight = NOON_US // DAY_US * DAY_US
+    database = open_ledger(tmp_path, DatabaseConfig()).database
+    books = Books(database, now_us=lambda: midnight + 2 * DAY_US)
+
+    def call(name, at_us, cost):
+        return make_call(started_at_us=midnight + at_us, cost=cost, conversation_id=name)
+
+    calls = [call(f"talk{n}", n * MINUTE_US // 2, 10**6 + n) for n in range(1_400)]
+    calls += [call(f"talk{1_399 - n}", DAY_US + n * 10**6, 1) for n in range(going_on)]
+    calls += [call("late", DAY_US + HOUR_US, 10**9), call("talk3", DAY_US + HOUR_US, 10**8)]
+    entry = books.begin()
+    entry.records.extend(calls)
+    books.enter(entry)
+    while books.advance_rollups():
+        pass
+    spent, asked = Counter(), Counter(record.conversation_id for record in calls)
+    for record in calls:
+        spent[record.conversation_id] += record.effective_cost_pico
+
+    def ask(name, **given):
+        period = {
+            "since": [str(midnight // 10**6)],
+            "until": [str((midnight + DAY_US + DAY_US // 2) // 10**6)],
+        }
+        asked = parse(CATALOGUE[name], period | {key: [value] for key, value in given.items()}, NOW_US)
+        return LedgerReader(database).answer(asked).to_pylist()
+
+    rows = ask("spend_by", by="conversation_id", limit="5")
+    values = ask("values", dimension="conversation_id", limit="5")
+    database.close()
+
+    assert [(row["conversation_id"], row["effective_cost_usd"]) for row in rows] == [
+        (name, usd(pico)) for name, pico in spent.most_common(5)
+    ]
+    assert [row["calls"] for row in values] == [count for _, count in asked.most_common(5)]
+    assert all(asked[row["value"]] == row["calls"] for row in values)

@@ -11,7 +11,7 @@ from collector.domain.record import CallRecord
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
-from collector.store import retention, talks
+from collector.store import retention, rollups, talks
 from collector.store.asking import parse
 from collector.store.duckdb import DatabaseConfig
 from collector.store.levels import DAY_US, HOUR_US
@@ -86,6 +86,22 @@ class Site:
                     since_us, until_us, **given
                 ), (since_us, until_us, given)
 
+    def check_sums(self) -> None:
+        """What each conversation cost on each day, as far as that is summed."""
+        mark = rollups.load_marks(self.database.connection)["talk_sums"]
+        inside = f"epoch_us(started_at) >= {mark.since_us} AND epoch_us(started_at) < {mark.upto_us}"
+        summed, expected = (
+            self.database.connection.execute(
+                f"SELECT {day} AS day, conversation_id, sum({calls}) AS n, sum(effective_cost_usd)"
+                f" FROM {table} WHERE {kept} GROUP BY ALL HAVING n > 0 ORDER BY ALL"
+            ).fetchall()
+            for day, calls, table, kept in (
+                ("bucket", "calls", "talk_sums_by_day", "true"),
+                ("date_trunc('day', started_at)", "1", "calls", inside),
+            )
+        )
+        assert summed == expected != []
+
     def days(self) -> list[tuple[object, ...]]:
         return self.database.connection.execute(
             "SELECT epoch_us(bucket), tenant, agent, talk, epoch_us(before) FROM talks_by_day ORDER BY ALL"
@@ -119,6 +135,7 @@ def site(summed, tmp_path, make_call):
 def test_conversations_of_any_period_are_counted_as_they_are_told_apart(site):
     assert len({row[0] for row in site.days()}) == DAYS
     site.check()
+    site.check_sums()
 
 
 def test_late_calls_and_corrected_ones_leave_the_days_as_if_they_had_been_there_from_the_start(site):
@@ -129,6 +146,7 @@ def test_late_calls_and_corrected_ones_leave_the_days_as_if_they_had_been_there_
     other = [call._replace(conversation_id="another" if n % 2 else "") for n, call in enumerate(wrong)]
     site.enter(*other, corrected=True)
     site.check()
+    site.check_sums()
 
     kept = site.days()
     site.database.connection.execute("DELETE FROM talks_by_day")
@@ -161,6 +179,23 @@ def test_the_whole_id_of_a_conversation_or_a_call_finds_its_calls_and_nothing_el
     assert found(late.call_id) == {late.call_id}
     assert found("conversation-") == {c.call_id for c in site.calls.values() if c.conversation_id}
     assert found("conversation-99") == set()
+
+
+def test_what_calls_turn_out_to_cost_is_a_conversation_s_too(site):
+    late = site.a_call(FIRST_US, FIRST_US + DAY_US)
+    site.enter(late)
+    site.check_sums()
+    query = site.database.connection.execute
+    query("CREATE TEMP TABLE moved AS SELECT call_id, 0.5::DECIMAL(18,12) AS more_usd FROM calls LIMIT 40")
+
+    with site.database.transaction() as connection:
+        rollups.adjust(connection, "moved", rollups.load_marks(connection))
+        query(
+            "UPDATE calls SET effective_cost_usd = effective_cost_usd + 0.5 FROM moved"
+            " WHERE calls.call_id = moved.call_id"
+        )
+
+    site.check_sums()
 
 
 def test_conversations_stand_under_the_numbers_that_ledgers_have_had_from_the_start(site):
