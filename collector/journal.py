@@ -26,7 +26,7 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
@@ -152,11 +152,17 @@ def segment_header(path: Path) -> SegmentHeader:
     )
 
 
-def read_frames(path: Path, offset: int = 0, max_bytes: int = 4 << 20) -> tuple[list[Frame], ReadEnd]:
+def read_frames(
+    path: Path,
+    offset: int = 0,
+    max_bytes: int = 4 << 20,
+    parse: "Callable[[bytes, int], tuple[Sequence[Frame], int, ReadEnd]] | None" = None,
+) -> tuple[Sequence[Frame], ReadEnd]:
     """Whole frames of the segment at ``path`` from ``offset`` on; 0 means its beginning.
 
     Returns at most about ``max_bytes`` of frames, at least one if there is one. The frames
-    are always an exact prefix of what was written after ``offset``.
+    are always an exact prefix of what was written after ``offset``. ``parse`` may take the
+    place of :func:`parse_frames`.
 
     Raises:
         BadSegment: ``offset`` is 0 and the segment has no readable header.
@@ -170,7 +176,7 @@ def read_frames(path: Path, offset: int = 0, max_bytes: int = 4 << 20) -> tuple[
             whole = _FRAME.size + _FRAME.unpack_from(data)[0]
             if len(data) < whole <= _FRAME.size + MAX_FRAME_BYTES:
                 data += file.read(whole - len(data))
-    frames, used, end = parse_frames(data, offset)
+    frames, used, end = (parse or parse_frames)(data, offset)
     if end is not ReadEnd.CORRUPT and len(data) >= max_bytes and used:
         end = ReadEnd.MORE
     return frames, end

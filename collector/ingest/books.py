@@ -100,7 +100,7 @@ class Books:
             part = frames[start : start + _FRAMES_AT_ONCE]
             before = entry.marks.get(source, mark)
             ready = in_columns(part, before.sequence, self._now_us())
-            known = None if ready is None else (facts.call_id for facts in ready.records.facts)
+            known = None if ready is None else ready.records.facts
             take(entry, source, part, before, self.opened, self.presumed, known)
             if ready is None:
                 self._stage(entry)

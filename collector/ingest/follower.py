@@ -11,16 +11,18 @@ when it cannot grow any more: a newer segment of the source exists, or its proce
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from collector.frames import packed_frames
 from collector.ingest.books import Books
 from collector.ingest.entry import Entry
 from collector.ingest.pairing import Mark, Note, Opened
 from collector.journal import (
     BadSegment,
+    Frame,
     ReadEnd,
     Segment,
     read_frames,
@@ -308,10 +310,10 @@ def _unread(path: Path, position: int) -> int:
     return waiting
 
 
-def _frames(path: Path, position: int, budget: int) -> tuple[list, ReadEnd, str]:  # type: ignore[type-arg]
+def _frames(path: Path, position: int, budget: int) -> tuple[Sequence[Frame], ReadEnd, str]:
     """Whole frames, why they end, and what is wrong with the segment's header."""
     try:
-        frames, end = read_frames(path, position, max_bytes=budget)
+        frames, end = read_frames(path, position, max_bytes=budget, parse=packed_frames)
     except (BadSegment, FileNotFoundError, ValueError, KeyError, TypeError) as error:
         # Being created, or cut off before its header was whole.
         return [], ReadEnd.TORN, str(error)

@@ -5,7 +5,7 @@ stays open is kept until the record comes or its source has ended. A record of a
 was already booked from its intent takes that booking's place. An event is a row of its own.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,10 +13,12 @@ from typing import NamedTuple
 import msgspec
 
 from collector.domain.record import CallRecord
+from collector.frames import PackedFrames
 from collector.ingest.clamp import sensible_instant
 from collector.ingest.events import BudgetRow, OutcomeRow, SimilarRow, row_of
 from collector.journal import Frame, FrameKind, decode_record
-from collector.store.packed import LARGEST, Columns, columns_of
+from collector.native import native
+from collector.store.packed import LARGEST, Columns, Facts, columns_of
 
 
 class Mark(NamedTuple):
@@ -109,19 +111,22 @@ def record_of(payload: bytes) -> CallRecord:
         raise ValueError(f"not msgpack: {error}") from error
 
 
-def in_columns(frames: Iterable[Frame], sequence: int, now_us: int) -> Columns | None:
+def in_columns(frames: Sequence[Frame], sequence: int, now_us: int) -> Columns | None:
     """The records in ``frames``, which follow ``sequence``, as columns at once.
 
     None where they are to be looked at one by one: one of them is not ordinary, or was taken before.
     """
-    payloads = []
-    for number, kind, payload, _ in frames:
-        if number <= sequence:
-            return None
-        sequence = number
-        if kind == _RECORD:
-            payloads.append(payload)
-    columns = columns_of(payloads)
+    if isinstance(frames, PackedFrames) and frames.joined:
+        columns = columns_of(frames) if frames and frames[0].sequence > sequence else None
+    else:
+        payloads = []
+        for number, kind, payload, _ in frames:
+            if number <= sequence:
+                return None
+            sequence = number
+            if kind == _RECORD:
+                payloads.append(payload)
+        columns = columns_of(payloads)
     if columns is None:
         return None
     sensible = sensible_instant(columns.oldest_us, now_us) and sensible_instant(columns.latest_us, now_us)
@@ -131,11 +136,11 @@ def in_columns(frames: Iterable[Frame], sequence: int, now_us: int) -> Columns |
 def take(
     batch: Batch,
     source: str,
-    frames: Iterable[Frame],
+    frames: Sequence[Frame],
     mark: Mark,
-    opened: Mapping[str, Opened],
+    opened: dict[str, Opened],
     presumed: AbstractSet[str],
-    known: Iterator[str] | None = None,
+    known: list[Facts] | None = None,
 ) -> None:
     """Add the frames of ``source`` that follow ``mark`` to ``batch``.
 
@@ -146,9 +151,12 @@ def take(
         mark: where to go on; its segment and position are those after the last frame.
         opened: calls that are open before this batch.
         presumed: calls booked from their intent before this batch.
-        known: the calls of the records in ``frames``, in their order, where those are columns already; then
-            none of them is added to the batch's records, and no frame lies before the mark.
+        known: of the records in ``frames``, in their order, where those are columns already; then none of
+            them is added to the batch's records, and no frame lies before the mark.
     """
+    if known is not None and _take_ordinary(batch, source, frames, mark, opened, presumed, known):
+        return
+    call_ids = None if known is None else iter([facts.call_id for facts in known])
     sequence = mark.sequence
     records, fresh = batch.records, batch.opened
     taken = 0
@@ -162,8 +170,8 @@ def take(
         taken += 1
         try:
             if kind == _RECORD:
-                if known is not None:
-                    call_id = next(known)
+                if call_ids is not None:
+                    call_id = next(call_ids)
                 else:
                     record = record_of(payload)
                     call_id = record.call_id
@@ -194,3 +202,31 @@ def take(
             batch.notes.append(Note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1))
     batch.frames += taken
     batch.marks[source] = mark._replace(sequence=sequence)
+
+
+def _take_ordinary(
+    batch: Batch,
+    source: str,
+    frames: Sequence[Frame],
+    mark: Mark,
+    opened: dict[str, Opened],
+    presumed: AbstractSet[str],
+    known: list[Facts],
+) -> bool:
+    """The same in C: whether it could be done there, for nothing lacks and all are intents and records."""
+    if native is None or not isinstance(frames, PackedFrames) or not isinstance(presumed, set):
+        return False
+    if not (frames and frames.joined and frames[0].sequence == mark.sequence + 1):
+        return False
+    fresh = batch.opened
+    stay = native.paired(
+        frames.data, frames.places, known, opened, presumed, fresh, batch.settled, batch.corrected
+    )
+    if stay is None:
+        return False
+    for call_id, number in stay.items():
+        payload = frames[number].payload
+        fresh[call_id] = Opened(call_id, source, _intent_head(payload).started_at_us, payload)
+    batch.frames += len(frames)
+    batch.marks[source] = mark._replace(sequence=mark.sequence + len(frames))
+    return True

@@ -12,9 +12,10 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 
+from collector.frames import packed_frames
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
-from collector.journal import ReadEnd, parse_frames
+from collector.journal import ReadEnd
 
 MOST_BYTES = 1 << 20
 """Of a batch as it is sent."""
@@ -59,7 +60,7 @@ def receive(books: Books, batch: RemoteBatch) -> int:
     if not _SOURCE.fullmatch(batch.source):
         raise BadBatch("source: letters, digits, and any of _.:- , up to 128")
     data = _unpacked(batch.body) if batch.compressed else batch.body
-    frames, _, end = parse_frames(data)
+    frames, _, end = packed_frames(data)
     if end is not ReadEnd.END:
         raise BadBatch("the frames are not whole, or a check sum is wrong")
     with books.database.turn:

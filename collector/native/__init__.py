@@ -4,6 +4,7 @@
     native.h     what its files share
     msgpack.c    the values of the journal, read one by one
     fields.c     their fields, one after the other, into columns
+    frames.c     frames where they stand in what was read, and intents paired with records
     columns.c    records of the journal as the buffers of Arrow's columns
 
 They take what is ordinary and give up on all else (they return None), which the twin then takes. Built
@@ -15,7 +16,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -117,13 +117,63 @@ static PyObject *result(Table *calls, Table *attempts, Column *owner, Column *co
     return all;
 }
 
-/* columns(payloads: list[bytes], plan: bytes, attempts_plan: bytes, wanted: tuple[int, ...])
-   -> (facts, columns, attempt counts, columns of attempts, whose they are, how many) or None */
+/* The records among the frames at `places`, one after the other; 0 where one is longer than `largest`. */
+static int add_frames(Table *tables, Column *owner, Column *count, PyObject *data, PyObject *places, PyObject *wanted,
+                      PyObject *facts, Py_ssize_t largest)
+{
+    const uint8_t *start = (const uint8_t *)PyBytes_AS_STRING(data);
+    const Place *place = (const Place *)PyBytes_AS_STRING(places);
+    Py_ssize_t frames = PyBytes_GET_SIZE(places) / (Py_ssize_t)sizeof(Place);
+    int done = 1;
+    for (; done == 1 && frames > 0; frames--, place++) {
+        if (place->kind != RECORD_KIND)
+            continue;
+        if (place->size > (size_t)largest)
+            return 0;
+        Reader from = {start + place->start, start + place->start + place->size};
+        done = add_record(&tables[0], &tables[1], owner, count, &from, wanted, facts);
+    }
+    return done;
+}
+
+static int add_payloads(Table *tables, Column *owner, Column *count, PyObject *payloads, PyObject *wanted,
+                        PyObject *facts, Py_ssize_t largest)
+{
+    int done = 1;
+    for (Py_ssize_t place = 0; done == 1 && place < PyList_GET_SIZE(payloads); place++) {
+        PyObject *payload = PyList_GET_ITEM(payloads, place);
+        if (!PyBytes_Check(payload)) {
+            PyErr_SetString(PyExc_TypeError, "payloads are bytes");
+            return -1;
+        }
+        if (PyBytes_GET_SIZE(payload) > largest)
+            return 0;
+        const uint8_t *data = (const uint8_t *)PyBytes_AS_STRING(payload);
+        Reader from = {data, data + PyBytes_GET_SIZE(payload)};
+        done = add_record(&tables[0], &tables[1], owner, count, &from, wanted, facts);
+    }
+    return done;
+}
+
+/* columns(payloads: list[bytes] | tuple[bytes, bytes], plan: bytes, attempts_plan: bytes, wanted: tuple[int, ...],
+           largest: int) -> (facts, columns, attempt counts, columns of attempts, whose they are, how many) or None
+
+   Instead of payloads, what was read of a journal and the places of frames in it. */
 PyObject *columns(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t number)
 {
-    if (number != 4 || !PyList_Check(given[0]) || !PyBytes_Check(given[1]) || !PyBytes_Check(given[2]) ||
-        !PyTuple_Check(given[3])) {
-        PyErr_SetString(PyExc_TypeError, "columns(payloads: list, plan: bytes, attempts: bytes, wanted: tuple)");
+    PyObject *data = NULL, *found = NULL;
+    Py_ssize_t largest = number == 5 ? PyLong_AsSsize_t(given[4]) : -1;
+    if (largest >= 0 && PyTuple_Check(given[0]) && PyTuple_GET_SIZE(given[0]) == 2) {
+        data = PyTuple_GET_ITEM(given[0], 0);
+        found = PyTuple_GET_ITEM(given[0], 1);
+        if (!PyBytes_Check(data) || !PyBytes_Check(found) || !lie_within(data, found))
+            largest = -1;
+    } else if (largest >= 0 && !PyList_Check(given[0])) {
+        largest = -1;
+    }
+    if (largest < 0 || !PyBytes_Check(given[1]) || !PyBytes_Check(given[2]) || !PyTuple_Check(given[3])) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "columns(list or (bytes, bytes), bytes, bytes, tuple, int)");
         return NULL;
     }
     Table *tables = PyMem_Calloc(2, sizeof(Table));
@@ -140,17 +190,9 @@ PyObject *columns(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_
         done = begin(&owner, 't');
     if (done == 1)
         done = begin(&count, 'i');
-    for (Py_ssize_t place = 0; done == 1 && place < PyList_GET_SIZE(given[0]); place++) {
-        PyObject *payload = PyList_GET_ITEM(given[0], place);
-        if (!PyBytes_Check(payload)) {
-            PyErr_SetString(PyExc_TypeError, "payloads are bytes");
-            done = -1;
-            break;
-        }
-        const uint8_t *data = (const uint8_t *)PyBytes_AS_STRING(payload);
-        Reader from = {data, data + PyBytes_GET_SIZE(payload)};
-        done = add_record(&tables[0], &tables[1], &owner, &count, &from, given[3], facts);
-    }
+    if (done == 1)
+        done = data != NULL ? add_frames(tables, &owner, &count, data, found, given[3], facts, largest)
+                            : add_payloads(tables, &owner, &count, given[0], given[3], facts, largest);
     if (done == 1)
         all = result(&tables[0], &tables[1], &owner, &count, facts);
     else if (done == 0)

@@ -4,7 +4,7 @@
 
 #define MOST_PICO 999999999999999999 /* as in collector/store/schema.py */
 #define DEEPEST 16
-#define FIRST_ROOM 4096
+#define FIRST_ROOM 12288 /* numbers of the records that are read at once */
 
 int room_for(Buffer *in, size_t more)
 {

@@ -3,6 +3,8 @@
 
 static PyMethodDef functions[] = {
     {"columns", (PyCFunction)(void (*)(void))columns, METH_FASTCALL, NULL},
+    {"paired", (PyCFunction)(void (*)(void))paired, METH_FASTCALL, NULL},
+    {"places", places, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -15,6 +17,7 @@ static struct PyModuleDef definition = {
 
 PyMODINIT_FUNC PyInit__native(void)
 {
+    frames_init();
     PyObject *module = PyModule_Create(&definition);
     if (module != NULL && PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0)
         Py_CLEAR(module);

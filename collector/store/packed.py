@@ -15,6 +15,8 @@ import msgspec
 import pyarrow as pa
 
 from collector.domain.record import AttemptRecord, CallRecord
+from collector.frames import PackedFrames
+from collector.journal import FrameKind
 from collector.native import native
 from collector.store.schema import ATTEMPT_LAYOUT, ATTEMPTS, CALL_LAYOUT, CALLS, Column, Kind
 
@@ -56,17 +58,19 @@ _as_they_are: Final[Callable[[CallRecord], tuple[Any, ...]]] = itemgetter(*_FACT
 class PackedRecords(Sequence[CallRecord]):
     """Records that become objects when somebody looks at one; their facts are there already."""
 
-    def __init__(self, payloads: Sequence[bytes], facts: Sequence[Facts]) -> None:
+    def __init__(self, packed: "list[bytes] | PackedFrames", facts: list[Facts]) -> None:
         self.facts = facts
-        self._payloads = payloads
+        self._packed = packed
 
     @cached_property
     def _records(self) -> list[CallRecord]:
         decode = msgspec.msgpack.Decoder(CallRecord).decode
-        return [decode(payload) for payload in self._payloads]
+        if isinstance(self._packed, PackedFrames):
+            return [decode(frame.payload) for frame in self._packed if frame.kind == FrameKind.RECORD]
+        return [decode(payload) for payload in self._packed]
 
     def __len__(self) -> int:
-        return len(self._payloads)
+        return len(self.facts)
 
     @overload
     def __getitem__(self, place: int) -> CallRecord: ...
@@ -90,18 +94,21 @@ class Columns(NamedTuple):
     attempts: pa.RecordBatch | None
 
 
-def columns_of(payloads: list[bytes]) -> Columns | None:
-    """The records in ``payloads``; None where Python has to look at them, or there is nothing in C.
+def columns_of(packed: "list[bytes] | PackedFrames") -> Columns | None:
+    """The records in ``packed``; None where Python has to look at them, or there is nothing in C.
 
     They are exactly the rows that `schema.staged_calls` and `staged_attempts` make of the same records.
     """
-    if native is None or not payloads or max(map(len, payloads)) > LARGEST:
+    if native is None or not packed:
         return None
-    read = native.columns(payloads, _CALL_PLAN, _ATTEMPT_PLAN, _FACTS)
+    where = (packed.data, packed.places) if isinstance(packed, PackedFrames) else packed
+    read = native.columns(where, _CALL_PLAN, _ATTEMPT_PLAN, _FACTS, LARGEST)
     if read is None:
         return None
     facts, calls, counts, attempts, owners, many = read
-    rows = len(payloads)
+    rows = len(facts)
+    if not rows:
+        return None
     try:
         arrays = [_array(column.kind, calls[place], rows) for place, column in _CALL_PLACES]
         arrays.append(_array(Kind.COUNT, counts, rows))
@@ -114,7 +121,7 @@ def columns_of(payloads: list[bytes]) -> Columns | None:
             tried = pa.RecordBatch.from_arrays(parts, schema=ATTEMPT_LAYOUT)
     except (msgspec.MsgspecError, pa.ArrowException, TypeError, ValueError):
         return None  # Attributes that cannot be written as JSON.
-    records = PackedRecords(payloads, [_new(Facts, told) for told in facts])
+    records = PackedRecords(packed, [_new(Facts, told) for told in facts])
     starts = [told.started_at_us for told in records.facts]
     booked = pa.RecordBatch.from_arrays(arrays, schema=CALL_LAYOUT)
     return Columns(records, min(starts), max(starts), booked, tried)

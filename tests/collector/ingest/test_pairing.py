@@ -1,11 +1,18 @@
 """Frames to what must be booked: gaps, repeats, pairs, and what cannot be read."""
 
+import random
+
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector.ingest.pairing import Batch, Mark, Opened, take
-from collector.journal import Frame, FrameKind, encoded, parse_frames
+from collector.domain.record import CallRecord
+from collector.frames import PackedFrames, packed_frames
+from collector.ingest.pairing import Batch, Mark, Opened, in_columns, take
+from collector.journal import Frame, FrameKind, encoded, frame_bytes, parse_frames
+from collector.native import native
+from collector.store.packed import facts_of
 
 
 def frames_of(*items, first=1):
@@ -115,3 +122,51 @@ def test_whatever_comes_twice_and_however_it_is_cut_each_call_is_taken_once(data
 
     assert sorted(booked) == sorted(record.call_id for record in calls)
     assert not opened
+
+
+@pytest.mark.skipif(native is None, reason="the extension in C is not built here")
+@pytest.mark.parametrize("seed", range(30))
+def test_pairs_are_found_in_c_as_in_python(call, intent, seed):
+    """Intents and records in any order: of calls that are open, or presumed, or opened twice, or never."""
+    noise = random.Random(seed)
+    records = [call() for _ in range(12)]
+    items = [noise.choice((intent, lambda record: record))(noise.choice(records)) for _ in range(40)]
+    # What is not ordinary is left to Python: an event, bytes that are no intent, a frame that lacks.
+    last = call()
+    odd = (b"", frame_bytes(41, 9, b"x"), frame_bytes(41, FrameKind.INTENT, b"x"), encoded([last], 43))[
+        seed % 4
+    ]
+    items = items if seed % 4 < 3 else [*items, last]
+    opened = {record.call_id: Opened(record.call_id, "s", 1, b"") for record in noise.sample(records, 4)}
+    presumed = {record.call_id for record in noise.sample(records, 3)}
+    data = encoded(items[:40], 1) + odd
+    earlier = Opened(records[0].call_id, "s", 2, b"earlier")
+
+    def paired(frames):
+        batch = Batch(opened={earlier.call_id: earlier})
+        known = [facts_of(item) for item in items if isinstance(item, CallRecord)]
+        take(batch, "s", frames, Mark(), opened, presumed, known)
+        return batch
+
+    in_c, in_python = paired(packed_frames(data)[0]), paired(parse_frames(data)[0])
+    assert in_c == in_python
+    assert list(in_c.opened) == list(in_python.opened)
+
+
+@pytest.mark.skipif(native is None, reason="the extension in C is not built here")
+def test_ordinary_frames_are_paired_without_becoming_objects(call, intent, monkeypatch):
+    records = [call() for _ in range(3)]
+    frames, _, _ = packed_frames(
+        encoded([intent(records[0]), intent(records[1]), *records[1:], intent(call())])
+    )
+    looked_at = []
+    monkeypatch.setattr(PackedFrames, "__iter__", lambda frames: looked_at.append(frames) or iter(()))
+
+    ready = in_columns(frames, 0, records[0].started_at_us)
+    batch = Batch()
+    take(batch, "s", frames, Mark(), {}, set(), ready.records.facts)
+
+    assert not looked_at
+    assert batch.frames == 5
+    assert batch.marks["s"].sequence == 5
+    assert next(iter(batch.opened)) == records[0].call_id

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from collector.domain.record import AttemptRecord, CallRecord, Charges
+from collector.frames import packed_frames
+from collector.journal import encoded
 from collector.native import native
 from collector.store import schema
 from collector.store.packed import LARGEST, columns_of, facts_of
@@ -67,6 +69,20 @@ def test_whatever_a_record_says_its_columns_are_the_same(seed):
     assert columns.records.facts == [facts_of(record) for record in records]
     assert list(columns.records) == records
     assert columns.records[3] == records[3]
+
+
+def test_records_are_read_from_their_frames_as_from_their_payloads(call, intent):
+    records = [call() for _ in range(5)]
+    frames, _, _ = packed_frames(encoded([intent(records[0]), *records, intent(records[1])]))
+    from_frames, from_payloads = columns_of(frames), columns_of([pack(record) for record in records])
+
+    assert from_frames.calls.equals(from_payloads.calls)
+    assert from_frames.attempts.equals(from_payloads.attempts)
+    assert from_frames.records.facts == from_payloads.records.facts
+    assert list(from_frames.records) == records
+    assert len(from_frames.records) == 5
+    assert columns_of(packed_frames(encoded([intent(records[0])]))[0]) is None
+    assert columns_of(packed_frames(encoded([*records, call(user_agent="a" * LARGEST)]))[0]) is None
 
 
 def test_calls_without_attempts_have_no_rows_of_them(call):
