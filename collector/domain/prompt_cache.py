@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from collector.domain.turns import Turn, bytes_of, digests
+from collector.domain.turns import NO_MESSAGES, Messages, Turn, messages_of
 
 STEP_TOKENS: Final = 128
 """Automatic caches read in such steps."""
@@ -84,14 +84,17 @@ class _Likeness(NamedTuple):
 def breaks(turns: Sequence[Turn]) -> list[Break]:
     """The breaks among the calls of one conversation, oldest first."""
     found: list[Break] = []
-    seen: list[tuple[Turn, list[int]]] = []
+    seen: list[tuple[Turn, Messages]] = []
+    known: Sequence[int] = ()
+    own = NO_MESSAGES
     for turn in turns:
         if turn.outcome not in ("served", "abandoned", "cut") or not turn.hashes:
             continue
-        own = digests(turn.hashes)
+        own = messages_of(turn.hashes, known, own)
+        known = turn.hashes
         before = _before(turn, own, seen)
         if before is not None:
-            broken = _compared(turn, own, *before)
+            broken = _compared(turn, *before)
             if broken is not None:
                 found.append(broken)
         seen.append((turn, own))
@@ -100,37 +103,44 @@ def breaks(turns: Sequence[Turn]) -> list[Break]:
 
 
 def _before(
-    turn: Turn, own: list[int], seen: Sequence[tuple[Turn, list[int]]]
-) -> tuple[Turn, _Likeness, int] | None:
+    turn: Turn, own: Messages, seen: Sequence[tuple[Turn, Messages]]
+) -> tuple[Turn, Messages, _Likeness] | None:
     """The earlier call that ``turn`` shares most with; of several the latest."""
-    best: tuple[Turn, _Likeness, int] | None = None
-    for earlier, theirs in seen:
+    best: tuple[Turn, Messages, _Likeness] | None = None
+    most = 0
+    once = len(set(own.own)) == len(own.own)
+    for earlier, theirs in reversed(seen):
         if earlier.ended_us > turn.started_us:
             continue  # It ran beside: nothing of it could have been in the cache.
+        if once and theirs.size <= most:
+            continue  # It has no more than that at all.
         likeness = _likeness(own, theirs)
-        if likeness.shared and (best is None or likeness.shared >= best[1].shared):
-            best = earlier, likeness, len(theirs)
+        if likeness.shared > most:
+            best, most = (earlier, theirs, likeness), likeness.shared
     return best
 
 
-def _likeness(own: list[int], theirs: list[int]) -> _Likeness:
+def _likeness(own: Messages, theirs: Messages) -> _Likeness:
+    mine, other, before = own.own, theirs.own, own.before
+    length = len(other)
+    if mine[:length] == other:
+        return _Likeness(length, 0, before[length])
     common = 0
-    for mine, other in zip(own, theirs, strict=False):
-        if mine != other:
+    for here, there in zip(mine, other, strict=False):
+        if here != there:
             break
         common += 1
-    rest = set(theirs[common:])
-    kept = [digest for digest in own[common:] if digest in rest] if rest else []
-    kept_bytes = bytes_of(kept)
-    return _Likeness(common, kept_bytes, bytes_of(own[:common]) + kept_bytes)
+    rest = set(other[common:])
+    kept = sum(before[at + 1] - before[at] for at in range(common, len(mine)) if mine[at] in rest)
+    return _Likeness(common, kept, before[common] + kept)
 
 
-def _compared(turn: Turn, own: list[int], earlier: Turn, likeness: _Likeness, length: int) -> Break | None:
-    cause, block = _difference(turn, earlier, likeness, length)
+def _compared(turn: Turn, earlier: Turn, theirs: Messages, likeness: _Likeness) -> Break | None:
+    cause, block = _difference(turn, earlier, likeness, len(theirs.own))
     held = _held(earlier)
     if cause is Cause.HISTORY:
         # What a fork drops could not be read; what is repeated behind the change could have been.
-        repeated = likeness.kept * held // max(1, bytes_of(digests(earlier.hashes)))
+        repeated = likeness.kept * held // max(1, theirs.size)
         expected = min(held, turn.cache_read_tokens + repeated)
         if repeated * 4 < held:
             return None

@@ -83,11 +83,45 @@ class Turn(NamedTuple):
         return min(self.cost_pico, tokens * rate * self.cost_pico // self.list_pico)
 
 
-def digests(hashes: Sequence[int]) -> list[int]:
-    """What tells each message of a request from others, whatever stands before it."""
-    return [(here - before * CHAIN) & BITS for before, here in zip((0, *hashes), hashes, strict=False)]
+class Messages(NamedTuple):
+    """The messages of a request, as far as its hashes tell of them."""
+
+    own: list[int]
+    """What tells each message from others, whatever stands before it."""
+    before: list[int]
+    """Bytes of text before each message, and of all at the end; a tool call counts as forty."""
+    largest: int
+    """Bytes of the largest."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return self.before[-1]
 
 
-def bytes_of(found: Sequence[int]) -> int:
-    """Bytes of text in messages, from their digests; a tool call counts as forty."""
-    return sum(text_length(digest) or 40 for digest in found)
+NO_MESSAGES: Final = Messages([], [0], 0)
+
+
+def messages_of(hashes: Sequence[int], known: Sequence[int] = (), told: Messages = NO_MESSAGES) -> Messages:
+    """Those of a request with ``hashes``; ``told`` are those of one with the hashes ``known``.
+
+    A request that goes on from that one, as most of a conversation do, has only its new messages read.
+    """
+    length = len(known)
+    own, before, largest = told
+    if length and hashes[:length] == known:
+        rolling, rest = known[-1], hashes[length:]
+        own, before = own.copy(), before.copy()
+    else:
+        rolling, rest = 0, hashes
+        own, before, largest = [], [0], 0
+    total = before[-1]
+    for here in rest:
+        digest = (here - rolling * CHAIN) & BITS
+        size = text_length(digest) or 40
+        own.append(digest)
+        total += size
+        before.append(total)
+        largest = max(largest, size)
+        rolling = here
+    return Messages(own, before, largest)

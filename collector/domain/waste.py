@@ -19,9 +19,8 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from collector.domain.prompt_cache import Break, breaks
-from collector.domain.runaway import Track, observe
-from collector.domain.stitching_rules import text_length
-from collector.domain.turns import BYTES_PER_TOKEN, Turn, bytes_of, digests
+from collector.domain.runaway import SAME_WORDS, WEIGHTS, Track, observe
+from collector.domain.turns import BYTES_PER_TOKEN, NO_MESSAGES, Turn, messages_of
 
 
 class Waste(StrEnum):
@@ -42,6 +41,8 @@ CLASSES: Final = (USEFUL, *(waste.value for waste in Waste))
 
 LOOP_AT: Final = 450
 """Suspicion from which stale steps in a row are a loop: the same call with the same result four times."""
+_LEAST_LOOP: Final = LOOP_AT // max(SAME_WORDS, *WEIGHTS.values())
+"""Steps that a loop takes at least: the first few of a row add no more than that each."""
 LEFT_ALONE_US: Final = 30 * 60 * 1_000_000
 """After so long without a next call, tools that were asked for are not coming back."""
 CARRIED: Final = 3
@@ -174,13 +175,14 @@ def _left_alone(turns: Sequence[Turn], place: int, now_us: int) -> bool:
 def _looped(turns: Sequence[Turn]) -> dict[str, tuple[str, ...]]:
     """Stale steps of loops, each with the last fresh call before them."""
     found: dict[str, tuple[str, ...]] = {}
+    served = [turn for turn in turns if turn.outcome == "served"]
+    if len(served) < _LEAST_LOOP:
+        return found
     track = Track()
     run: list[str] = []
     before: tuple[str, ...] = ()
     is_loop = False
-    for turn in turns:
-        if turn.outcome != "served":
-            continue
+    for turn in served:
         weight = observe(track, turn.step())
         if weight:
             run.append(turn.call_id)
@@ -216,23 +218,28 @@ def _oversized(turns: Sequence[Turn]) -> dict[str, Verdict]:
     """Large messages that stand in one request after the other, for what they cost beyond the first few."""
     found: dict[str, Verdict] = {}
     carried: dict[int, list[str]] = {}
+    known: Sequence[int] = ()
+    told = NO_MESSAGES
     for turn in turns:
         if turn.outcome != "served" or turn.input_tokens < 2 * LARGE_TOKENS:
             continue
-        own = digests(turn.hashes)
-        total = bytes_of(own)
+        told = messages_of(turn.hashes, known, told)
+        known = turn.hashes
+        if told.largest < LARGE_TOKENS * BYTES_PER_TOKEN:
+            continue
+        own, before, total = told.own, told.before, told.size
         excess = 0
         since: tuple[str, ...] = ()
         # The last message is what the call is about, the first what the conversation is about.
-        for digest in own[1:-1]:
-            size = text_length(digest)
+        for place in range(1, len(own) - 1):
+            size = before[place + 1] - before[place]
             if size < LARGE_TOKENS * BYTES_PER_TOKEN or size * LARGE_SHARE < total:
                 continue
-            before = carried.setdefault(digest, [])
-            if len(before) >= CARRIED:
+            carrying = carried.setdefault(own[place], [])
+            if len(carrying) >= CARRIED:
                 excess += size
-                since = (before[0],)
-            before.append(turn.call_id)
+                since = (carrying[0],)
+            carrying.append(turn.call_id)
         if excess:
             tokens = turn.input_tokens * excess // max(1, total)
             fresh = turn.input_tokens - turn.cache_read_tokens

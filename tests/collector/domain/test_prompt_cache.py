@@ -1,10 +1,13 @@
 """Planted breaks of a prompt cache are named rightly, and ordinary growth breaks nothing."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from collector.domain.prompt_cache import ADVICE, Cause, breaks
+from collector.domain.prompt_cache import ADVICE, Cause, _before, breaks
+from collector.domain.stitching_rules import BITS, CHAIN, WORD, text_length
+from collector.domain.turns import Turn, messages_of
 from tests.collector.domain.planted import Talk
 
 KINDS = ("automatic", "marked")
@@ -163,3 +166,71 @@ def test_a_provider_without_a_cache_breaks_nothing() -> None:
 
 def test_every_cause_comes_with_advice() -> None:
     assert set(ADVICE) == set(Cause)
+
+
+def histories(seed: int, many: int) -> list[list[int]]:
+    """Digests of requests that grow, are cut, reordered and rewritten, and say the same again."""
+    chance = random.Random(seed)
+    pool = [chance.getrandbits(32) * WORD + chance.choice((0, 5, 90, 4000)) & BITS for _ in range(12)]
+    history = [pool[0]]
+    found = []
+    for _ in range(many):
+        match chance.randrange(6):
+            case 0:
+                history = history[: chance.randint(1, len(history))]
+            case 1:
+                history = chance.sample(history, len(history))
+            case 2:
+                place = chance.randrange(len(history))
+                history = [*history[:place], chance.choice(pool), *history[place + 1 :]]
+            case _:
+                history = history + chance.choices(pool, k=chance.randint(0, 3))
+        found.append(history)
+    return found
+
+
+def rolled(digests: Sequence[int]) -> list[int]:
+    """Hashes after each message, as records have them."""
+    hashes, rolling = [], 0
+    for digest in digests:
+        rolling = (rolling * CHAIN + digest) & BITS
+        hashes.append(rolling)
+    return hashes
+
+
+def shared(own: Sequence[int], theirs: Sequence[int]) -> int:
+    """Bytes of messages that are the same from the beginning on, or stand anywhere behind that."""
+    common = 0
+    while common < min(len(own), len(theirs)) and own[common] == theirs[common]:
+        common += 1
+    alike = [*own[:common], *(digest for digest in own[common:] if digest in theirs[common:])]
+    return sum(text_length(digest) or 40 for digest in alike)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_call_is_compared_with_the_latest_of_those_that_it_shares_most_with(seed: int) -> None:
+    found = histories(seed, 30)
+    read = [messages_of(rolled(digests)) for digests in found]
+    assert [one.own for one in read] == found
+    seen: list[tuple[Turn, object]] = []
+    for place, digests in enumerate(found):
+        best = max(range(place), key=lambda at: (shared(digests, found[at]), at), default=None)
+        before = _before(Turn(str(place), started_us=place), read[place], seen)  # type: ignore[arg-type]
+
+        if best is None or not shared(digests, found[best]):
+            assert before is None
+        else:
+            assert before is not None
+            assert (before[0].call_id, before[2].shared) == (str(best), shared(digests, found[best]))
+        seen.append((Turn(str(place), ended_us=place), read[place]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_only_the_new_messages_of_a_request_that_goes_on_are_read(seed: int) -> None:
+    hashes = [rolled(digests) for digests in histories(seed, 30)]
+    known, told = hashes[0], messages_of(hashes[0])
+
+    for request in hashes[1:]:
+        told = messages_of(request, known, told)
+        known = request
+        assert told == messages_of(request)
