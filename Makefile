@@ -167,8 +167,9 @@ bench-micro: $(DEV_STAMP) ## measure the functions every call passes through
 	@$(BIN)/python tests/bench/micro.py $(ARGS)
 
 .PHONY: bench-ingest
-bench-ingest: $(DEV_STAMP) ## measure what a call costs the collector
+bench-ingest: $(DEV_STAMP) ## measure what a call costs the collector, and a conversation its judge
 	@$(BIN)/python tests/bench/ingest.py $(ARGS)
+	@$(BIN)/python tests/bench/judging.py
 
 .PHONY: bench-peers
 bench-peers: $(DEV_STAMP) ## install the gateways to compare with, each in an environment of its own

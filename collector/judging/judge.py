@@ -1,4 +1,3 @@
-# ruff: noqa: S608  (names are our own; values are bound)
 """The worker that judges conversations as they change, and writes down what it finds.
 
 A conversation is judged as a whole, and again when it has gone on: what was said of it before is replaced
@@ -11,15 +10,15 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import pyarrow as pa
-
 from collector import logs
-from collector.domain.runs import Run, ToolUse, run_of, tools_of
+from collector.domain.runs import run_of, tools_of
 from collector.domain.signals import inferred
 from collector.domain.waste import LEFT_ALONE_US, judge
 from collector.judging.noticing import LOOK_BACK_US, Due, Notices
-from collector.judging.rows import Conversation, PriceOf, conversations
+from collector.judging.rows import Conversation, PriceOf, alone, conversations, since_of
+from collector.judging.tables import LAYOUTS, Findings, add, in_usd, replace, staged_alone
 from collector.store.duckdb import Connection, Database, DatabaseError, StoreError, told_apart
+from collector.store.staging import Staged
 
 if TYPE_CHECKING:
     from collector.ingest.books import Books
@@ -28,101 +27,23 @@ _log = logs.get("collector.judging")
 
 INTERVAL_S: Final = 5.0
 INTERVAL_US: Final = int(INTERVAL_S * 1_000_000)
-REST: Final = 19.0
+REST: Final = 39.0
 """Behind with its work, it rests so many times as long as it worked: calls are booked by the same process.
 
-Where every call repeats another, a busy sidecar's thousands a second are all due: with a rest of four times
-the work, judging took as much of the processor as booking them.
+Judging is a fortieth of a core, then; of conversations that each repeat another, a thousand a second are
+judged all the same. What can wait for half a minute does not have to be felt.
 """
 MOST_AT_ONCE: Final = 1_000
 """Conversations judged in one transaction."""
 _CATCH_UP_US: Final = 2 * 3_600_000_000
 """What is judged again after a start: what ended before was judged before."""
 
-_WHO: Final = (
-    "tenant, team, user_id, agent, conversation_id, task_id, request_model, upstream, api, key_id, tags"
+_ANY_FAILED: Final = "SELECT 1 FROM outcomes WHERE reported_at >= make_timestamp($1) AND NOT success LIMIT 1"
+_ANY_SAID: Final = "SELECT 1 FROM outcomes WHERE reported_at >= make_timestamp($1) LIMIT 1"
+_OF_LATE: Final = (
+    "SELECT DISTINCT tenant, conversation_id FROM calls WHERE conversation_id <> ''"
+    " AND started_at >= make_timestamp($1) AND len(message_hashes) > 2 LIMIT 10000"
 )
-_WASTE: Final = pa.schema(
-    [
-        pa.field("call_id", pa.string()),
-        pa.field("waste", pa.string()),
-        pa.field("cost_pico", pa.int64()),
-        pa.field("whole", pa.bool_()),
-        pa.field("because", pa.list_(pa.string())),
-        pa.field("detail", pa.string()),
-    ]
-)
-_BREAKS: Final = pa.schema(
-    [
-        pa.field("call_id", pa.string()),
-        pa.field("after_call_id", pa.string()),
-        pa.field("cause", pa.string()),
-        pa.field("block", pa.string()),
-        pa.field("lost_tokens", pa.int64()),
-        pa.field("cost_pico", pa.int64()),
-    ]
-)
-_SIGNALS: Final = pa.schema([pa.field("call_id", pa.string()), pa.field("signal", pa.string())])
-_RUNS: Final = pa.schema(
-    [
-        pa.field("call_id", pa.string()),
-        pa.field("began_at", pa.timestamp("us")),
-        pa.field("ended_at", pa.timestamp("us")),
-        *(pa.field(name, pa.int64()) for name in Run._fields),
-    ]
-)
-_TOOLS: Final = pa.schema(
-    [
-        pa.field("call_id", pa.string()),
-        pa.field("tool", pa.string()),
-        *(pa.field(name, pa.int64()) for name in ToolUse._fields if name != "tool"),
-    ]
-)
-_LAYOUTS: Final = {
-    "waste": _WASTE,
-    "cache_breaks": _BREAKS,
-    "inferred_outcomes": _SIGNALS,
-    "runs": _RUNS,
-    "tool_uses": _TOOLS,
-}
-"""By table, what is found before the ledger says whose it is."""
-
-
-def _in_usd(column: str) -> str:
-    return f"CAST({column} * CAST(0.000000000001 AS DECIMAL(13,12)) AS DECIMAL(18,12))"
-
-
-_USD: Final = _in_usd("cost_pico")
-
-_INSERTS: Final = {
-    # The call may have been corrected since it was read: what it costs now is what it can have wasted.
-    "waste": f"""
-        INSERT INTO waste SELECT started_at, call_id, {_WHO}, waste,
-            CASE WHEN whole THEN effective_cost_usd ELSE least({_USD}, effective_cost_usd) END,
-            whole, because, detail
-        FROM staged_findings JOIN near_calls USING (call_id)""",
-    "cache_breaks": f"""
-        INSERT INTO cache_breaks SELECT started_at, call_id, {_WHO}, after_call_id, cause, block, lost_tokens,
-            {_USD}
-        FROM staged_findings JOIN near_calls USING (call_id)""",
-    "inferred_outcomes": f"""
-        INSERT INTO inferred_outcomes SELECT started_at, call_id, {_WHO}, signal
-        FROM staged_findings JOIN near_calls USING (call_id)""",
-    "runs": f"""
-        INSERT INTO runs SELECT began_at, call_id, {_WHO}, trace_id, ended_at, steps, turns, retries, looped,
-            tool_calls, tool_errors, input_tokens, output_tokens, cache_read_tokens, {_USD},
-            {_in_usd("wasted_pico")}
-        FROM staged_findings JOIN near_calls USING (call_id)""",
-    "tool_uses": f"""
-        INSERT INTO tool_uses SELECT started_at, call_id, {_WHO}, tool, uses, repeats, errors, {_USD},
-            {_in_usd("declared_pico")}
-        FROM staged_findings JOIN near_calls USING (call_id)""",
-}
-_NEAR: Final = f"""
-    CREATE OR REPLACE TEMP TABLE near_calls AS
-    SELECT started_at, call_id, {_WHO}, trace_id, effective_cost_usd FROM calls
-    WHERE started_at >= make_timestamp($1) AND call_id IN (SELECT unnest($2))"""
-
 _FAILED_TASKS: Final = """
     SELECT DISTINCT c.call_id FROM calls c JOIN (
         SELECT task_id, conversation_id, trace_id, arg_max(success, reported_at) AS success
@@ -167,6 +88,11 @@ class Judge:
         self._now_us = now_us
         self._outcomes_us: int | None = None
         self._priced: Database | None = None
+        self._staged: tuple[Database, Staged] | None = None
+        self._none_ended: tuple[Database, int] | None = None
+        """With so many events booked, nobody had said how anything ended since we looked last."""
+        self._none_failed: tuple[Database, int, int] | None = None
+        """With so many events booked, nobody had said since that instant that anything failed."""
         self.judged = 0
         """Conversations, as often as they were."""
 
@@ -175,9 +101,10 @@ class Judge:
         complained = False
         while not stop.wait(INTERVAL_S):
             try:
-                began = time.monotonic()
-                while self.step() and not stop.wait(REST * (time.monotonic() - began)):
-                    began = time.monotonic()
+                # Its own time, not the clock's: to wait for a busy processor, or for the books, is no work.
+                began = time.thread_time()
+                while self.step() and not stop.wait(REST * (time.thread_time() - began)):
+                    began = time.thread_time()
                 complained = False
             except StoreError as error:
                 if not complained:
@@ -203,12 +130,12 @@ class Judge:
         try:
             if self._priced is not database:
                 self._declare(database)
-            self._look_at_outcomes(database, now)
+            self._look_at_outcomes(books, now)
             due = self._notices.take(now, MOST_AT_ONCE)
             if not due:
                 return False
             try:
-                self._judge(database, due, now)
+                self._judge(books, due, now)
             except BaseException:
                 for one in due:
                     self._notices.again(one.key, now)
@@ -223,71 +150,100 @@ class Judge:
         with database.turn, database.transaction() as connection:
             connection.execute("DELETE FROM tool_prices")
             for tool, pico in rows:
-                connection.execute(
-                    f"INSERT INTO tool_prices SELECT $1, {_in_usd('$2::BIGINT')}", [tool, pico]
-                )
+                connection.execute(f"INSERT INTO tool_prices SELECT $1, {in_usd('$2::BIGINT')}", [tool, pico])
         self._priced = database
 
-    def _look_at_outcomes(self, database: Database, now: int) -> None:
+    def _look_at_outcomes(self, books: "Books", now: int) -> None:
         """Conversations of which somebody has said since how they ended; at first those of late."""
+        database, booked = books.database, books.counts.events
+        until = now - INTERVAL_US
+        if self._outcomes_us is not None and self._none_ended == (database, booked):
+            self._outcomes_us = until
+            return
         reader = database.reader()
         try:
             if self._outcomes_us is None:
-                found = reader.execute(
-                    "SELECT DISTINCT tenant, conversation_id FROM calls WHERE conversation_id <> ''"
-                    " AND started_at >= make_timestamp($1) AND len(message_hashes) > 2 LIMIT 10000",
-                    [now - _CATCH_UP_US],
-                ).fetchall()
+                query, given = _OF_LATE, [now - _CATCH_UP_US]
+            elif not reader.execute(_ANY_SAID, [self._outcomes_us]).fetchall():
+                self._none_ended = database, booked
+                query, given = "", []
             else:
-                found = reader.execute(
-                    _ENDED, [self._outcomes_us, now - INTERVAL_US, now - LOOK_BACK_US]
-                ).fetchall()
+                query, given = _ENDED, [self._outcomes_us, until, now - LOOK_BACK_US]
+            found = reader.execute(query, given).fetchall() if query else []
         finally:
             reader.close()
-        self._outcomes_us = now - INTERVAL_US
+        self._outcomes_us = until
         for tenant, conversation in found:
-            self._notices.again((tenant or "", conversation), now)
+            self._notices.again((tenant or "", conversation, ""), now)
 
-    def _judge(self, database: Database, due: Sequence[Due], now: int) -> None:
-        found: Findings = {table: [] for table in _LAYOUTS}
-        call_ids: list[str] = []
-        since = min(one.since_us for one in due)
+    def _failed_tasks(self, books: "Books", reader: Connection, due: Sequence[Due]) -> set[str]:
+        """Calls of what is due whose task, conversation or trace is known to have failed."""
+        database, booked = books.database, books.counts.events
+        since = min(one.since_us for one in due) - LOOK_BACK_US
+        known = self._none_failed
+        if known is not None and known[:2] == (database, booked) and known[2] <= since:
+            return set()
+        if not reader.execute(_ANY_FAILED, [since]).fetchall():
+            self._none_failed = database, booked, since
+            return set()
+        names = [one.key[1] for one in due if one.key[1]]
+        return {row[0] for row in reader.execute(_FAILED_TASKS, [since, names]).fetchall()}
+
+    def _judge(self, books: "Books", due: Sequence[Due], now: int) -> None:
+        database = books.database
         reader = database.reader()
         try:
-            failed = {
-                row[0]
-                for row in reader.execute(
-                    _FAILED_TASKS, [since - LOOK_BACK_US, [one.key[1] for one in due]]
-                ).fetchall()
-            }
-            for conversation in conversations(reader, due, self._price_of):
-                call_ids += [turn.call_id for turn in conversation.turns]
-                since = min(since, conversation.turns[0].started_us)
-                self._one(conversation, now, failed, found)
+            failed = self._failed_tasks(books, reader, due)
+            single = [one for one in due if one.call_id]
+            rest = [one for one in due if not one.call_id]
+            if single:
+                rest += self._judge_alone(database, reader, single, failed)
+            if rest:
+                self._judge_together(database, reader, rest, failed, now)
         finally:
             reader.close()
-        with database.turn, database.transaction() as connection:
-            connection.execute(_NEAR, [since, call_ids])
-            for table, rows in found.items():
-                connection.execute(
-                    f"DELETE FROM {table} WHERE started_at >= make_timestamp($1)"
-                    " AND call_id IN (SELECT call_id FROM near_calls)",
-                    [since],
-                )
-                if rows:
-                    _insert(connection, _INSERTS[table], _LAYOUTS[table], rows)
-            connection.execute("DROP TABLE near_calls")
         self.judged += len(due)
+
+    def _judge_alone(
+        self, database: Database, reader: Connection, due: Sequence[Due], failed: Collection[str]
+    ) -> list[Due]:
+        """Judge what is one call that is like many; what has to be looked at otherwise is returned."""
+        commits = database.commits
+        found = alone(reader, due, failed)
+        with database.turn:
+            if database.commits != commits:
+                # A call may have been corrected since: read again, while nobody writes.
+                found = alone(reader, due, failed)
+            if found.judged:
+                if self._staged is None or self._staged[0] is not database:
+                    self._staged = database, staged_alone(database.connection)
+                with database.transaction() as connection:
+                    add(connection, self._staged[1], since_of(due), found)
+        return found.rest
+
+    def _judge_together(
+        self, database: Database, reader: Connection, due: Sequence[Due], failed: Collection[str], now: int
+    ) -> None:
+        """Judge conversations one by one, each by all of its calls."""
+        found: Findings = {table: [] for table in LAYOUTS}
+        call_ids: list[str] = []
+        answered = {one.key: one.answered for one in due if one.repeats}
+        for conversation in conversations(reader, due, self._price_of):
+            call_ids += [turn.call_id for turn in conversation.turns]
+            self._one(conversation, now, answered.get(conversation.key, {}), failed, found)
+        if call_ids:
+            with database.turn, database.transaction() as connection:
+                replace(connection, since_of(due), call_ids, found)
 
     def _one(
         self,
         conversation: Conversation,
         now: int,
+        doubles: Mapping[str, str],
         failed: Collection[str],
-        found: "Findings",
+        found: Findings,
     ) -> None:
         turns = conversation.turns
-        doubles = self._notices.duplicates(conversation.key)
         bill = judge(turns, now, answered=doubles, failed_tasks=failed)
         found["waste"] += [
             (one.call_id, one.waste.value, one.cost_pico, one.whole, list(one.because), one.detail)
@@ -308,20 +264,6 @@ class Judge:
         ]
         if last.calls and last.outcome == "served" and now - last.ended_us <= LEFT_ALONE_US:
             self._notices.left_open(conversation.key, last.ended_us)
-
-
-Findings = dict[str, list[tuple[Any, ...]]]
-"""Rows by table."""
-
-
-def _insert(connection: Connection, sql: str, layout: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> None:
-    columns = zip(*rows, strict=True)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, layout, strict=True)]
-    connection.register("staged_findings", pa.Table.from_arrays(arrays, schema=layout))
-    try:
-        connection.execute(sql)
-    finally:
-        connection.unregister("staged_findings")
 
 
 def prices_of(configured: Any) -> PriceOf:

@@ -31,6 +31,7 @@ SQL_BUILDERS = {
     "collector/ingest/books.py": "table names come from the schema; values are bound",
     "collector/judging/judge.py": "tables and columns are those declared in this file; values are bound",
     "collector/judging/rows.py": "columns are those declared in this file; values are bound",
+    "collector/judging/tables.py": "tables and columns are those declared in this file; values are bound",
     "collector/store/agent_questions.py": "names and texts are our own; values are bound",
     "collector/store/duckdb.py": "names come from the database itself, paths are quoted",
     "collector/store/gpu_questions.py": "names are our own; values are bound",

@@ -161,6 +161,26 @@ def test_a_conversation_that_goes_on_is_judged_again_and_nothing_is_said_twice(l
     assert len(ledger.ask("runs")) == 1
 
 
+def test_a_conversation_that_was_left_open_and_goes_on_does_not_wait_for_half_an_hour(ledger: Ledger) -> None:
+    talk = Talk(8)
+    talk.say("Please look it up.")
+    talk.call(tool="search")
+    talk.say("found", "tool")
+    talk.call(wait_s=40)
+    ledger.enter(ledger.record(talk.turns[0], "c"))
+    ledger.settle(after_us=15_000_000)
+    assert [run["steps"] for run in ledger.ask("runs")] == [1]
+
+    ledger.enter(ledger.record(talk.turns[1], "c"))
+    ledger.settle(after_us=15_000_000)
+    soon = [run["steps"] for run in ledger.ask("runs")]
+    ledger.settle(after_us=60_000_000)
+
+    # Each time a slow tool comes back would be too often: within a minute of quiet is soon enough.
+    assert soon == [1]
+    assert [run["steps"] for run in ledger.ask("runs")] == [2]
+
+
 def test_the_same_question_in_another_conversation_is_a_duplicate_that_names_the_answer(
     ledger: Ledger,
 ) -> None:
@@ -324,3 +344,72 @@ def test_memory_for_what_is_due_is_bounded(call: MakeCall, monkeypatch: pytest.M
 
     assert len(notices._due) == len(notices._answered) == len(notices._begun) == 20
     assert notices.forgotten == 80
+    assert len(notices._queue) <= 40
+
+
+def test_of_more_repeats_than_may_wait_the_latest_are_judged_and_named(
+    call: MakeCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.judging.noticing.MOST_DUE", 30)
+    monkeypatch.setattr("collector.judging.noticing.MOST_BEGUN", 10)
+    notices = Notices()
+    start_us = 1_790_000_000_000_000
+    notices.offer(
+        [call(conversation_id="first", call_id="first", message_hashes=[1], started_at_us=start_us)]
+    )
+    again = [
+        call(
+            conversation_id=f"c{n}",
+            call_id=f"{n}",
+            message_hashes=[1],
+            started_at_us=start_us + 2_000_000 + n,
+        )
+        for n in range(40)
+    ]
+    notices.offer(again)
+
+    due = notices.take(start_us + 60_000_000, 100)
+
+    assert [one.key for one in due] == [("acme", f"c{n}", "") for n in range(10, 40)]
+    assert [one.answered for one in due] == [{f"{n}": "first"} for n in range(10, 40)]
+    assert [one.since_us for one in due] == [one.started_at_us for one in again[10:]]
+    assert notices.take(start_us + 120_000_000, 100) == []
+    assert notices.forgotten == 10
+
+
+def test_what_goes_on_while_it_waits_is_taken_once_when_it_is_quiet(call: MakeCall) -> None:
+    notices = Notices()
+    start_us = 1_790_000_000_000_000
+    for step in range(4):
+        at_us = start_us + step * 5_000_000
+        made = call(conversation_id="c", started_at_us=at_us, duration_us=0, outcome="failed")
+        notices.offer([made])
+        assert notices.take(at_us + 1, 10) == []
+
+    last_us = start_us + 15_000_000
+    assert notices.take(last_us + 9_999_999, 10) == []
+    (one,) = notices.take(last_us + 10_000_000, 10)
+    assert (one.key, one.since_us, one.call_id) == (("acme", "c", ""), start_us, "")
+    assert notices.take(last_us + 100_000_000, 10) == []
+
+
+def test_of_a_call_that_is_heard_of_late_something_may_have_been_said_before(call: MakeCall) -> None:
+    notices = Notices()
+    now_us = 1_790_000_000_000_000
+
+    def heard(name: str, ended_us: int) -> None:
+        notices.offer(
+            [call(call_id=name, conversation_id="", started_at_us=ended_us, duration_us=0, outcome="failed")]
+        )
+
+    heard("before anybody looked", now_us)
+    first = notices.take(now_us + 30_000_000, 10)
+    heard("in time", now_us + 25_000_000)
+    heard("late: presumed lost, and judged as that", now_us)
+    rest = notices.take(now_us + 60_000_000, 10)
+
+    assert [(one.call_id[:7], one.fresh) for one in [*first, *rest]] == [
+        ("before ", False),
+        ("late: p", False),
+        ("in time", True),
+    ]
