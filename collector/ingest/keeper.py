@@ -18,8 +18,8 @@ from collector.ingest.archive import let_go as let_go_of_segments
 from collector.ingest.books import Books
 from collector.ingest.entry import RecordSink
 from collector.ingest.follower import Follower, FollowerConfig
-from collector.ingest.memory import give_back_memory
 from collector.ingest.state import Ledger, State
+from collector.memory import give_back_memory
 from collector.store import prices, retention
 from collector.store.duckdb import (
     CHECKPOINT_BYTES,

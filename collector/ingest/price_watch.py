@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from collector import logs
 from collector.ingest.books import Books
-from collector.ingest.memory import give_back_memory
+from collector.memory import give_back_memory
 from collector.pricing.table import InvalidTable
 from collector.store import prices
 from collector.store.duckdb import DatabaseError, StoreError

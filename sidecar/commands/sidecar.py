@@ -7,6 +7,7 @@ import signal
 import sys
 
 from collector.logs import get
+from collector.memory import give_back_memory
 from sidecar.commands.process import checked_config, keep_to_one_heap, started
 from sidecar.config import BursarConfig
 from sidecar.native import READ_BY
@@ -65,6 +66,7 @@ async def serve(config: BursarConfig, worker: int, arguments: argparse.Namespace
     # Nearly all that a call makes is freed by its last reference; looking for cycles as often as Python does
     # by default costs a tenth of our time.
     gc.set_threshold(50_000, 20, 50)
+    give_back_memory()
     log.info("listening", address=str(config.listen), host=str(config.control.listen), python=READ_BY)
     following = asyncio.create_task(follow(sidecar, arguments.config))
     await stop.wait()

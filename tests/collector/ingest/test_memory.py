@@ -5,7 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from collector.ingest.memory import give_back_memory
+from collector.memory import give_back_memory
 
 STATUS = Path("/proc/self/status")
 
