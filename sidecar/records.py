@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from types import MemberDescriptorType
 from typing import Final
 
 from collector.domain.record import AttemptRecord, CallRecord, Charges
@@ -164,8 +163,8 @@ def address_of(replica: str) -> tuple[str, int]:
 
 
 def _in_c() -> Callable[[Call, int, int, int], CallRecord | None] | None:
-    """The record of most calls in C, which looks where slots lie; classes compiled ahead have none."""
-    if native is None or not isinstance(vars(Call)["call_id"], MemberDescriptorType):
+    """The record of most calls in C, which is told of what it is made."""
+    if native is None:
         return None
     native.records_of(
         (CallRecord, AttemptRecord, Call, Request, Route, RequestFacts, ReplyFacts, Attempt, Quote, Usage),

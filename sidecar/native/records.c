@@ -1,7 +1,7 @@
 /* The record of an ordinary call, one that was tried once: the twin of record_of in sidecar/records.py.
 
-   Nearly all of it stands in objects with slots, whose places are looked up once. What is out of the
-   ordinary (several attempts, content that was captured, an answer that may be reused, a call that was never
+   Nearly all of it stands in objects with slots, whose places are looked up once; those of classes that were
+   compiled ahead have none, and are asked by name. What is out of the ordinary (several attempts, content that was captured, an answer that may be reused, a call that was never
    read) is left to the twin. */
 #include "native.h"
 
@@ -15,12 +15,13 @@ enum tried { NUMBER, TOOK, FIRST_OF_TRY, NO_GPU, NO_ENERGY, TRIED_COUNT };
 
 struct field {
     enum source source;
-    const char *name; /* of the slot; NULL for what stands at a number */
-    Py_ssize_t at;    /* its place, or that number */
+    const char *name; /* of the attribute; NULL for what stands at a number */
+    Py_ssize_t at;    /* the place of its slot, or that number */
+    PyObject *key;    /* its name where it has no slot */
 };
 
-#define SLOT(source, name) {source, #name, 0}
-#define NUMBERED(source, at) {source, NULL, at}
+#define SLOT(source, name) {source, #name, 0, NULL}
+#define NUMBERED(source, at) {source, NULL, at, NULL}
 
 static struct field of_a_call[] = {
     SLOT(CALL, call_id), SLOT(CALL, started_at_us), NUMBERED(MADE, DURATION), NUMBERED(MADE, FIRST),
@@ -79,13 +80,42 @@ static PyTypeObject *record_type, *attempt_type, *types[SLOTTED];
 static PyObject *address_of, *user_agent_name, *tier_name, *fingerprint_name, *zero, *one;
 static PyObject *last_replica, *last_address; /* calls one after the other mostly go to one server */
 
-#define AT(object, place) (*(PyObject **)((char *)(object) + looked[place].at))
-
 static int resolve(struct field *table, Py_ssize_t count)
 {
-    for (Py_ssize_t place = 0; place < count; place++)
-        if (table[place].name != NULL &&
-            (table[place].at = place_of((PyObject *)types[table[place].source], table[place].name)) < 0)
+    for (struct field *field = table; field < table + count; field++) {
+        if (field->name == NULL)
+            continue;
+        Py_CLEAR(field->key);
+        if ((field->at = place_of((PyObject *)types[field->source], field->name)) >= 0)
+            continue;
+        /* A class compiled ahead has another kind of descriptor there. */
+        if (!PyErr_ExceptionMatches(PyExc_TypeError))
+            return -1;
+        PyErr_Clear();
+        if ((field->key = PyUnicode_InternFromString(field->name)) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+/* What `field` of `object` holds. */
+static PyObject *value_of(PyObject *object, const struct field *field)
+{
+    if (field->key != NULL)
+        return PyObject_GetAttr(object, field->key);
+    PyObject *value = *(PyObject **)((char *)object + field->at);
+    if (value == NULL)
+        PyErr_SetString(PyExc_AttributeError, field->name);
+    return Py_XNewRef(value);
+}
+
+/* What was looked at of the objects that a record is made of. */
+typedef PyObject *Held[LOOKED_COUNT];
+
+static int look(Held held, PyObject *object, enum looked first, enum looked last)
+{
+    for (int place = first; place <= (int)last; place++)
+        if ((held[place] = value_of(object, &looked[place])) == NULL)
             return -1;
     return 0;
 }
@@ -124,15 +154,9 @@ static int is_a(PyObject *object, enum source source)
     return object != NULL && Py_IS_TYPE(object, types[source]);
 }
 
-static int64_t number_at(PyObject *object, enum looked place)
-{
-    return PyLong_AsLongLong(AT(object, place)); /* an error shows once all are read */
-}
-
-static PyObject *response_attributes(PyObject *reply)
+static PyObject *response_attributes(PyObject *tier, PyObject *fingerprint)
 {
     PyObject *found = PyDict_New();
-    PyObject *tier = AT(reply, REPLY_TIER), *fingerprint = AT(reply, REPLY_FINGERPRINT);
     if (found != NULL && ((PyUnicode_GET_LENGTH(tier) && PyDict_SetItem(found, tier_name, tier) < 0) ||
                           (PyUnicode_GET_LENGTH(fingerprint) &&
                            PyDict_SetItem(found, fingerprint_name, fingerprint) < 0)))
@@ -180,54 +204,56 @@ static PyObject *gathered(PyTypeObject *type, const struct field *table, Py_ssiz
         const struct field *field = &table[place];
         PyObject *value;
         if (field->source < SLOTTED)
-            value = *(PyObject **)((char *)sources[field->source] + field->at);
-        else if (field->source == CALLER)
-            value = PyTuple_GET_ITEM(caller, field->at);
+            value = value_of(sources[field->source], field);
         else
-            value = made[field->at];
+            value = Py_NewRef(field->source == CALLER ? PyTuple_GET_ITEM(caller, field->at) : made[field->at]);
         if (value == NULL) {
-            PyErr_Format(PyExc_AttributeError, "%s", field->name != NULL ? field->name : "a field");
             Py_DECREF(record);
             return NULL;
         }
-        PyTuple_SET_ITEM(record, place, Py_NewRef(value));
+        PyTuple_SET_ITEM(record, place, value);
     }
     PyObject_GC_UnTrack(record); /* nothing in it leads back to it */
     return record;
 }
 
-/* record(call, status, response_bytes, now_ns) -> CallRecord | None */
-PyObject *record(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t number)
+/* The record of a call of which `held` is known so far; None of one that is out of the ordinary. */
+static PyObject *recorded(PyObject *call, PyObject *status, PyObject *response_bytes, int64_t now, Held held)
 {
-    if (number != 4 || record_type == NULL || !is_a(given[0], CALL) || !PyLong_Check(given[3])) {
-        PyErr_SetString(PyExc_TypeError, "record(call: Call, status: int, response_bytes: int, now_ns: int)");
+    if (look(held, call, CALL_REQUEST, CALL_PAUSED) < 0)
         return NULL;
-    }
-    PyObject *sources[SLOTTED], *call = sources[CALL] = given[0];
-    PyObject *request = sources[REQUEST] = AT(call, CALL_REQUEST), *facts = sources[FACTS] = AT(call, CALL_FACTS);
-    PyObject *reply = sources[REPLY] = AT(call, CALL_REPLY), *caller = AT(call, CALL_CALLER);
-    PyObject *attempts = AT(call, CALL_ATTEMPTS);
-    sources[ROUTE] = AT(call, CALL_ROUTE);
-    if (!is_a(facts, FACTS) || !is_a(reply, REPLY) || !is_a(request, REQUEST) || !is_a(sources[ROUTE], ROUTE) ||
-        AT(call, CALL_REUSE) != Py_None || !PyList_CheckExact(attempts) ||
-        PyList_GET_SIZE(attempts) != 1 || !PyTuple_Check(caller) || PyTuple_GET_SIZE(caller) <= CAPTURE ||
+    PyObject *sources[SLOTTED] = {NULL}, *caller = held[CALL_CALLER], *attempts = held[CALL_ATTEMPTS];
+    sources[CALL] = call;
+    sources[REQUEST] = held[CALL_REQUEST];
+    sources[ROUTE] = held[CALL_ROUTE];
+    sources[FACTS] = held[CALL_FACTS];
+    sources[REPLY] = held[CALL_REPLY];
+    for (enum source source = REQUEST; source <= REPLY; source++)
+        if (!is_a(sources[source], source))
+            Py_RETURN_NONE;
+    if (held[CALL_REUSE] != Py_None || !PyList_CheckExact(attempts) || PyList_GET_SIZE(attempts) != 1 ||
+        !PyTuple_Check(caller) || PyTuple_GET_SIZE(caller) <= CAPTURE ||
         PyTuple_GET_ITEM(caller, CAPTURE) != Py_False)
         Py_RETURN_NONE;
     PyObject *attempt = sources[ATTEMPT] = PyList_GET_ITEM(attempts, 0);
     if (!is_a(attempt, ATTEMPT))
         Py_RETURN_NONE;
-    PyObject *fields = AT(request, REQUEST_FIELDS), *body = AT(request, REQUEST_BODY);
-    sources[QUOTE] = AT(attempt, TRY_QUOTE);
-    sources[USAGE] = AT(attempt, TRY_USAGE);
-    if (!PyDict_CheckExact(fields) || !PyBytes_Check(body) || !is_a(sources[QUOTE], QUOTE) || !is_a(sources[USAGE], USAGE) ||
-        !PyUnicode_Check(AT(reply, REPLY_TIER)) ||
-        !PyUnicode_Check(AT(reply, REPLY_FINGERPRINT)))
+    if (look(held, sources[REQUEST], REQUEST_BODY, REQUEST_FIELDS) < 0 ||
+        look(held, sources[FACTS], FACTS_STREAM, FACTS_STREAM) < 0 ||
+        look(held, sources[REPLY], REPLY_CHUNKS, REPLY_FINGERPRINT) < 0 ||
+        look(held, attempt, TRY_QUOTE, TRY_FIRST) < 0)
+        return NULL;
+    sources[QUOTE] = held[TRY_QUOTE];
+    sources[USAGE] = held[TRY_USAGE];
+    PyObject *fields = held[REQUEST_FIELDS], *body = held[REQUEST_BODY];
+    if (!PyDict_CheckExact(fields) || !PyBytes_Check(body) || !is_a(sources[QUOTE], QUOTE) ||
+        !is_a(sources[USAGE], USAGE) || !PyUnicode_Check(held[REPLY_TIER]) ||
+        !PyUnicode_Check(held[REPLY_FINGERPRINT]))
         Py_RETURN_NONE;
 
-    int64_t now = PyLong_AsLongLong(given[3]), began = number_at(call, CALL_STARTED);
-    int64_t waited = number_at(call, CALL_PAUSED), started = number_at(attempt, TRY_STARTED);
-    int64_t sent = number_at(attempt, TRY_SENT), ended = number_at(attempt, TRY_ENDED);
-    int64_t first = number_at(attempt, TRY_FIRST);
+    int64_t began = PyLong_AsLongLong(held[CALL_STARTED]), waited = PyLong_AsLongLong(held[CALL_PAUSED]);
+    int64_t started = PyLong_AsLongLong(held[TRY_STARTED]), sent = PyLong_AsLongLong(held[TRY_SENT]);
+    int64_t ended = PyLong_AsLongLong(held[TRY_ENDED]), first = PyLong_AsLongLong(held[TRY_FIRST]);
     if (PyErr_Occurred())
         return NULL;
     if (sent)
@@ -244,20 +270,20 @@ PyObject *record(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
     made[OVERHEAD] = PyLong_FromLongLong(ours / 1000);
     made[REQUEST_BYTES] = PyLong_FromSsize_t(PyBytes_GET_SIZE(body));
     made[USER_AGENT] = user_agent_of(fields);
-    made[RESPONSE_ATTRIBUTES] = response_attributes(reply);
+    made[RESPONSE_ATTRIBUTES] = response_attributes(held[REPLY_TIER], held[REPLY_FINGERPRINT]);
     made[ATTEMPTS] = PyTuple_New(1);
     int whole = tried[TOOK] && tried[FIRST_OF_TRY] && made[DURATION] && made[FIRST] && made[OVERHEAD] &&
                 made[REQUEST_BYTES] && made[USER_AGENT] && made[RESPONSE_ATTRIBUTES] && made[ATTEMPTS] &&
-                address(AT(attempt, TRY_REPLICA), &made[SERVER], &made[PORT]) == 0;
+                address(held[TRY_REPLICA], &made[SERVER], &made[PORT]) == 0;
     if (whole) {
         PyObject *of_try = gathered(attempt_type, of_an_attempt, COUNT(of_an_attempt), sources, caller, tried);
         if (of_try != NULL) {
             PyTuple_SET_ITEM(made[ATTEMPTS], 0, of_try);
             made[NOTHING_AVOIDED] = zero;
             made[NO_CONTENT] = Py_None;
-            made[STATUS] = given[1];
-            made[RESPONSE_BYTES] = given[2];
-            made[CHUNKS] = AT(facts, FACTS_STREAM) == Py_True ? AT(reply, REPLY_CHUNKS) : zero;
+            made[STATUS] = status;
+            made[RESPONSE_BYTES] = response_bytes;
+            made[CHUNKS] = held[FACTS_STREAM] == Py_True ? held[REPLY_CHUNKS] : zero;
             done = gathered(record_type, of_a_call, COUNT(of_a_call), sources, caller, made);
         }
     }
@@ -270,5 +296,19 @@ PyObject *record(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t
     Py_XDECREF(made[USER_AGENT]);
     Py_XDECREF(made[RESPONSE_ATTRIBUTES]);
     Py_XDECREF(made[ATTEMPTS]);
+    return done;
+}
+
+/* record(call, status, response_bytes, now_ns) -> CallRecord | None */
+PyObject *record(PyObject *Py_UNUSED(module), PyObject *const *given, Py_ssize_t number)
+{
+    if (number != 4 || record_type == NULL || !is_a(given[0], CALL) || !PyLong_Check(given[3])) {
+        PyErr_SetString(PyExc_TypeError, "record(call: Call, status: int, response_bytes: int, now_ns: int)");
+        return NULL;
+    }
+    Held held = {NULL};
+    PyObject *done = recorded(given[0], given[1], given[2], PyLong_AsLongLong(given[3]), held);
+    for (int place = 0; place < LOOKED_COUNT; place++)
+        Py_XDECREF(held[place]);
     return done;
 }
