@@ -175,7 +175,7 @@ class CollectorConfig:
     """How often a copy of the ledger is published for ad-hoc SQL."""
     commit_every: Duration = Duration(1)
     """How long records are gathered before they are committed together; while less than a MiB of them
-    waits and nobody asks, five times as long."""
+    comes at a time and nobody asks, five times as long."""
     memory_limit: Size = Size(160 << 20)
     """What DuckDB may take."""
     threads: int = 1

@@ -52,8 +52,10 @@ class FollowerConfig:
     """An intent older than this has no record coming: the longest call a sidecar allows, and a grace."""
     liveness_interval_s: float = 2.0
     """Time between two looks at whether the sources still run."""
-    enough_bytes: int = 1 << 20
-    """When this much waits, it is booked at once: some 1,200 calls."""
+    enough_bytes: int = 256 << 10
+    """When a look finds that this much waits, it is booked: some 300 calls."""
+    rush_bytes: int = 1 << 20
+    """When a step finds this much, more is looked for soon."""
     patience_s: float = 5.0
     """Less than that waits no longer than this."""
     fresh_s: float = 1.0
@@ -93,7 +95,7 @@ class Follower:
         self.books = books
         self.lag: dict[str, Lag] = {}
         self.busy = False
-        """Whether the last step found as much as is booked at once, and more has come since."""
+        """Whether the last step found as much as in a rush, and more has come since."""
         self._waited = 0
         """Bytes that waited when `due` looked last."""
         self._config = config or FollowerConfig()
@@ -167,7 +169,7 @@ class Follower:
         budget = self._config.step_bytes
         for source, parts in found.items():
             budget -= self._read(batch, source, parts, max(budget, _LEAST_READ))
-        self.busy = self._config.step_bytes - budget >= self._config.enough_bytes
+        self.busy = self._config.step_bytes - budget >= self._config.rush_bytes
         self._waited = 0
         self._presume_overdue(batch)
         if batch:

@@ -277,7 +277,9 @@ def clock(noon_us):
 @pytest.fixture
 def patient(journal, books, clock):
     """A follower that books 20 kB at once, and less after five seconds."""
-    config = FollowerConfig(liveness_interval_s=0, enough_bytes=20_000, patience_s=5, fresh_s=1)
+    config = FollowerConfig(
+        liveness_interval_s=0, enough_bytes=20_000, rush_bytes=40_000, patience_s=5, fresh_s=1
+    )
     follower = Follower(journal.directory, books, config, now=lambda: clock[0])
     follower.step()
     return follower
@@ -307,6 +309,12 @@ def test_what_came_between_two_looks_may_have_waited_since_the_first(journal, pa
 
 def test_much_is_booked_at_once(journal, patient, call):
     writer = journal.writer()
+    for _ in range(50):
+        writer.record(call())
+    assert patient.due()
+    patient.step()
+    assert not patient.busy
+
     for _ in range(100):
         writer.record(call())
     assert patient.due()
