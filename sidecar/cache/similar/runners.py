@@ -74,7 +74,8 @@ class TfIdf:
                 row[column] += sign
         weighed = (np.sign(rows) * np.log1p(np.abs(rows)) * self._weights).astype(np.float32)
         lengths = np.linalg.norm(weighed, axis=1, keepdims=True)
-        return (weighed / np.maximum(lengths, 1e-9)).astype(np.float32)
+        unit: Vectors = (weighed / np.maximum(lengths, 1e-9)).astype(np.float32)
+        return unit
 
 
 def _grams(text: str) -> list[tuple[int, int]]:
