@@ -116,8 +116,10 @@ class Relay:
         self._opening = self._piped = True
         self._upstream.pipe(self._arrived)
         if not self._complete and self._limit >= 0 and not self._has_opened():
+            # Not ``wait_for``: before Python 3.12 it begins a turn later, and misses what comes in between.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wait(), within_s)
+                async with asyncio.timeout(within_s):
+                    await self._wait()
         self._opening = False
         if not self._complete:
             self._upstream.pause()

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server, UpstreamPool
+from sidecar.http import (
+    Deadlines,
+    HeaderList,
+    Limits,
+    Request,
+    Responder,
+    Server,
+    UpstreamError,
+    UpstreamPool,
+)
 from sidecar.native import native
 from sidecar.relay import Relay
 from sidecar.wire import RequestFacts, meter_for, terminal_events
@@ -323,3 +332,25 @@ async def test_an_agent_that_falls_behind_shuts_the_gate_and_gets_everything_in_
     assert bytes(scene.got) == b"".join(EVENTS) + DONE
     assert scene.responder.bytes_written == len(b"".join(EVENTS) + DONE)
     await scene.close()
+
+
+class BrokenOff:
+    """An upstream whose reply ends in the turn of the loop after it was asked for."""
+
+    def pipe(self, sink: Callable[[bytes, bool, UpstreamError | None], None]) -> None:
+        asyncio.get_running_loop().call_soon(sink, b"", True, UpstreamError("reset", "ended", sent=True))
+
+
+async def test_a_stream_that_breaks_off_as_its_opening_is_awaited_is_known_to_have_failed() -> None:
+    meter = meter_for(
+        "openai.chat",
+        path="/",
+        status=200,
+        headers=[],
+        request=RequestFacts("openai.chat", "m", stream=True),
+        withhold_usage=False,
+    )
+    relay = Relay(BrokenOff(), meter, None, None)  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await relay.opening(600)
+    assert relay.failed == "upstream_reset"
