@@ -41,7 +41,27 @@ make_venv() {
     fi
 }
 
-if ! "$python" -c 'import sys' >/dev/null 2>&1; then
+facts() { "$1" -I -S sidecar/interpreter.py; }
+
+# An environment that works stays: something may run from it, and its packages may be out of reach today.
+say_what_would_do_better() {
+    local base optimised was_optimised major minor micro now was
+    base=$(scripts/setup/python.sh 2>/dev/null) || return 0
+    read -r _ _ optimised major minor micro _ <<<"$(facts "$base")"
+    now="$major.$minor.$micro"
+    read -r _ _ was_optimised major minor micro _ <<<"$(facts "$python")"
+    was="$major.$minor.$micro"
+    if [ -n "${PYTHON:-}" ] && [ "$now" != "$was" ]; then
+        say "$venv stays with Python $was; to have it with $now: rm -rf $venv, and make again"
+    elif [ "$optimised$was_optimised" = 10 ]; then
+        say "$venv stays with Python $was; Python $now ($base) would take about a sixth less of a processor" \
+            "for a call: rm -rf $venv, and make again"
+    fi
+}
+
+if "$python" -c 'import sys' >/dev/null 2>&1; then
+    say_what_would_do_better
+else
     make_venv
 fi
 

@@ -4,14 +4,15 @@
 # usage: vllm.sh UV FOLDER
 #
 # Python 3.11, because the CPU torch that the pins name is built for it. Wheels of it are looked for
-# behind PIP_FIND_LINKS where that is set, else where PyTorch keeps its CPU builds.
+# behind PIP_FIND_LINKS where that is set, else where PyTorch keeps its CPU builds. What .venv was made with
+# is no matter (--system).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 uv=$1
 venv=$2
 
-python=$("$uv" python find --no-config 3.11 2>/dev/null) || python=
+python=$("$uv" python find --no-config --system 3.11 2>/dev/null) || python=
 if [ -z "$python" ] && command -v pyenv >/dev/null 2>&1; then
     prefix=$(pyenv prefix 3.11 2>/dev/null) && python=$prefix/bin/python
 fi

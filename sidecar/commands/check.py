@@ -15,6 +15,7 @@ from collector.pricing.regions import region_name
 from collector.settings import unknown_overrides
 from sidecar.commands.process import checked_config, unenforced
 from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
+from sidecar.interpreter import interpreter, optimised
 from sidecar.keys import KeyRing
 
 
@@ -58,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         return explain_key(config, arguments.key)
     if arguments.model:
         return explain_model(config, prices, arguments.model, region_name(arguments.region))
+    if not optimised():
+        sys.stderr.write(f"warning: {interpreter()}: a call costs about a fifth more of a processor\n")
     sys.stdout.write("The configuration is valid.\n")
     for name, upstream in config.upstreams.items():
         provider = upstream.provider_of(name)

@@ -13,6 +13,7 @@ from collector.settings import Address
 from sidecar.commands.process import checked_config, started
 from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
 from sidecar.config import BursarConfig
+from sidecar.interpreter import interpreter
 from sidecar.native import READ_BY
 
 READY_WITHIN_S = 30.0
@@ -161,6 +162,7 @@ def detected(config: BursarConfig) -> list[str]:
     lines.append(f"{'vLLM':<19} {reachable(Address('127.0.0.1', 8000))}")
     lines.append(f"{'GPU':<19} {'nvidia-smi is here' if shutil.which('nvidia-smi') else 'none found'}")
     lines.append(f"{'calls are read by':<19} {READ_BY}")
+    lines.append(f"{'interpreter':<19} {interpreter()}")
     lines.append(f"{'data':<19} {config.data_dir.resolve()}")
     return lines
 

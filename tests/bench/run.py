@@ -26,6 +26,8 @@ from harness.phases import DEFAULT_PHASES, PHASES, Load
 from harness.running import Bench, Running, Unusable, free_port, pinned
 from harness.table import OURS, render, verdicts
 
+from sidecar.interpreter import interpreter, optimised
+
 HARNESS = Path(__file__).parent / "harness"
 QUICK_TARGETS = ("direct", "nginx", "vllm-router", OURS)
 
@@ -114,6 +116,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_optimised": optimised(),
         "commit": commit,
     }
 
@@ -140,7 +143,7 @@ def run_all(arguments: argparse.Namespace, output: Path) -> list[dict[str, Any]]
     )
     about = machine()
     print(
-        f"{about['cpu']}, {about['cores']} CPUs, Linux {about['kernel']}, Python {about['python']}",
+        f"{about['cpu']}, {about['cores']} CPUs, Linux {about['kernel']}, {interpreter()}",
         flush=True,
     )
     results, dead = [], set()
