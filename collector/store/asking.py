@@ -80,6 +80,8 @@ class Asked:
     """Bound to the statement."""
     absent: frozenset[str] = frozenset()
     """Columns that are known not to have the text that is searched for."""
+    hours: list[tuple[int, int]] | None = None
+    """The only times that may have the text that is searched for, each with its end (us); None for any."""
     dearest: Dearest | None = None
     """The groups that are shown, where they are known before all else."""
 

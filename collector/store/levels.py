@@ -11,7 +11,8 @@ Those of one *chain* answer the same questions, the coarsest first:
     talks    talks_hour                      conversation and task beside the thirteen
 
 Beside them stand the days on which conversations had calls, talk_days, which are counted and not summed, what
-each of them cost on a day, talk_sums, and what is only noted by the hour: foreign_hour, reasons_hour.
+each of them cost on a day, talk_sums, and what is only noted by the hour: traces_hour, foreign_hour and
+reasons_hour.
 """
 
 from collections.abc import Set as AbstractSet
@@ -107,7 +108,8 @@ TALK_DAYS = Level("talk_days", DAY_US, "talks_by_day", "calls_by_talk_hour", ("t
 """No level of sums: see `collector.store.talks`."""
 TALK_SUMS = Level("talk_sums", DAY_US, "talk_sums_by_day", "calls_by_talk_hour", ("conversation_id",))
 """Sums of calls and what they cost alone: see `collector.store.talk_sums`."""
-FOREIGN_HOUR = Level("foreign_hour", HOUR_US, "foreign_ids_by_hour", "calls", ("trace_id", "response_id"))
+TRACES_HOUR = Level("traces_hour", HOUR_US, "traces_by_hour", "calls", ("trace_id",))
+ANSWERS_HOUR = Level("foreign_hour", HOUR_US, "foreign_ids_by_hour", "calls", ("response_id",))
 REASONS_HOUR = Level("reasons_hour", HOUR_US, "reasons_by_hour", "calls", ("outcome_reason", "error_type"))
 """No levels of sums either: see `collector.store.noted`."""
 

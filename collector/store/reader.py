@@ -16,12 +16,14 @@ import pyarrow as pa
 from collector.store import rollups
 from collector.store.asking import Asked, BadParameter, Dearest
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
+from collector.store.levels import HOUR_US
 from collector.store.questions import BUCKETS, CHARGES, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
 from collector.store.statements import (
     absent_statement,
     cursor_statement,
     dearest_statement,
     floor_statement,
+    hours_statement,
     narrowed,
     narrowing_statement,
     statement,
@@ -194,7 +196,26 @@ def _of_its_time(connection: Connection, asked: Asked, marks: dict[str, rollups.
     if sought is not None:
         table = arrow_table(connection, sought.sql, sought.values)
         asked = replace(asked, absent=frozenset(k for k, had in table.to_pylist()[0].items() if not had))
+    sought = hours_statement(asked, marks)
+    if sought is not None:
+        hours = [hour for (hour,) in connection.execute(sought.sql, sought.values).fetchall()]
+        asked = replace(asked, hours=_stretches(hours))
     return asked
+
+
+_MOST_STRETCHES = 60
+"""More are not told apart: to compare each call with all of them takes longer than to look at its ids."""
+
+
+def _stretches(hours: Sequence[int]) -> list[tuple[int, int]] | None:
+    """Hours, in order, as times from one to another."""
+    found: list[tuple[int, int]] = []
+    for hour in hours:
+        if found and found[-1][1] == hour:
+            found[-1] = (found[-1][0], hour + HOUR_US)
+        else:
+            found.append((hour, hour + HOUR_US))
+    return found if len(found) <= _MOST_STRETCHES else None
 
 
 def one_row(table: pa.Table) -> dict[str, Any]:

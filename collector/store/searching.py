@@ -3,8 +3,9 @@
 To look for a text in all columns of ten million calls takes seconds, and hardly any column has it. So the
 sums are asked first, in which names and conversations stand many times less often, which columns have it at
 all. And the whole id of a call, a conversation or a task says when that was, as does what is noted of the ids
-of traces and of providers' answers (`collector.store.noted`): only the calls of that time are looked at. Of
-these, fewer than 16 characters tell nothing: such a beginning is looked for in every call.
+of traces and of providers' answers (`collector.store.noted`): only the calls of that time are looked at. So
+it is with some digits of a trace's id, and of a call's; of a provider's answer, fewer than 16 characters tell
+nothing: such a beginning is looked for in every call.
 
 The text is bound twice: as it is (``$sought``) for ids, in small letters (``$sought_lower``) for names.
 """
@@ -37,8 +38,8 @@ _HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 _PROVIDERS = re.compile(r"[A-Za-z0-9]+[-_]\S*")
 
 
-def condition(text: str, absent: Collection[str] = ()) -> str:
-    """Whether a row of the calls has ``text``: only columns that may hold such a text are looked at.
+def columns(text: str, absent: Collection[str] = ()) -> list[str]:
+    """The columns that may have ``text``.
 
     Args:
         text: what is searched for.
@@ -51,9 +52,20 @@ def condition(text: str, absent: Collection[str] = ()) -> str:
         ids += ["trace_id"] if "-" not in text else []
     if _PROVIDERS.fullmatch(text):
         ids += PROVIDERS_IDS
-    tests = [has(name) for name in (*NAMES, *ids) if name not in absent]
+    return [name for name in (*NAMES, *ids) if name not in absent]
+
+
+def condition(text: str, absent: Collection[str] = ()) -> str:
+    """Whether a row of the calls has ``text``: only columns that may hold such a text are looked at."""
+    tests = [has(name) for name in columns(text, absent)]
     # Both are bound: the database wants each to be used.
     return f"({' OR '.join(tests or ['false'])}) AND $sought IS NOT NULL AND $sought_lower IS NOT NULL"
+
+
+def made_ms(text: str) -> tuple[int, int]:
+    """When calls were made whose ids begin with ``text``, which may be one's: first and last."""
+    digits = text.replace("-", "")[:12]
+    return int(digits.ljust(12, "0"), 16), int(digits.ljust(12, "f"), 16)
 
 
 def has(column: str) -> str:

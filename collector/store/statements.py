@@ -9,7 +9,7 @@ from collector.store import levels, machine_sums, noted, rollups, searching, tal
 from collector.store.agent_questions import LAST_OF_TURNS, TURNS
 from collector.store.asking import Asked, Dearest, summed_tag, tag
 from collector.store.days import bucketed
-from collector.store.levels import DAY_US, HOUR_US
+from collector.store.levels import DAY_US, HOUR_US, Level
 from collector.store.parts import by_table, pieces_of, spans, talk_pieces
 from collector.store.questions import CALLS_LISTED, SPEND_BY, VALUES
 from collector.store.rollups import Mark
@@ -359,6 +359,8 @@ def _calls(asked: Asked, where: _Conditions, values: dict[str, Any], *, paged: b
     kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)"
     sought = asked.values.get("sought")
     kept += where.of("calls") + (f" AND {searching.condition(sought, asked.absent)}" if sought else "")
+    if asked.hours is not None:
+        kept += f" AND ({' OR '.join(_started(*stretch) for stretch in asked.hours) or 'false'})"
     if paged and ("floor" in asked.values or sought):
         # Of eighty columns only those are read that tell which rows it will be, until that is known.
         order, after = _page(asked)
@@ -421,13 +423,11 @@ def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | Non
     values: dict[str, Any] = {}
     if filters and mark is not None:
         return _times_of_talks(_Conditions(filters, values).of("calls"), mark, values)
-    if len(traces := asked.filters.get("trace_id", ())) == 1 and _knows_foreign(asked, marks):
+    if len(traces := asked.filters.get("trace_id", ())) == 1:
         values["sought"] = traces[0]
-        return Statement(
-            "SELECT min(first_us), max(last_us)"
-            f" FROM ({_times_of_foreign(asked, marks, values, ('trace_id',))})",
-            values,
-        )
+        times = _hours_of_ids(asked, marks, values, (levels.TRACES_HOUR,)).get("trace_id")
+        if times:
+            return Statement(f"SELECT min(hour_us), max(hour_us) + {HOUR_US} FROM ({times})", values)
     return None
 
 
@@ -465,37 +465,40 @@ def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None
             "SELECT epoch_us(started_at), epoch_us(started_at) FROM calls"
             f" WHERE starts_with(call_id, $sought) {near}"
         )
-    if noted.tells(text) and _knows_foreign(asked, marks):
-        found.append(_times_of_foreign(asked, marks, values))
+    bound = dict(values)
+    times = _hours_of_ids(asked, marks, bound)
+    if len(times) == len(_IDS):
+        values |= bound
+        found += [f"SELECT hour_us, hour_us + {HOUR_US} FROM ({hours})" for hours in times.values()]
     return Statement(f"SELECT min(first_us), max(last_us) FROM ({' UNION ALL '.join(found)})", values)
 
 
-def _times_of_foreign(
-    asked: Asked, marks: dict[str, Mark], values: dict[str, Any], columns: Sequence[str] = noted.COLUMNS
-) -> str:
-    """SELECTs of when the id may be a trace's or a provider's: of hours by what is noted, of calls else."""
-    parts = []
-    for table, pieces in by_table(
-        rollups.pieces(asked.since_us, asked.until_us, marks, (levels.FOREIGN_HOUR,))
-    ):
-        kept = spans(pieces, f"foreign_{table}", values)
-        if table == "calls":
-            either = " OR ".join(f"starts_with({name}, $sought)" for name in columns)
-            parts.append(
-                f"SELECT epoch_us(started_at) AS first_us, epoch_us(started_at) AS last_us FROM calls"
-                f" WHERE {kept} AND ({either})"
-            )
-        else:
-            parts.append(
-                f"SELECT epoch_us(bucket) AS first_us, epoch_us(bucket) + {HOUR_US} AS last_us FROM {table}"
-                f" WHERE {kept} AND begun = {noted.BEGUN}"
-            )
-    return " UNION ALL ".join(parts)
+_IDS = (levels.TRACES_HOUR, levels.ANSWERS_HOUR)
 
 
-def _knows_foreign(asked: Asked, marks: dict[str, Mark]) -> bool:
-    """Whether it is noted which ids of others were when; of no time there is nothing to say."""
-    return levels.FOREIGN_HOUR.name in marks and asked.since_us < asked.until_us
+def _hours_of_ids(
+    asked: Asked, marks: dict[str, Mark], values: dict[str, Any], of: Sequence[Level] = _IDS
+) -> dict[str, str]:
+    """By column, SELECTs of the hours that may have the id sought: by what is noted, by calls for the rest.
+
+    A column is left out where nothing is noted that could tell.
+    """
+    found = {}
+    for level, condition in noted.conditions(values["sought"]).items():
+        if level not in of or level.name not in marks:
+            continue
+        (column,) = level.dimensions
+        parts = []
+        for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, (level,))):
+            kept = f"{spans(pieces, f'{level.name}_{table}', values)} AND $sought IS NOT NULL"
+            if table == "calls":
+                hour = "epoch_us(date_trunc('hour', started_at))"
+                parts.append(f"SELECT {hour} AS hour_us FROM calls WHERE {kept} AND {searching.has(column)}")
+            else:
+                parts.append(f"SELECT epoch_us(bucket) AS hour_us FROM {table} WHERE {kept} AND {condition}")
+        if parts:
+            found[column] = " UNION ALL ".join(parts)
+    return found
 
 
 def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
@@ -515,11 +518,39 @@ def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
         if parts:
             tests = ", ".join(f"bool_or({searching.has(name)}) AS {name}" for name in columns)
             found.append(f"(SELECT {tests} FROM ({' UNION ALL '.join(parts)}))")
-    if noted.tells(values["sought"]) and _knows_foreign(asked, marks):
-        times = _times_of_foreign(asked, marks, values)
-        either = ", ".join(f"count(*) > 0 AS {name}" for name in noted.COLUMNS)
-        found.append(f"(SELECT {either} FROM ({times}) WHERE first_us IS NOT NULL)")
+    for column, hours in _hours_of_ids(asked, marks, values).items():
+        found.append(f"(SELECT count(*) > 0 AS {column} FROM ({hours}))")
     return Statement(f"SELECT * FROM {', '.join(found)}", values) if found else None
+
+
+def hours_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
+    """The statement that finds the hours that may have the id searched for, by how it begins (us).
+
+    None where none is searched for, names have the text as well, or it is not known of an id when it was.
+    """
+    text = asked.values.get("sought", "")
+    columns = searching.columns(text, asked.absent) if text else []
+    of = [level for level in _IDS if level.dimensions[0] in columns]
+    values: dict[str, Any] = {"sought": text}
+    times = _hours_of_ids(asked, marks, values, of) if of else {}
+    if not columns or not {*searching.GIVEN_IDS, "call_id", *times} >= set(columns):
+        return None
+    parts = [*times.values()]
+    if given := [name for name in searching.GIVEN_IDS if name in columns]:
+        test = " OR ".join(map(searching.has, given))
+        chain = (levels.TALKS_HOUR,)
+        for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, chain)):
+            hour = "date_trunc('hour', started_at)" if table == "calls" else "bucket"
+            kept = spans(pieces, f"talk_{table}", values)
+            parts.append(f"SELECT epoch_us({hour}) AS hour_us FROM {table} WHERE {kept} AND ({test})")
+    if "call_id" in columns:
+        first, last = (ms * 1000 for ms in searching.made_ms(text))
+        since, until = max(asked.since_us, first - DAY_US), min(asked.until_us, last + DAY_US)
+        parts.append(
+            f"SELECT unnest(range({since // HOUR_US}, {-(-until // HOUR_US)})) * {HOUR_US} AS hour_us"
+        )
+    every = " UNION ALL ".join(parts)
+    return Statement(f"SELECT DISTINCT hour_us FROM ({every}) WHERE $sought IS NOT NULL ORDER BY ALL", values)
 
 
 _SEARCHED = (
@@ -630,10 +661,9 @@ def _page(asked: Asked) -> tuple[str, str]:
 
 def _near_begun(text: str) -> str:
     """The same by what an id begins with."""
-    match = searching.UUID7_BEGUN.fullmatch(text)
-    if match is None:
+    if searching.UUID7_BEGUN.fullmatch(text) is None:
         return ""
-    first, last = (int(match[1] + match[2].ljust(4, digit), 16) * 1000 for digit in "0f")
+    first, last = (ms * 1000 for ms in searching.made_ms(text))
     return _between(first - DAY_US, last + DAY_US)
 
 
@@ -650,7 +680,11 @@ def _near(call_id: str) -> str:
 
 
 def _between(since_us: int, until_us: int) -> str:
+    return f"AND {_started(since_us, until_us)}"
+
+
+def _started(since_us: int, until_us: int) -> str:
     return (
-        f"AND started_at >= make_timestamp({since_us}::BIGINT)"
+        f"started_at >= make_timestamp({since_us}::BIGINT)"
         f" AND started_at < make_timestamp({until_us}::BIGINT)"
     )

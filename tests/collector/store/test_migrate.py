@@ -157,6 +157,7 @@ def test_short_sums_and_days_of_conversations_come_whole_or_not_at_all_and_are_f
         version = look.then[0]
         assert version not in there or set(look.then[1]) == there[version]
         assert ("talk_sums_by_day" in look.then[1]) == (version >= 20)
+        assert ("traces_by_hour" in look.then[1]) == (version >= 21)
         assert look.now[0] == migrations()[-1].version
         assert [row[0] for row in look.now[1]] == ["a"]
     database = Database(path.with_name("copy.duckdb"))

@@ -8,19 +8,20 @@ import pytest
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
 from collector.journal import encoded, parse_frames
-from collector.store import noted
 from collector.store.asking import parse
 from collector.store.duckdb import DatabaseConfig
-from collector.store.levels import DAY_US, FOREIGN_HOUR, HOUR_US, REASONS_HOUR
+from collector.store.levels import DAY_US, HOUR_US, REASONS_HOUR, TRACES_HOUR
 from collector.store.opening import open_ledger
 from collector.store.questions import CATALOGUE
 from collector.store.reader import LedgerReader
 from collector.store.rollups import load_marks
-from collector.store.statements import absent_statement, whole_id_statement
+from collector.store.searching import NAMES
+from collector.store.statements import absent_statement, hours_statement, whole_id_statement
 
 FIRST_US = 1_790_035_200_000_000 // DAY_US * DAY_US
 NOW_US = FIRST_US + 3 * DAY_US + HOUR_US // 2
 ZEROS = "0" * 16
+IDS = ("trace_id", "response_id")
 SOME = (0, 1, 53, 199)
 """One that came late, an ordinary one, one that was corrected, one that is not noted yet."""
 
@@ -87,7 +88,7 @@ def site(tmp_path_factory, make_call):
 
 def test_every_call_is_found_by_its_ids_and_by_how_they_begin(site):
     for call in (site.calls[n] for n in SOME):
-        for name in noted.COLUMNS:
+        for name in IDS:
             text = getattr(call, name)
             assert site.found(text) == site.found(text[:20]) == [call.call_id], text
         assert call.call_id in site.found(call.trace_id[:10], limit="1000")
@@ -95,11 +96,38 @@ def test_every_call_is_found_by_its_ids_and_by_how_they_begin(site):
 
 def test_an_id_tells_the_hour_in_which_to_look(site):
     marks = site.marks
-    assert marks[FOREIGN_HOUR.name].upto_us == NOW_US // HOUR_US * HOUR_US
+    assert marks[TRACES_HOUR.name].upto_us == NOW_US // HOUR_US * HOUR_US
     for call in (site.calls[n] for n in SOME):
         first, last = site.said(whole_id_statement(site.asked(call.trace_id), marks))
 
         assert first <= call.started_at_us <= last <= first + HOUR_US
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 7, 8, 9, 12, 15])
+def test_the_beginning_of_an_id_finds_all_that_begin_so_and_looks_only_where_they_may_be(site, length):
+    for call in [*(site.calls[n] for n in SOME), *site.calls[51:60:3]]:
+        for text in (call.trace_id[:length], call.trace_id.lstrip("0")[:length], call.call_id[:length]):
+            columns = ("trace_id", "call_id", "conversation_id", "task_id")
+            found = site.found(text, limit="1000")
+
+            expected = {
+                c.call_id for c in site.calls if any(getattr(c, name).startswith(text) for name in columns)
+            }
+            assert expected <= set(found), text
+            if length > 4:
+                assert expected == set(found), text
+
+
+def test_digits_of_a_trace_tell_the_hours_in_which_to_look(site):
+    call = site.calls[53]
+    for length in (4, 7, 15):
+        asked = replace(site.asked(call.trace_id[:length]), absent=frozenset(NAMES))
+        made = hours_statement(asked, site.marks)
+        hours = [hour for (hour,) in site.database.connection.execute(made.sql, made.values).fetchall()]
+
+        assert call.started_at_us // HOUR_US * HOUR_US in hours
+        assert len(hours) <= 2
+        assert hours_statement(replace(asked, absent=frozenset()), site.marks) is None
 
 
 def test_an_id_that_is_nowhere_is_not_looked_for_in_calls(site):
@@ -111,7 +139,8 @@ def test_an_id_that_is_nowhere_is_not_looked_for_in_calls(site):
 
         assert not any(had.values()), text
         assert set(had) >= set(REASONS_HOUR.dimensions)
-        assert set(noted.COLUMNS) <= set(had) or " " in text
+        assert "response_id" in had
+        assert ("trace_id" in had) == (text == "f" * 32)
         assert site.found(text) == []
 
 
@@ -131,3 +160,15 @@ def test_a_run_is_found_by_its_trace_alone_and_one_that_is_not_there_is_empty(si
     for name in ("trace_id", "conversation_id"):
         nowhere = replace(asked, filters={name: ("f" * 32,)})
         assert site.reader.answer(nowhere).num_rows == 0, name
+
+
+def test_a_trace_that_is_not_written_in_digits_is_found_as_well(site, make_call):
+    odd = [
+        make_call(started_at_us=FIRST_US + n * HOUR_US, trace_id=name)
+        for n, name in enumerate(("12_34-odd", "beef of another kind", "abc"))
+    ]
+    site.enter(odd)
+
+    for call, text in zip(odd, ("12", "beef", "abc"), strict=True):
+        assert call.call_id in site.found(text, limit="1000")
+    site.calls += odd
