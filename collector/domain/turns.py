@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from collector.domain.runaway import Step
-from collector.domain.stitching_rules import BITS, CHAIN, text_length
+from collector.domain.stitching_rules import BITS, CHAIN, TOP, WORD
 
 BYTES_PER_TOKEN: Final = 4
 """About, where only the length of a text is known."""
@@ -118,10 +118,11 @@ def messages_of(hashes: Sequence[int], known: Sequence[int] = (), told: Messages
     total = before[-1]
     for here in rest:
         digest = (here - rolling * CHAIN) & BITS
-        size = text_length(digest) or 40
+        size = min(digest % WORD, (digest + TOP) % WORD) or 40  # As `text_length` has it.
         own.append(digest)
         total += size
         before.append(total)
-        largest = max(largest, size)
+        if size > largest:
+            largest = size
         rolling = here
     return Messages(own, before, largest)

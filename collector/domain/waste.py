@@ -252,6 +252,8 @@ def _oversized(turns: Sequence[Turn]) -> dict[str, Verdict]:
 
 
 def _reasoning(turn: Turn) -> Verdict | None:
+    if turn.reasoning_tokens <= REASONING_FREE:
+        return None
     answer = turn.output_tokens - turn.reasoning_tokens
     excess = turn.reasoning_tokens - max(REASONING_FREE, REASONING_RATIO * answer)
     if excess <= 0:

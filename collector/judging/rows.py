@@ -61,12 +61,9 @@ _ALONE: Final = f"""
         coalesce(effective_cost_usd, CAST(0 AS DECIMAL(18,12))) AS cost_usd,
         coalesce(input_tokens, 0) AS input_tokens, coalesce(output_tokens, 0) AS output_tokens,
         coalesce(cache_read_input_tokens, 0) AS cache_read_input_tokens,
-        coalesce(outcome, '') AS outcome, coalesce(outcome_reason, '') AS reason,
-        coalesce(error_type, '') AS error_type, coalesce(input_role, '') AS role,
-        coalesce(input_hash, 0) <> 0 AS said, coalesce(message_hashes[-1], 0) <> 0 AS known,
-        cost_usd > 0 AS costs, coalesce(attempt_count, 0) AS attempts,
-        coalesce(reasoning_output_tokens, 0) AS reasoning,
-        coalesce(len(tool_call_hashes), 0) + coalesce(len(tool_names), 0) + coalesce(tool_errors, 0) AS tools
+        outcome, outcome_reason AS reason, error_type, input_role AS role, input_hash <> 0 AS said,
+        message_hashes[-1] <> 0 AS known, effective_cost_usd > 0 AS costs, attempt_count AS attempts,
+        reasoning_output_tokens AS reasoning, len(tool_call_hashes) + len(tool_names) + tool_errors AS tools
     FROM calls WHERE started_at >= make_timestamp($1) AND """
 _OF_CONVERSATIONS: Final = "conversation_id IN (SELECT name FROM staged_due)"
 _WITHOUT_ONE: Final = "call_id IN (SELECT name FROM staged_due) AND conversation_id = ''"
@@ -115,14 +112,14 @@ def _found(read: pa.Table, due: Sequence[Due], failed: Collection[str]) -> Alone
     ):
         one = waiting.get(key)
         place, evidence = None, _NO_TEXTS
-        if one is not None and call_id == one.call_id and not asked and key not in several:
+        if one is not None and call_id == one.call_id and asked == 0 and key not in several:
             repeats = one.repeats
             place = kinds.place((*kind, call_id in repeats, call_id in failed))
             if place is not None:
                 told = kinds.findings[place]
                 if told.has_evidence:
                     evidence = [repeats[repeats.index(call_id) + 1]]
-                elif told.may_be_in_part and may_be_partly_wasted(tried, thought, said):
+                elif told.may_be_in_part and may_be_partly_wasted(tried or 0, thought or 0, said):
                     place = None
             if place is not None:
                 judged.append(one)
@@ -156,7 +153,8 @@ class _Kinds:
         """Where among the findings that of ``kind`` stands; None where there is none."""
         if kind in self._places:
             return self._places[kind]
-        told = finding(Kind(*kind))
+        outcome, reason, error_type, role, *facts = kind
+        told = finding(Kind(outcome or "", reason or "", error_type or "", role or "", *map(bool, facts)))
         place = None if told is None else len(self.findings)
         if told is not None:
             self.findings.append(told)
