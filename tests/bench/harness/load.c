@@ -73,6 +73,10 @@ static struct connection *connections;
 static int connection_count = 1, poll_fd, port, streams, *idle, idle_count;
 static char *request, complaint[240];
 static size_t request_length;
+/* Agents do not say the same over and over: each request carries its number, where its body leaves room. */
+static const char ROOM_FOR_NUMBER[] = "0000000000";
+static char *number_at;
+static uint64_t numbered;
 static double rate;
 static uint64_t ends_at, most_requests, begun, sent, answered, errors, refused, reconnects, marks, bytes_in;
 static struct sample latency, first_chunk, chunk_delay;
@@ -92,6 +96,13 @@ static int connect_now(struct connection *c) {
 
 static void hang_up(struct connection *c) { close(c->fd); c->open = 0; }
 
+static void number_request(void) {
+  if (!number_at) return;
+  uint64_t rest = ++numbered;
+  for (int place = (int)sizeof(ROOM_FOR_NUMBER) - 2; place >= 0; place--, rest /= 10)
+    number_at[place] = (char)('0' + rest % 10);
+}
+
 static int over(uint64_t t) { return t >= ends_at || (most_requests && begun >= most_requests); }
 
 static void rest(struct connection *c) { idle[idle_count++] = (int)(c - connections); }
@@ -101,6 +112,7 @@ static void ask(struct connection *c, uint64_t due) {
   begun++;
   for (int tries = 0; tries < 2; tries++) {
     if (!c->open && connect_now(c)) continue;
+    number_request();
     if (send(c->fd, request, request_length, MSG_NOSIGNAL) == (ssize_t)request_length) { sent++; return; }
     hang_up(c);
     reconnects++;
@@ -238,6 +250,8 @@ static void compose_request(const char *path, const char *headers, const char *b
     "Accept: */*\r\nUser-Agent: bench/1\r\n%sContent-Length: %zu\r\n\r\n", path, port, headers, length);
   memcpy(request + request_length, body, length);
   request_length += length;
+  request[request_length] = 0;
+  number_at = strstr(request, ROOM_FOR_NUMBER);
   free(body);
 }
 

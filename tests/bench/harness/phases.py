@@ -7,6 +7,8 @@ from functools import cache
 
 PARAGRAPH = 'The quick brown fox jumps over the lazy dog, said "the agent".\n' * 12
 MODEL = "gpt-4o-mini"
+ROOM_FOR_NUMBER = "0" * 10
+"""Where the load generator writes the number of each request: agents do not say the same over and over."""
 
 
 @cache
@@ -20,7 +22,12 @@ def request_body(
     messages = [{"role": "system", "content": "You are a careful assistant."}]
     while sum(len(message["content"]) for message in messages) < content_bytes:
         messages += [{"role": "user", "content": PARAGRAPH}, {"role": "assistant", "content": PARAGRAPH}]
-    messages.append({"role": "user", "content": "What does a sidecar do? Answer in three sentences."})
+    question = "What does a sidecar do? Answer in three sentences."
+    if not content_bytes:
+        question += (
+            f" ({ROOM_FOR_NUMBER})"  # Each begins a conversation; a long one goes on from what is known.
+        )
+    messages.append({"role": "user", "content": question})
     body: dict[str, object] = {
         "model": model,
         "messages": messages,
@@ -97,7 +104,7 @@ def figures(
         raw: what the load generator printed.
         cpu_s: CPU seconds of all of the gateway's processes, until everything it keeps was kept;
             None: there is no gateway.
-        wall_s: seconds from the first request until the same moment.
+        wall_s: seconds that one core takes for all of it.
     """
 
     def each(count: float) -> float | None:

@@ -24,6 +24,10 @@ from harness.phases import Load, figures, request_body
 DRAIN_LIMIT_S = 120.0
 """How long a gateway may take to write down what it served."""
 START_LIMIT_S = 90.0
+IDLE_LIMIT_S = 45.0
+"""How long a gateway may take over what it puts off: conversations are judged ten seconds after they ended."""
+QUIET_S, QUIET_LOOKS = 0.008, 22
+"""Less CPU than this in each of so many half seconds is rest."""
 
 
 class Unusable(RuntimeError):
@@ -193,17 +197,21 @@ class Running:
         began = time.monotonic()
         raw = self._generate(load)
         self._check_alive()
+        wall_s, answered_at = raw["seconds"], sum(cpu_seconds([root]) for root in self.roots)
         if self.gateway.ledger:
             self._wait_until_booked()
-            wall_s = time.monotonic() - began
-        else:
-            wall_s = raw["seconds"]
         spent = [cpu_seconds([root]) - before for root, before in zip(self.roots, cpu_before, strict=True)]
+        # What one core still had to do, and not how long it was waited for.
+        wall_s += sum(spent) + sum(cpu_before) - answered_at
+        deferred_s = 0.0
         if self.gateway.ledger:
+            deferred_s = self._wait_until_idle()
             self.wait_until_recorded()
         shown = figures(load, raw, sum(spent) if spent else None, wall_s)
         if len(spent) > 1:
             shown["first_process_us_per_call"] = 1e6 * spent[0] / max(1, raw["answered"])
+        if self.gateway.ledger:
+            shown["deferred_us_per_call"] = 1e6 * deferred_s / max(1, raw["answered"])
         if core is not None and spent:
             others = core_busy_seconds(core) - busy_before - sum(spent)
             shown["others_pct"] = max(0.0, 100 * others / (time.monotonic() - began))
@@ -242,6 +250,20 @@ class Running:
                 raise Unusable(f"recorded {recorded} calls of {self.served}: some are doubled")
             time.sleep(0.25)
         raise Unusable(f"recorded {recorded} calls of {self.served}: some are lost; {self.log_tail()}")
+
+    def _wait_until_idle(self) -> float:
+        """Wait until what is put off (judging, sums, checkpoints) is done: the next phase is not to bear it.
+
+        Returns the CPU seconds that it took.
+        """
+        began = before = sum(cpu_seconds([root]) for root in self.roots)
+        until, quiet = time.monotonic() + IDLE_LIMIT_S, 0
+        while quiet < QUIET_LOOKS and time.monotonic() < until:
+            time.sleep(0.5)
+            now = sum(cpu_seconds([root]) for root in self.roots)
+            quiet = quiet + 1 if now - before < QUIET_S else 0
+            before = now
+        return before - began
 
     def _wait_until_booked(self) -> None:
         """Wait until as many rows are in the ledger as calls were sent, by a counter.
