@@ -127,7 +127,8 @@ def ways(sample: Sample) -> Iterator[Way]:
         yield way("calls", **whole, order=order, **talk)
     yield way("calls", **whole, before=sample.call_id)
     yield way("calls", **whole, outcome="failed", team="team3")
-    for text in ("agent7", "model-1", sample.conversation, sample.trace, "found nowhere"):
+    begun = (sample.trace[:8], sample.conversation[:7])
+    for text in ("agent7", "model-1", sample.conversation, sample.trace, *begun, "found nowhere"):
         yield way("calls", **whole, search=text)
     yield from (way(name, **one_call) for name in ("call", "attempts", "gpu_charges"))
     for dimension in ("agent", "key_id", "user_id", "tag", "outcome", "conversation_id", "task_id"):
@@ -182,7 +183,7 @@ def measure(reader: LedgerReader, way: Way, now_us: int) -> Took:
 
 
 def check_sums(database: Database, reader: LedgerReader, now_us: int, sample: Sample) -> None:
-    """Totals, and those of a user, a conversation and a team, are the sums over the calls."""
+    """Totals, those of a user, a conversation and a team, and of the dearest are the sums over the calls."""
     for given in (
         {},
         {"user_id": sample.user},
@@ -202,6 +203,18 @@ def check_sums(database: Database, reader: LedgerReader, now_us: int, sample: Sa
         row = reader.answer(asked).to_pylist()[0]
         found = (row["calls"], row["effective_cost_usd"], row["input_tokens"])
         assert found == expected, f"totals {given}: {found} is not {expected}"
+    asked = parse(
+        CATALOGUE["spend_by"], {"since": ["90d"], "by": ["conversation_id"], "limit": ["20"]}, now_us
+    )
+    dearest = reader.answer(asked).to_pylist()
+    expected = database.connection.execute(
+        "SELECT conversation_id, count(*), sum(effective_cost_usd) AS usd FROM calls"
+        f" WHERE started_at >= make_timestamp({asked.since_us}::BIGINT)"
+        f" AND started_at < make_timestamp({asked.until_us}::BIGINT)"
+        " GROUP BY ALL ORDER BY usd DESC, conversation_id LIMIT 20"
+    ).fetchall()
+    rows = [(row["conversation_id"], row["calls"], row["effective_cost_usd"]) for row in dearest]
+    assert rows == expected, f"the dearest conversations: {rows} are not {expected}"
 
 
 def prepared(folder: Path, calls: int, days: int, keys: int) -> None:

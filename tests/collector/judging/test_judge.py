@@ -293,6 +293,11 @@ def test_an_outcome_is_that_of_the_runs_it_names_by_task_or_conversation_or_trac
     # The task cost 1 + 2 and succeeded at last, the third conversation 4, the trace 2 and did not succeed.
     assert (quality["tasks"], quality["successes"]) == (3, 2)
     assert quality["effective_cost_usd"] == Decimal(9)
+    by = {row["conversation_id"]: row for row in ledger.ask("quality", by="conversation_id")}
+    assert {name: (row["tasks"], row["effective_cost_usd"]) for name, row in by.items()} == {
+        "second": (2, Decimal(5)),  # The dearer run of the task; the trace's own.
+        "third": (1, Decimal(4)),
+    }
 
 
 def test_a_run_is_a_waterfall_in_which_every_bar_has_the_money_inside_it(
