@@ -42,6 +42,11 @@ _PRICES_INTERVAL_S = 5.0
 _TIDY_INTERVAL_S = 60.0
 _RETENTION_INTERVAL_S = 3600.0
 _IDLE_CHECKPOINT_S = 10.0
+_LONGEST_UNFOLDED_S = 60.0
+"""No calls come in, and others still write now and then: what they wrote waits for a minute at most.
+
+A burst of calls is judged for some time after it, and each checkpoint writes the last rows of a table anew.
+"""
 _LONGEST_RETRY_S = 15.0
 
 
@@ -94,7 +99,8 @@ class Keeper:
         self._prices = config.prices
         self._tidied_at = float("-inf")
         self._retained_at = float("-inf")
-        self._busy_at = clock()
+        self._busy_at = self._committed_at = self._folded_at = clock()
+        self._commits = 0
         self._snapshots: threading.Thread | None = None
         self._publishing = threading.Event()
 
@@ -203,8 +209,13 @@ class Keeper:
     def _checkpoint(self, ledger: Ledger, now: float) -> None:
         database = ledger.books.database
         waiting = database.wal_bytes
-        idle = now - self._busy_at > _IDLE_CHECKPOINT_S
+        if database.commits != self._commits:
+            self._commits, self._committed_at = database.commits, now
+        idle = now - self._busy_at > _IDLE_CHECKPOINT_S and (
+            now - self._committed_at > _IDLE_CHECKPOINT_S or now - self._folded_at > _LONGEST_UNFOLDED_S
+        )
         if waiting > CHECKPOINT_BYTES or (idle and waiting > 0):
+            self._folded_at = now
             with database.turn:
                 try:
                     database.checkpoint()

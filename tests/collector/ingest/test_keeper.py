@@ -3,6 +3,8 @@
 import threading
 import time
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any, cast
 
 from collector.ingest.keeper import Keeper, KeeperConfig
 from collector.ingest.state import State
@@ -34,3 +36,24 @@ def test_prices_that_change_while_it_runs_are_written_beside_those_before(tmp_pa
         thread.join()
 
     assert found == [(Decimal(2),), (Decimal(3),)]
+
+
+def test_what_others_write_while_no_calls_come_is_folded_once_a_minute_and_when_they_are_done(
+    tmp_path, database: Any
+) -> None:
+    now = [0.0]
+    keeper = Keeper(
+        KeeperConfig(data_dir=tmp_path), State(data_dir=tmp_path), threading.Event(), clock=lambda: now[0]
+    )
+    ledger = cast(Any, SimpleNamespace(books=SimpleNamespace(database=database)))
+    folded = []
+    for now[0] in range(5, 120, 5):
+        if now[0] <= 80:
+            with database.transaction() as connection:
+                connection.execute("INSERT INTO tool_prices VALUES ('search', 1)")
+        before = database.wal_bytes
+        keeper._checkpoint(ledger, now[0])
+        if before and not database.wal_bytes:
+            folded.append(now[0])
+
+    assert folded == [65, 95]  # A minute after the start, and ten seconds after the last row of 80.
