@@ -31,7 +31,7 @@ class Staged:
     ) -> None:
         self._connection = connection
         self._layout = layout
-        self._rows = layout.empty_table()
+        self._parts: Sequence[pa.RecordBatch] = ()
         connection.register(f"staged_{name}", self)
         for word, sql in statements.items():
             connection.execute(f"PREPARE {word}_{name} AS {sql}")
@@ -40,11 +40,11 @@ class Staged:
     @contextmanager
     def holding(self, parts: Sequence[pa.RecordBatch]) -> Iterator[None]:
         """For as long as the context lasts, these are the rows."""
-        self._rows = pa.Table.from_batches(parts, self._layout)
+        self._parts = parts
         try:
             yield
         finally:
-            self._rows = self._layout.empty_table()
+            self._parts = ()
 
     def run(self, word: str) -> None:
         """Run the statement of that name."""
@@ -54,7 +54,9 @@ class Staged:
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The rows of this moment; see Arrow's PyCapsule interface."""
-        return self._rows.__arrow_c_stream__(requested_schema)
+        # A table of them would be a millisecond of work: it has an object for each of a hundred columns.
+        rows = pa.RecordBatchReader.from_batches(self._layout, self._parts)
+        return rows.__arrow_c_stream__(requested_schema)
 
     def __arrow_c_schema__(self) -> object:
         """Their columns."""
