@@ -269,7 +269,7 @@ class Running:
         return before - began
 
     def _wait_until_booked(self) -> int:
-        """Wait until the ledger has as many rows as calls were sent, by a counter; how often that was looked at.
+        """Wait until the ledger has as many rows as calls were sent, by a counter; how often that was asked.
 
         To ask the ledger itself takes 10 ms of the collector's CPU.
         """
