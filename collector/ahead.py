@@ -77,6 +77,8 @@ GROUP: Final = "bursar"
 """What holds the code of all of them; theirs are doors to it."""
 FOLDER: Final = Path(__file__).with_name("compiled")
 MANIFEST: Final = "sources.json"
+INTERPRETER: Final = f"{sys.implementation.cache_tag} {sys.hexversion:x}"
+"""What they were made for; a rebuild of the same release by a distribution is the same to them."""
 _ROOT: Final = Path(__file__).resolve().parents[1]
 
 
@@ -94,7 +96,7 @@ def is_fresh(folder: Path = FOLDER) -> bool:
     """Whether ``folder`` holds what was made of today's sources for this interpreter."""
     try:
         made = json.loads((folder / MANIFEST).read_bytes())
-        return bool(made == {"interpreter": sys.version, "sources": digests()})
+        return bool(made == {"interpreter": INTERPRETER, "sources": digests()})
     except (OSError, ValueError):
         return False
 

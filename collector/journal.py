@@ -35,7 +35,7 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from collector.domain.record import AttemptRecord, CallRecord, Event, Intent
-from collector.journal_full import JournalFull
+from collector.journal_room import JournalFull, Pressure, lightened, pressure_of
 
 MAGIC = b"BURSARJ\x01"
 FORMAT_VERSION = 1
@@ -240,18 +240,6 @@ def _fitted(values: list[Any], names: tuple[str, ...], defaults: dict[str, Any])
 
 
 # ---- writing -----------------------------------------------------------------------------
-
-
-class Pressure(StrEnum):
-    """How much room the journal has left, and so what is still written."""
-
-    NONE = "none"
-    SHED_CONTENT = "shed_content"
-    """Captured content is left out."""
-    SHED_ATTRIBUTES = "shed_attributes"
-    """So are attributes that are not needed for money or attribution."""
-    FULL = "full"
-    """Nothing more can be written."""
 
 
 _NONE, _FULL = Pressure.NONE, Pressure.FULL
@@ -564,27 +552,7 @@ class JournalWriter:
         disk = os.statvfs(self._directory)
         free = disk.f_bavail * disk.f_frsize
         left = min(config.cap_bytes - taken, free)
-        self.pressure = pressure_of(left, config)
-
-
-def pressure_of(left: int, config: JournalConfig) -> Pressure:
-    """What to leave out with ``left`` bytes of room."""
-    if left <= 0:
-        return Pressure.FULL
-    if left < config.reserve_bytes:
-        return Pressure.SHED_ATTRIBUTES
-    if left < 2 * config.reserve_bytes:
-        return Pressure.SHED_CONTENT
-    return Pressure.NONE
-
-
-def lightened(record: CallRecord, pressure: Pressure) -> CallRecord:
-    """``record`` without what the journal has no room for; never without its costs."""
-    if pressure is Pressure.SHED_CONTENT:
-        return record._replace(content=None) if record.content else record
-    return record._replace(
-        content=None, request_attributes={}, response_attributes={}, message_hashes=[], user_agent=""
-    )
+        self.pressure = pressure_of(left, config.reserve_bytes)
 
 
 def frame_bytes(sequence: int, kind: FrameKind, payload: bytes) -> bytes:

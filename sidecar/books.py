@@ -11,7 +11,7 @@ from collector.domain.record import Intent, PriceGrade
 from collector.domain.usage import Usage, UsageGrade
 from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
-from collector.journal_full import JournalFull
+from collector.journal_room import JournalFull
 from collector.pricing.book import PriceBook, Quote
 from sidecar.accounting import (
     FREE_APIS,

@@ -9,7 +9,7 @@ import msgspec
 
 from collector.domain.access import HEADER, NoRole, Role, Viewer, viewer_of
 from collector.export.prometheus import CallMetrics, State
-from collector.journal import Pressure
+from collector.journal_room import Pressure
 from collector.settings import Address
 from sidecar.config import BursarConfig
 from sidecar.http import Deadlines, HeaderList, Limits, Request, Responder, Server

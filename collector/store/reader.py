@@ -18,17 +18,19 @@ from collector.store.asking import Asked, BadParameter, Dearest
 from collector.store.duckdb import Connection, Database, DatabaseError, Interrupt, OutOfMemory, arrow_table
 from collector.store.levels import HOUR_US
 from collector.store.questions import BUCKETS, CHARGES, ENDED_OVER_TIME, MOST_STEPS, SPEND_OVER_TIME
-from collector.store.statements import (
+from collector.store.search_statements import (
     absent_statement,
+    hours_statement,
+    narrowing_statement,
+    whole_id_statement,
+)
+from collector.store.statements import (
     cursor_statement,
     dearest_statement,
     floor_statement,
-    hours_statement,
     narrowed,
-    narrowing_statement,
     statement,
     turns_statement,
-    whole_id_statement,
 )
 
 

@@ -1,15 +1,15 @@
 # ruff: noqa: S608  (statements are put together from our own names; every value is bound)
 """From a checked question to one statement with bound values. Pure; nothing here runs it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from collector.store import levels, machine_sums, noted, rollups, searching, talk_sums, talks
+from collector.store import levels, machine_sums, rollups, searching, talk_sums, talks
 from collector.store.agent_questions import LAST_OF_TURNS, TURNS
 from collector.store.asking import Asked, Dearest, summed_tag, tag
 from collector.store.days import bucketed
-from collector.store.levels import DAY_US, HOUR_US, Level
+from collector.store.levels import DAY_US, HOUR_US
 from collector.store.parts import by_table, pieces_of, spans, talk_pieces
 from collector.store.questions import CALLS_LISTED, SPEND_BY, VALUES
 from collector.store.rollups import Mark
@@ -25,7 +25,7 @@ _ORDERS = {
 """Order, the column it begins with, and how what comes after a row compares to it."""
 _FLOORED = ("dearest", "slowest")
 _BOUNDS = {"from": "make_timestamp($since_us)", "to": "make_timestamp($until_us)"}
-_TALKS = frozenset({"conversation_id", "task_id"})
+TALKS = frozenset({"conversation_id", "task_id"})
 _MANY = frozenset({"user_id", "conversation_id", "task_id"})
 """Dimensions with so many values that the dearest are found first, by their cost alone."""
 _DEAREST = """
@@ -38,7 +38,7 @@ _DEAREST = """
             SELECT min(usd) FROM (SELECT usd FROM nearly ORDER BY usd DESC LIMIT $limit))"""
 """Nearly the dearest: doubles are added faster than decimals. Who of them is shown is told by exact sums; up
 to a thousand more are those that cost the same, as far as doubles can tell."""
-_FIRST_TALKS = """
+_FIRSTTALKS = """
         WITH edges AS MATERIALIZED (
             SELECT number, sum(CAST({measure} AS DOUBLE)) AS most FROM ({edges}) GROUP BY number
         ),
@@ -75,7 +75,7 @@ of the first are such that others might be before them."""
 _NO_SUMS = (
     f"SELECT number, conversation_id, calls, effective_cost_usd FROM {levels.TALK_SUMS.table} WHERE false"
 )
-_OF_TALKS = frozenset({"conversation_id"})
+_OFTALKS = frozenset({"conversation_id"})
 _COST = "CAST(matched.usd AS DOUBLE)"
 """By which the dearest run of a task is found: faster to compare, and to the pico below 4096 USD."""
 _FEW = 200_000
@@ -98,7 +98,7 @@ _TOLD_APART = """
         SELECT {key}, count(*) AS conversations FROM (
             SELECT {key}, conversation FROM ({others}) GROUP BY ALL HAVING sum(calls) > 0
         ) GROUP BY ALL"""
-_NO_TALKS = "SELECT tenant, agent, conversation_id, 0 AS calls FROM calls WHERE false"
+_NOTALKS = "SELECT tenant, agent, conversation_id, 0 AS calls FROM calls WHERE false"
 _COUNTED = f"""
         WITH edges AS MATERIALIZED (
             SELECT tenant, agent, {talks.TALK} AS talk FROM (
@@ -136,7 +136,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
         marks: how far the sums go.
     """
     values = dict(asked.values)
-    where = _Conditions(asked.filters, values)
+    where = Conditions(asked.filters, values)
     fields = {
         "by": "".join(f'"{by.name}", ' for by in asked.by),
         "by_calls": _by(asked, "calls"),
@@ -188,7 +188,7 @@ def statement(asked: Asked, marks: dict[str, Mark]) -> Statement:
 # ---- the parts of a statement -------------------------------------------------------------
 
 
-class _Conditions:
+class Conditions:
     """What the filters ask of a row, as SQL that begins with AND."""
 
     def __init__(self, filters: Mapping[str, tuple[str, ...]], values: dict[str, Any]) -> None:
@@ -225,7 +225,7 @@ def _shown(
     asked: Asked,
     dearest: Dearest,
     marks: dict[str, Mark],
-    where: _Conditions,
+    where: Conditions,
     values: dict[str, Any],
 ) -> str:
     """The rows of the dearest groups, from each table."""
@@ -245,7 +245,7 @@ def _shown(
 def _books(
     asked: Asked,
     marks: dict[str, Mark],
-    where: _Conditions,
+    where: Conditions,
     values: dict[str, Any],
     *,
     shown: bool = False,
@@ -291,7 +291,7 @@ def _by(asked: Asked, table: str) -> str:
 
 
 def _latency(
-    asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any], *, shown: bool
+    asked: Asked, marks: dict[str, Mark], where: Conditions, values: dict[str, Any], *, shown: bool
 ) -> str:
     """How long the calls took of the groups in ``spent``; of the others nobody will hear."""
     names = "".join(f'"{by.name}", ' for by in asked.by)
@@ -326,7 +326,7 @@ def _latency(
     return f"({' UNION ALL '.join(parts)})"
 
 
-def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: dict[str, Any]) -> str:
+def _talked(asked: Asked, marks: dict[str, Mark], where: Conditions, values: dict[str, Any]) -> str:
     """A join with the number of conversations of each group; those of two tenants are two."""
     key = ", ".join(f'"{by.name}"' for by in asked.by)
     days, others = "", []
@@ -342,7 +342,7 @@ def _talked(asked: Asked, marks: dict[str, Mark], where: _Conditions, values: di
         names = "tenant, agent, conversation_id" if counted else told
         others.append(f"SELECT {names}, {calls} FROM {table} WHERE {kept} AND conversation_id <> ''")
     sql = (_COUNTED if counted else _TOLD_APART).format(
-        key=key, days=days, others=" UNION ALL ".join(others) or _NO_TALKS
+        key=key, days=days, others=" UNION ALL ".join(others) or _NOTALKS
     )
     return f"LEFT JOIN ({sql}) USING ({key})"
 
@@ -355,7 +355,7 @@ def _quantile(share: float) -> str:
     return f"min(CASE WHEN {holds} THEN {lower} + ({upper} - {lower}) * {inside} END)"
 
 
-def _calls(asked: Asked, where: _Conditions, values: dict[str, Any], *, paged: bool = True) -> str:
+def _calls(asked: Asked, where: Conditions, values: dict[str, Any], *, paged: bool = True) -> str:
     values["from_calls"], values["to_calls"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
     kept = "started_at >= make_timestamp($from_calls) AND started_at < make_timestamp($to_calls)"
@@ -385,7 +385,7 @@ def _measured(
     asked: Asked,
     level: machine_sums.MachineLevel,
     marks: dict[str, Mark],
-    where: _Conditions,
+    where: Conditions,
     values: dict[str, Any],
 ) -> tuple[str, str]:
     """The step that a row of the period belongs to, and its rows."""
@@ -398,7 +398,7 @@ def _measured(
     return f"time_bucket(to_microseconds({step}::BIGINT), bucket)", rows
 
 
-def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
+def _ended(asked: Asked, where: Conditions, values: dict[str, Any]) -> str:
     """The calls that ended in the period. They are sorted by their start: of older ones nothing is read."""
     values["from_ended"], values["to_ended"] = asked.since_us, asked.until_us
     extra = "".join(f', {by.expression} AS "{by.name}"' for by in asked.by if by.name != by.expression)
@@ -411,37 +411,15 @@ def _ended(asked: Asked, where: _Conditions, values: dict[str, Any]) -> str:
     )
 
 
-def narrowing_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds when the conversations, tasks or trace asked for were: first and last (us).
-
-    None where none are asked for, or the question is not of calls. By their ids alone all calls of the period
-    would have to be looked at.
-    """
-    filters = {name: wanted for name, wanted in asked.filters.items() if name in _TALKS}
-    mark = marks.get(levels.TALKS_HOUR.name)
-    sql = asked.question.sql
-    if not any(part in sql for part in ("{books}", "{calls}", "started_at")):
-        return None
-    values: dict[str, Any] = {}
-    if filters and mark is not None:
-        return _times_of_talks(_Conditions(filters, values).of("calls"), mark, values)
-    if len(traces := asked.filters.get("trace_id", ())) == 1:
-        values["sought"] = traces[0]
-        times = _hours_of_ids(asked, marks, values, (levels.TRACES_HOUR,)).get("trace_id")
-        if times:
-            return Statement(f"SELECT min(hour_us), max(hour_us) + {HOUR_US} FROM ({times})", values)
-    return None
-
-
 def turns_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
     """The statement that finds when the conversations of `TURNS` had their last call (us).
 
     None for other questions, and where conversations or tasks are asked for, whose time is known.
     """
-    if asked.question is not TURNS or asked.filters.keys() & _TALKS:
+    if asked.question is not TURNS or asked.filters.keys() & TALKS:
         return None
     values = dict(asked.values) | {"since_us": asked.since_us, "until_us": asked.until_us}
-    narrowed_to = _Conditions(asked.filters, values).of("calls")
+    narrowed_to = Conditions(asked.filters, values).of("calls")
     parts = []
     for table, pieces in by_table(talk_pieces(asked, marks)):
         last = "started_at" if table == "calls" else "last_at"
@@ -449,131 +427,6 @@ def turns_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
         parts.append(f"SELECT tenant, conversation_id, {last} AS last_at FROM {table} WHERE {kept}")
     names = {"talked": " UNION ALL ".join(parts), "narrowed": narrowed_to, **_BOUNDS}
     return Statement(LAST_OF_TURNS.format(**names), values)
-
-
-def whole_id_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds when that was whose id is searched for: first and last (us), or NULL.
-
-    None where no id is.
-    """
-    text, mark = asked.values.get("sought", ""), marks.get(levels.TALKS_HOUR.name)
-    if mark is None or not searching.may_be_whole(text):
-        return None
-    values: dict[str, Any] = {"sought": text}
-    talks_of = _times_of_talks(" AND (conversation_id = $sought OR task_id = $sought)", mark, values).sql
-    found = [f"FROM ({talks_of}) AS talked(first_us, last_us)"]
-    if near := _near_begun(text):
-        found.append(
-            "SELECT epoch_us(started_at), epoch_us(started_at) FROM calls"
-            f" WHERE starts_with(call_id, $sought) {near}"
-        )
-    bound = dict(values)
-    times = _hours_of_ids(asked, marks, bound)
-    if len(times) == len(_IDS):
-        values |= bound
-        found += [f"SELECT hour_us, hour_us + {HOUR_US} FROM ({hours})" for hours in times.values()]
-    return Statement(f"SELECT min(first_us), max(last_us) FROM ({' UNION ALL '.join(found)})", values)
-
-
-_IDS = (levels.TRACES_HOUR, levels.ANSWERS_HOUR)
-
-
-def _hours_of_ids(
-    asked: Asked, marks: dict[str, Mark], values: dict[str, Any], of: Sequence[Level] = _IDS
-) -> dict[str, str]:
-    """By column, SELECTs of the hours that may have the id sought: by what is noted, by calls for the rest.
-
-    A column is left out where nothing is noted that could tell.
-    """
-    found = {}
-    for level, condition in noted.conditions(values["sought"]).items():
-        if level not in of or level.name not in marks:
-            continue
-        (column,) = level.dimensions
-        parts = []
-        for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, (level,))):
-            kept = f"{spans(pieces, f'{level.name}_{table}', values)} AND $sought IS NOT NULL"
-            if table == "calls":
-                hour = "epoch_us(date_trunc('hour', started_at))"
-                parts.append(f"SELECT {hour} AS hour_us FROM calls WHERE {kept} AND {searching.has(column)}")
-            else:
-                parts.append(f"SELECT epoch_us(bucket) AS hour_us FROM {table} WHERE {kept} AND {condition}")
-        if parts:
-            found[column] = " UNION ALL ".join(parts)
-    return found
-
-
-def absent_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds which columns have the text searched for, by their names: true, false or NULL.
-
-    None where none is. Filters are left aside: what is absent without them is absent with them.
-    """
-    if "sought" not in asked.values:
-        return None
-    values = {name: asked.values[name] for name in ("sought", "sought_lower")}
-    found = []
-    for place, (chain, columns) in enumerate(_SEARCHED):
-        parts = [
-            f"SELECT {', '.join(columns)} FROM {table} WHERE {spans(pieces, f'{place}_{table}', values)}"
-            for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, chain))
-        ]
-        if parts:
-            tests = ", ".join(f"bool_or({searching.has(name)}) AS {name}" for name in columns)
-            found.append(f"(SELECT {tests} FROM ({' UNION ALL '.join(parts)}))")
-    for column, hours in _hours_of_ids(asked, marks, values).items():
-        found.append(f"(SELECT count(*) > 0 AS {column} FROM ({hours}))")
-    return Statement(f"SELECT * FROM {', '.join(found)}", values) if found else None
-
-
-def hours_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
-    """The statement that finds the hours that may have the id searched for, by how it begins (us).
-
-    None where none is searched for, names have the text as well, or it is not known of an id when it was.
-    """
-    text = asked.values.get("sought", "")
-    columns = searching.columns(text, asked.absent) if text else []
-    of = [level for level in _IDS if level.dimensions[0] in columns]
-    values: dict[str, Any] = {"sought": text}
-    times = _hours_of_ids(asked, marks, values, of) if of else {}
-    if not columns or not {*searching.GIVEN_IDS, "call_id", *times} >= set(columns):
-        return None
-    parts = [*times.values()]
-    if given := [name for name in searching.GIVEN_IDS if name in columns]:
-        test = " OR ".join(map(searching.has, given))
-        chain = (levels.TALKS_HOUR,)
-        for table, pieces in by_table(rollups.pieces(asked.since_us, asked.until_us, marks, chain)):
-            hour = "date_trunc('hour', started_at)" if table == "calls" else "bucket"
-            kept = spans(pieces, f"talk_{table}", values)
-            parts.append(f"SELECT epoch_us({hour}) AS hour_us FROM {table} WHERE {kept} AND ({test})")
-    if "call_id" in columns:
-        first, last = (ms * 1000 for ms in searching.made_ms(text))
-        since, until = max(asked.since_us, first - DAY_US), min(asked.until_us, last + DAY_US)
-        parts.append(
-            f"SELECT unnest(range({since // HOUR_US}, {-(-until // HOUR_US)})) * {HOUR_US} AS hour_us"
-        )
-    every = " UNION ALL ".join(parts)
-    return Statement(f"SELECT DISTINCT hour_us FROM ({every}) WHERE $sought IS NOT NULL ORDER BY ALL", values)
-
-
-_SEARCHED = (
-    (levels.LEVELS, tuple(name for name in searching.NAMES if name in levels.DIMENSIONS)),
-    ((levels.USERS_DAY, levels.USER_HOUR), ("user_id",)),
-    ((levels.TALKS_HOUR,), searching.GIVEN_IDS),
-    ((levels.REASONS_HOUR,), levels.REASONS_HOUR.dimensions),
-)
-"""Where which columns stand less often than in the calls."""
-
-
-def _times_of_talks(kept: str, mark: Mark, values: dict[str, Any]) -> Statement:
-    values |= {"level_since": mark.since_us, "level_upto": mark.upto_us}
-    return Statement(
-        "SELECT epoch_us(min(first_at)), epoch_us(max(last_at)) FROM ("
-        f"SELECT first_at, last_at FROM {levels.TALKS_HOUR.table} WHERE true{kept} UNION ALL "
-        f"SELECT started_at, started_at FROM calls WHERE started_at >= make_timestamp($level_upto){kept}"
-        f" UNION ALL "
-        f"SELECT started_at, started_at FROM calls WHERE started_at < make_timestamp($level_since){kept})",
-        values,
-    )
 
 
 def narrowed(asked: Asked, first_us: int | None, last_us: int | None) -> Asked:
@@ -591,14 +444,14 @@ def dearest_statement(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
     """
     if asked.question not in (SPEND_BY, VALUES) or not any(by.dimension in _MANY for by in asked.by):
         return None
-    if asked.dimensions == _OF_TALKS and not asked.filters:
+    if asked.dimensions == _OFTALKS and not asked.filters:
         found = _first_talks(asked, marks)
         if found is not None:
             return found
     if asked.question is VALUES:
         return None
     values = dict(asked.values)
-    books = _books(asked, marks, _Conditions(asked.filters, values), values)
+    books = _books(asked, marks, Conditions(asked.filters, values), values)
     return Statement(_DEAREST.format(by_key=_key(asked), books=books), values)
 
 
@@ -619,7 +472,7 @@ def _first_talks(asked: Asked, marks: dict[str, Mark]) -> Statement | None:
             columns = f"{talk_sums.NUMBER} AS number, conversation_id, {calls}, effective_cost_usd"
             edges.append(f"SELECT {columns} FROM {kept}")
     measure = "calls" if asked.question is VALUES else "effective_cost_usd"
-    return Statement(_FIRST_TALKS.format(days=days, edges=" UNION ALL ".join(edges), measure=measure), values)
+    return Statement(_FIRSTTALKS.format(days=days, edges=" UNION ALL ".join(edges), measure=measure), values)
 
 
 def cursor_statement(asked: Asked) -> Statement | None:
@@ -641,7 +494,7 @@ def floor_statement(asked: Asked) -> Statement | None:
     if asked.question is not CALLS_LISTED or asked.order not in _FLOORED:
         return None
     values = dict(asked.values)
-    calls = _calls(asked, _Conditions(asked.filters, values), values, paged=False)
+    calls = _calls(asked, Conditions(asked.filters, values), values, paged=False)
     column = _ORDERS[asked.order][1]
     sql = (
         f"SELECT min(of_last) FROM (SELECT {column} AS of_last FROM {calls} {_page(asked)[1]}"
@@ -661,14 +514,6 @@ def _page(asked: Asked) -> tuple[str, str]:
     return order, f"WHERE {' AND '.join(conditions)}" if conditions else ""
 
 
-def _near_begun(text: str) -> str:
-    """The same by what an id begins with."""
-    if searching.UUID7_BEGUN.fullmatch(text) is None:
-        return ""
-    first, last = (ms * 1000 for ms in searching.made_ms(text))
-    return _between(first - DAY_US, last + DAY_US)
-
-
 def _near(call_id: str) -> str:
     """A UUIDv7 says when it was made: its row is found in a few blocks instead of all.
 
@@ -678,10 +523,11 @@ def _near(call_id: str) -> str:
     if match is None:
         return ""
     made_us = int(match[1] + match[2], 16) * 1000
-    return _between(made_us - DAY_US, made_us + DAY_US)
+    return between_begun(made_us - DAY_US, made_us + DAY_US)
 
 
-def _between(since_us: int, until_us: int) -> str:
+def between_begun(since_us: int, until_us: int) -> str:
+    """Of calls, those that began then; behind another condition."""
     return f"AND {_started(since_us, until_us)}"
 
 

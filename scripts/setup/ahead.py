@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts/setup")]
 
 from native import LINKED, compiler
 
-from collector.ahead import COMPILED, FOLDER, GROUP, MANIFEST, digests, is_fresh, source_of
+from collector.ahead import COMPILED, FOLDER, GROUP, INTERPRETER, MANIFEST, digests, is_fresh, source_of
 
 # Half the time of -O2 to compile, and as fast afterwards: the time goes into the interpreter's own functions.
 FLAGS = ("-O1", "-g0", "-fPIC", "-DNDEBUG", "-fwrapv", "-fvisibility=hidden", "-w")
@@ -104,7 +104,7 @@ def main() -> None:
         part.mkdir()
         for library in target.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
             shutil.copy(library, part)
-        (part / MANIFEST).write_text(json.dumps({"interpreter": sys.version, "sources": made_of}))
+        (part / MANIFEST).write_text(json.dumps({"interpreter": INTERPRETER, "sources": made_of}))
         part.replace(FOLDER)
     print(f"[setup] {len(COMPILED)} modules compiled ahead in {time.monotonic() - began:.0f} s")
 

@@ -17,19 +17,17 @@ from collector.journal import (
     FrameKind,
     JournalConfig,
     JournalWriter,
-    Pressure,
     ReadEnd,
     decode_intent,
     decode_record,
     encoded,
     parse_frames,
-    pressure_of,
     read_frames,
     segment_header,
     segments,
     source_is_alive,
 )
-from collector.journal_full import JournalFull
+from collector.journal_room import JournalFull, Pressure, lightened, pressure_of
 
 
 def intent(call_id: str = "call") -> Intent:
@@ -360,14 +358,14 @@ def test_what_went_through_memory_is_whole_though_the_disk_took_part_of_it(
     [(0, Pressure.FULL), (50, Pressure.SHED_ATTRIBUTES), (150, Pressure.SHED_CONTENT), (200, Pressure.NONE)],
 )
 def test_content_is_shed_before_attributes_and_costs_never(left: int, expected: Pressure) -> None:
-    assert pressure_of(left, JournalConfig(reserve_bytes=100)) is expected
+    assert pressure_of(left, reserve_bytes=100) is expected
 
 
 def test_a_lightened_record_keeps_what_money_and_attribution_need() -> None:
     heavy = record(content={"input": "secret"})
 
-    lighter = journal.lightened(heavy, Pressure.SHED_CONTENT)
-    lightest = journal.lightened(heavy, Pressure.SHED_ATTRIBUTES)
+    lighter = lightened(heavy, Pressure.SHED_CONTENT)
+    lightest = lightened(heavy, Pressure.SHED_ATTRIBUTES)
 
     assert lighter == heavy._replace(content=None)
     assert (lightest.list_cost_pico, lightest.attempts, lightest.tags) == (7, heavy.attempts, heavy.tags)

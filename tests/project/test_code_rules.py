@@ -45,6 +45,7 @@ SQL_BUILDERS = {
     "collector/store/schema.py": "columns are those declared in this file",
     "collector/store/talk_sums.py": "columns and levels are those declared in the schema; values are bound",
     "collector/store/talks.py": "columns and levels are those declared in the schema; values are bound",
+    "collector/store/search_statements.py": "columns are those declared in the schema; values are bound",
     "collector/store/statements.py": "sums and dimensions are those declared in the schema; values are bound",
 }
 """Files in which SQL is put together, and why nothing from outside can get into it. Everything that

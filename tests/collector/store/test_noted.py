@@ -15,8 +15,8 @@ from collector.store.opening import open_ledger
 from collector.store.questions import CATALOGUE
 from collector.store.reader import LedgerReader
 from collector.store.rollups import load_marks
+from collector.store.search_statements import absent_statement, hours_statement, whole_id_statement
 from collector.store.searching import NAMES
-from collector.store.statements import absent_statement, hours_statement, whole_id_statement
 
 FIRST_US = 1_790_035_200_000_000 // DAY_US * DAY_US
 NOW_US = FIRST_US + 3 * DAY_US + HOUR_US // 2
