@@ -245,13 +245,16 @@ class Sidecar:
     async def handle(self, request: Request, responder: Responder) -> None:
         """Answer one request."""
         plane = self.plane
+        lost: NoRoute | None = None
         try:
             route = route_of(request.path, plane.names)
         except NoRoute as error:
+            lost = error
+        if lost is not None:
             if not (self._own_path(request, responder) or await plane.pages.answer(request, responder)):
                 dialect = dialect_of(request.path)
-                body = error_body(dialect, error.status, kind=error.kind, code=error.code, message=str(error))
-                responder.send(error.status, _JSON, body)
+                body = error_body(dialect, lost.status, kind=lost.kind, code=lost.code, message=str(lost))
+                responder.send(lost.status, _JSON, body)
             return
         call = Call(request, responder, route)
         task = asyncio.current_task()

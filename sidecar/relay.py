@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.http import ChunkedDecoder, HeaderList, Responder, UpstreamError, UpstreamReply
+from sidecar.http import ChunkedDecoder, HeaderList, Responder, UpstreamError, UpstreamReply, within
 from sidecar.wire import Lane, Meter
 
 CAPTURED_REPLY_LIMIT: Final = 1 << 20
@@ -118,8 +118,7 @@ class Relay:
         if not self._complete and self._limit >= 0 and not self._has_opened():
             # Not ``wait_for``: before Python 3.12 it begins a turn later, and misses what comes in between.
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(within_s):
-                    await self._wait()
+                await within(within_s, self._wait())
         self._opening = False
         if not self._complete:
             self._upstream.pause()

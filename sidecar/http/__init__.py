@@ -23,6 +23,7 @@ from sidecar.http.reply import UpstreamError, UpstreamErrorKind, UpstreamReply
 from sidecar.http.server import Server
 from sidecar.http.tls import upstream_tls
 from sidecar.http.upstream import UpstreamPool
+from sidecar.http.within import within
 
 __all__ = [
     "ChunkedDecoder",
@@ -42,4 +43,5 @@ __all__ = [
     "end_to_end",
     "field_lines",
     "upstream_tls",
+    "within",
 ]

@@ -18,6 +18,7 @@ from sidecar.http.outbox import Outbox
 from sidecar.http.reply import UpstreamError, UpstreamReply
 from sidecar.http.sweep import Clock, Sweep, tick_for
 from sidecar.http.upstream_connection import UpstreamConnection
+from sidecar.http.within import within
 
 _REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n")
 _MARK = ord("?")
@@ -268,8 +269,7 @@ class UpstreamPool:
             raise UpstreamError("connect", f"the pool for {self.address} is closed", sent=False)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self.deadlines.connect_s):
-                connection = await self._dial(loop)
+            connection = await within(self.deadlines.connect_s, self._dial(loop))
         except TimeoutError:
             raise UpstreamError(
                 "timeout_connect",

@@ -29,6 +29,6 @@ def upstream_of(
     """One upstream: spoken to by ourselves, or through litellm."""
     if worker is None or config.kind != "litellm":
         return Upstream(name, config, deadlines, outbox)
-    from sidecar.providers.worker import LitellmUpstream
+    from sidecar.providers.litellm_upstream import LitellmUpstream
 
     return LitellmUpstream(name, config, deadlines, worker)

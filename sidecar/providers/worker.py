@@ -20,13 +20,10 @@ import msgspec
 
 from collector.logs import get
 from sidecar import __version__
-from sidecar.call import Call
-from sidecar.config import BursarConfig, UpstreamConfig
+from sidecar.config import BursarConfig
 from sidecar.errors import UpstreamFailed
-from sidecar.http import Deadlines, HeaderList, UpstreamError, UpstreamPool, field_lines
+from sidecar.http import Deadlines, UpstreamError, UpstreamPool
 from sidecar.providers.litellm_settings import Account, Assignment, LitellmWorkerConfig, account_of
-from sidecar.providers.native import Upstream
-from sidecar.providers.replicas import Replica
 
 log = get("bursar.litellm")
 
@@ -267,40 +264,6 @@ def kill(process: Process) -> None:
     """End ``process`` at once, and what it started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-# -- the upstreams it serves
-
-
-class LitellmUpstream(Upstream):
-    """A provider reached through litellm: to all others an upstream with one replica, the worker."""
-
-    def __init__(
-        self, name: str, config: UpstreamConfig, deadlines: Deadlines, worker: LitellmWorker
-    ) -> None:
-        super().__init__(name, config, deadlines)
-        self.worker = worker
-        pool = UpstreamPool(
-            "127.0.0.1", worker.port, tls=None, connections=config.connection_limit, deadlines=deadlines
-        )
-        self.replicas = [Replica("litellm:0", f"/{name}", pool)]
-        self._own = field_lines(
-            [(b"content-type", b"application/json"), (b"x-bursar-worker", worker.token.encode())]
-        )
-
-    starts_late = True
-
-    async def ready(self) -> None:
-        """Wait for the worker.
-
-        Raises:
-            UpstreamFailed: it cannot be started.
-        """
-        await self.worker.ready()
-
-    def head_for(self, call: Call, instead: HeaderList | None = None) -> bytes:
-        """Nothing of the agent's: credentials come from the configuration, and the worker has them."""
-        return self._own
 
 
 def worker_for(config: BursarConfig, running: LitellmWorker | None) -> LitellmWorker | None:

@@ -91,6 +91,19 @@ def test_each_module_is_fit_to_be_compiled() -> None:
             assert not (isinstance(node, ast.Name) and node.id == "__file__"), name
 
 
+def test_nothing_is_awaited_while_an_exception_is_handled() -> None:
+    """Compiled, an exception that was dealt with would come up again, in whatever task is next."""
+    wrong = []
+    for name in ahead.COMPILED:
+        for node in ast.walk(ast.parse(ahead.source_of(name).read_text())):
+            if isinstance(node, ast.AsyncWith | ast.AsyncFor):
+                wrong.append(f"{name}:{node.lineno}")
+            handled = [*node.handlers, *node.finalbody] if isinstance(node, ast.Try) else []
+            for part in handled:
+                wrong += [f"{name}:{one.lineno}" for one in ast.walk(part) if isinstance(one, ast.Await)]
+    assert wrong == []
+
+
 def test_no_class_is_above_one_that_is_not_compiled() -> None:
     """Python refuses it, when the module of the lower one is imported."""
     program = """
