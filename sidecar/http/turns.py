@@ -10,8 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-BEGUN_AT_ONCE: Final = 8
-"""Half a millisecond of beginning calls."""
+BEGUN_AT_ONCE: Final = 32
+"""A millisecond and a half of beginning calls.
+
+Requests that are begun together leave together. With 8 the processor had a quarter more to do for each call
+of 64 connections, and of a thousand streams one chunk in a hundred was 1.4 ms late instead of 4.5.
+"""
 
 
 class Turns:
