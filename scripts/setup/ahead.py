@@ -97,7 +97,7 @@ def main() -> None:
         except ImportError:
             print(f"[setup] mypyc is not here: {without}")
             return
-        except (OSError, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # Whatever mypyc meets: the set-up goes on without.
             print(f"[setup] modules could not be compiled: {without}:\n{error}")
             return
         part = FOLDER.with_suffix(f".{os.getpid()}.part")
