@@ -4,13 +4,14 @@ A call's way is one line here: record, limit, identify, reuse, admit, forward.
 """
 
 import asyncio
+import gc
 import os
 import resource
 import socket
 import time
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from collector.domain.policy import State
 from collector.domain.price import TokenPrice
@@ -69,6 +70,9 @@ SHARED_TRUST_US = 250_000
 
 MEASURED_EVERY_S = 2.0
 """How often the sidecar looks whether the collector has measured anew what own tokens cost."""
+
+LOOSE: Final = 20_000
+"""So many new objects are looked through for cycles, a few milliseconds, when nobody has to wait for it."""
 
 TICK_S = 0.5
 """How often the things that only age are looked at: keys, gauges, configuration."""
@@ -343,8 +347,14 @@ class Sidecar:
                 upstream.tend()
             show_replicas(metrics, self.plane.upstreams.values())
             self.credit.tend()
+            self.tidy()
             if self.config.workers > 1:
                 leave_state(self)
+
+    def tidy(self) -> None:
+        """Free what only cycles keep, while no call is under way."""
+        if not self._running and gc.get_count()[0] > LOOSE:
+            gc.collect(1)
 
     async def _inherit(self) -> None:
         """Settle in a shared store for sidecars of this machine that died."""

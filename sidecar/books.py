@@ -299,3 +299,5 @@ class Books:
             call.on_close(call)
         if self.copies is not None and call.metered:
             self.copies.offer(call)
+        if call.cut is not None or call.watch is not None:
+            call.let_go()

@@ -225,6 +225,10 @@ class Call:
         self.on_close: Callable[[Call], None] | None = None
         """Called once, when the call has been recorded."""
 
+    def let_go(self) -> None:
+        """It has ended: whoever looked on, or could have cut it, holds on to it, and need not any more."""
+        self.watch = self.watch_room = self.cut = self.go_on = None
+
 
 class Stream(Protocol):
     """A reply's body that is still coming."""

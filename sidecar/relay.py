@@ -181,6 +181,7 @@ class Relay:
     def close(self) -> None:
         """Give up: the upstream's connection is closed now."""
         self._upstream.close()
+        self._on_end = self._watch = self._watch_room = None
 
     def go_on(self) -> None:
         """Forward what was held back, and what comes."""
@@ -301,8 +302,11 @@ class Relay:
         if self._back:
             last = b"".join((*self._back, last))
             self._back.clear()
-        if self._on_end is not None:
-            self._on_end()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
+        # Those who look on hold on to us, and we to them: for the collector of cycles, a stream at a time.
+        self._watch = self._watch_room = None
         if error is None:
             self._responder.finish(last + held if held else last)
         elif self.last_words:

@@ -258,28 +258,40 @@ class Responder:
         self._steady = False
         self.shut()
 
+    def _let_go(self) -> None:
+        """Nobody is to be called any more: those who would be hold on to us."""
+        self._disconnect = self._pause = self._resume = None
+
     def _check_unsent(self, transport: asyncio.WriteTransport) -> None:
         """Break off towards a client that has fallen too far behind."""
         if self._transport is not None and transport.get_write_buffer_size() > self._buffer_limit:
             self.abort()
 
     def finish(self, last: bytes = b"") -> None:
-        """End the reply, after the body bytes ``last``. A body short of its length aborts it."""
+        """End the reply, after the body bytes ``last``, at the end of this turn of the loop.
+
+        A body short of its length aborts it.
+        """
         if self.finished:
             return
         if not self.started:
             raise RuntimeError("the reply has not been started")
         self._unsteady()
+        self._let_go()
         if self._chunked and not self._head_only:
             transport = self._transport
             self.finished = True
             if transport is not None:
                 size = len(last)
-                chunk = (b"%x\r\n" % size, last, b"\r\n") if size else ()
                 self._written += size
-                transport.write(b"".join((self._head, *chunk, b"0\r\n\r\n")))
+                if size:
+                    ending = b"".join((self._head, b"%x\r\n" % size, last, b"\r\n0\r\n\r\n"))
+                else:
+                    ending = self._head + b"0\r\n\r\n"
                 self._head = b""
+                self.left_in = self._outbox.put(transport, ending, b"")
             return
+        self._outbox.flush()
         if last:
             self.write(last)
         self._send_head()
@@ -292,10 +304,12 @@ class Responder:
         """Break the reply off: the connection closes so that the client sees it is incomplete."""
         if self.finished or self._transport is None:
             return
+        self._outbox.flush()
         self.started = True
         transport = self._transport
         self._transport = None
         self._unsteady()
+        self._let_go()
         self._head = b""
         if self._http_10:
             # Where the end of the connection ends the body, only a reset says that this was not the end.
@@ -328,7 +342,7 @@ class Responder:
         self._unsteady()
         self._head = b""
         callback = self._disconnect
-        self._disconnect = None
+        self._let_go()
         if callback is not None and not self.finished:
             callback()
 

@@ -1,7 +1,7 @@
 """The outermost stage: whatever becomes of a call, it ends in exactly one record.
 
 Our own errors become replies here, in the caller's dialect. The record is in the journal before
-the last bytes of the reply are handed over.
+the last bytes of the reply are handed to the client's socket.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Record:
 
     def closed(self, call: Call, status: int) -> None:
         """The stream of ``call`` is about to end."""
-        self._books.close(call, status, call.responder.bytes_written)
+        self._books.close(call, status, call.responder.bytes_written, later=True)
 
 
 def abandoned(call: Call) -> tuple[Outcome, str]:

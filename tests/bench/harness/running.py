@@ -24,7 +24,7 @@ from harness.phases import Load, figures, request_body
 DRAIN_LIMIT_S = 120.0
 """How long a gateway may take to write down what it served."""
 START_LIMIT_S = 90.0
-IDLE_LIMIT_S = 45.0
+IDLE_LIMIT_S = 150.0
 """How long a gateway may take over what it puts off: conversations are judged ten seconds after their end."""
 QUIET_S, QUIET_LOOKS = 0.008, 22
 """Less CPU than this in each of so many half seconds is rest."""
