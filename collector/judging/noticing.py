@@ -16,6 +16,8 @@ LATEST_US: Final = 60_000_000
 """or at least so often."""
 MOST_DUE: Final = 50_000
 """Conversations that wait, and of which it is known what they repeat: the latest."""
+KEPT_REPEATS: Final = 8_000
+"""Of conversations that were judged, and may go on: the latest. A conversation and its repeat take half a kB."""
 MOST_ANSWERED: Final = 8_000
 MOST_BEGUN: Final = 20_000
 MOST_REPEATS: Final = 2_000
@@ -201,4 +203,10 @@ class Notices:
                 ripe.append(
                     Due(key, since, waiting.call_id, waiting.fresh, tuple(self._repeats.get(key, ())))
                 )
+            self._forget_repeats()
         return ripe
+
+    def _forget_repeats(self) -> None:
+        repeats, due = self._repeats, self._due
+        while len(repeats) > KEPT_REPEATS and next(iter(repeats)) not in due:
+            repeats.popitem(last=False)

@@ -152,6 +152,10 @@ def read_typed_chat(fields: Fields, body: bytes, before: RequestFacts | None = N
     return facts
 
 
+_OPTIONS: Final = "stream_options"
+_ASKING_FOR_USAGE: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
+"""As the SDKs write it."""
+
 _in_c: Final = None if native is None else native.read_chat
 
 
@@ -197,6 +201,9 @@ def read_chat_in_c(body: bytes, before: RequestFacts | None = None) -> tuple[Req
         system_hash=system,
         attributes=attributes,
     )
+    if others and others.get(_OPTIONS) in _ASKING_FOR_USAGE:
+        del others[_OPTIONS]  # As the SDKs write it, and most often all that there is.
+        facts.include_usage = True
     if others:
         _read_others({name: Raw(raw) for name, raw in others.items()}, facts)
     return facts, start, end
@@ -223,7 +230,7 @@ def _read_carefully(fields: Fields) -> RequestFacts:
 
 def _read_others(fields: Fields, facts: RequestFacts) -> None:
     """Read what few requests have."""
-    if "stream_options" in fields:
+    if _OPTIONS in fields:
         facts.include_usage = asks_for_usage(fields)
     if "n" in fields:
         facts.attributes["choice_count"] = facts.choice_count
@@ -234,14 +241,11 @@ def _read_others(fields: Fields, facts: RequestFacts) -> None:
     read_tools(fields, facts, "tools", "functions")
 
 
-_ASKING_FOR_USAGE: Final = frozenset({b'{"include_usage":true}', b'{"include_usage": true}'})
-
-
 def asks_for_usage(fields: Fields) -> bool:
     """Whether the agent itself asked for usage at the end of its stream."""
-    if bytes(fields["stream_options"]) in _ASKING_FOR_USAGE:
-        return True  # As the SDKs write it.
-    options = value(fields, "stream_options")
+    if bytes(fields[_OPTIONS]) in _ASKING_FOR_USAGE:
+        return True
+    options = value(fields, _OPTIONS)
     return isinstance(options, dict) and options.get("include_usage") is True
 
 

@@ -98,6 +98,7 @@ ROWS = (
 FURTHER = (
     ("CPU µs a call, of which the sidecar's", ("sat64", "first_process_us_per_call"), 1),
     ("CPU µs a call besides, put off until later", ("sat64", "deferred_us_per_call"), 1),
+    ("CPU µs a 36 kB request besides, put off until later", ("big16", "deferred_us_per_call"), 1),
     ("CPU µs a call, 16 connections", ("sat16", "us_per_call"), 1),
     ("CPU µs a call, 1 connection", ("sat1", "us_per_call"), 1),
     ("CPU µs a call at 50 a second", ("rate", "us_per_call"), 0),
