@@ -17,7 +17,7 @@ LATEST_US: Final = 60_000_000
 MOST_DUE: Final = 50_000
 """Conversations that wait, and of which it is known what they repeat: the latest."""
 KEPT_REPEATS: Final = 8_000
-"""Of conversations that were judged, and may go on: the latest. A conversation and its repeat take half a kB."""
+"""Of conversations that were judged, and may go on: the latest; one takes half a kB."""
 MOST_ANSWERED: Final = 8_000
 MOST_BEGUN: Final = 20_000
 MOST_REPEATS: Final = 2_000
