@@ -4,6 +4,7 @@ import asyncio
 from typing import Any, cast
 
 from sidecar.http import Outbox
+from sidecar.http.outbox import MOST_TOGETHER
 
 
 class Socket:
@@ -44,6 +45,16 @@ async def test_messages_of_one_turn_leave_together_after_what_comes_before_them(
     outbox.put(socket(log), b"e", b"")
     await asyncio.sleep(0)
     assert log[4:] == ["before", b"e"]
+
+
+async def test_the_first_of_very_many_does_not_wait_for_the_last() -> None:
+    log: list[object] = []
+    outbox = Outbox(lambda: log.append("before"))
+    for number in range(MOST_TOGETHER + 1):
+        outbox.put(socket(log), b"%d" % number, b"")
+    assert log == ["before", *[b"%d" % number for number in range(MOST_TOGETHER)]]
+    await asyncio.sleep(0)
+    assert log[-2:] == ["before", b"%d" % MOST_TOGETHER]
 
 
 async def test_what_is_flushed_has_left_and_does_not_leave_twice() -> None:
