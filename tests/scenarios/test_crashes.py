@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from support.stack import Stack, wait_for
@@ -28,15 +29,19 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self.stopping.is_set():
             tokens = self.random.randrange(1, 10_000)
-            body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": str(tokens)}]}
+            messages = [{"role": "user", "content": str(tokens)}]
+            body: dict[str, Any] = {"model": "gpt-4o-mini", "messages": messages}
+            if streams := self.random.random() < 0.5:
+                body |= {"stream": True, "stream_options": {"include_usage": True}}
             connection = http.client.HTTPConnection("127.0.0.1", self.stack.ports[0], timeout=10)
             try:
                 connection.request(
                     "POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"}
                 )
                 reply = connection.getresponse()
-                data = json.loads(reply.read())
+                read = reply.read()
                 if reply.status == 200:
+                    data = json.loads(read.split(b"\n\n")[-3].removeprefix(b"data: ") if streams else read)
                     self.answered[reply.headers["x-bursar-call-id"]] = data["usage"]["completion_tokens"]
             except (OSError, http.client.HTTPException):
                 time.sleep(0.01)  # the sidecar was just killed
@@ -46,14 +51,21 @@ class Client(threading.Thread):
 
 def answer(seen: Seen) -> Answer:
     """As many output tokens as the question says."""
-    tokens = int(json.loads(seen.body)["messages"][0]["content"])
-    reply = {
-        "id": "c",
-        "model": "gpt-4o-mini",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens},
-    }
-    return Answer(pieces=[json.dumps(reply).encode()], delay_s=0.002)
+    asked = json.loads(seen.body)
+    tokens = int(asked["messages"][0]["content"])
+    usage = {"prompt_tokens": 10, "completion_tokens": tokens, "total_tokens": 10 + tokens}
+    said = {"id": "c", "model": "gpt-4o-mini"}
+    if asked.get("stream"):
+        choices = [
+            [{"index": 0, "delta": {"role": "assistant", "content": "x"}, "finish_reason": None}],
+            [{"index": 0, "delta": {"content": "y"}, "finish_reason": "stop"}],
+        ]
+        chunks = [*({**said, "choices": each} for each in choices), {**said, "choices": [], "usage": usage}]
+        pieces = [b"data: %b\n\n" % json.dumps(chunk).encode() for chunk in chunks]
+        events = (("content-type", "text/event-stream"),)
+        return Answer(headers=events, pieces=[*pieces, b"data: [DONE]\n\n"], chunked=True, gap_s=0.001)
+    choice = {"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}
+    return Answer(pieces=[json.dumps({**said, "choices": [choice], "usage": usage}).encode()], delay_s=0.002)
 
 
 def survive(stack: Stack, kills: int, seed: int) -> None:
