@@ -305,7 +305,7 @@ class Relay:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
-        # Those who look on hold on to us, and we to them: for the collector of cycles, a stream at a time.
+        # Those who look on hold on to us: no stream is to leave a cycle.
         self._watch = self._watch_room = None
         if error is None:
             self._responder.finish(last + held if held else last)

@@ -59,7 +59,9 @@ class Record:
 
     def closed(self, call: Call, status: int) -> None:
         """The stream of ``call`` is about to end."""
-        self._books.close(call, status, call.responder.bytes_written, later=True)
+        # What breaks off leaves at once; what ends leaves with others, behind one write to the journal.
+        later = call.outcome is not Outcome.FAILED
+        self._books.close(call, status, call.responder.bytes_written, later=later)
 
 
 def abandoned(call: Call) -> tuple[Outcome, str]:
