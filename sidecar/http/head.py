@@ -206,7 +206,9 @@ class LastHead:
         self._request = None
         if request.fields is None or not request.keep_alive or request.length is None:
             return
-        self._request, self._before, self._after, self._digits = request, head, b"", b""
+        # One that never gets a body, which would be kept for as long as the connection.
+        self._request = self._again(request, request.headers, request.fields)
+        self._before, self._after, self._digits = head, b"", b""
         found = _CONTENT_LENGTH.search(head)
         if found is not None:
             self._before, self._digits, self._after = head[: found.start(1)], found[1], head[found.end() :]

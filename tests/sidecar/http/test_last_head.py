@@ -1,5 +1,7 @@
 """A head that is read by comparing it with the last one is read as if it were the first."""
 
+import sys
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,17 @@ def test_a_body_and_its_arrival_are_never_those_of_the_last_request() -> None:
     second = reader.read(FIRST, MOST)
     assert (second.body, second.received_ns, second.client_address) == (b"", 0, "")
     assert second.keep_alive
+
+
+def test_the_body_of_a_connections_first_request_is_not_kept() -> None:
+    reader = LastHead()
+    first = reader.read(FIRST, MOST)
+    body = b"a long conversation " * 2000
+    only_ours = sys.getrefcount(body)
+    first.body = body
+    del first
+    assert sys.getrefcount(body) == only_ours
+    assert reader.read(FIRST, MOST).body == b""
 
 
 def test_another_length_does_not_change_the_request_before() -> None:
