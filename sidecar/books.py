@@ -13,6 +13,7 @@ from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
 from collector.journal_room import JournalFull
 from collector.pricing.book import PriceBook, Quote
+from collector.pricing.regions import is_same_elsewhere
 from sidecar.accounting import (
     FREE_APIS,
     Known,
@@ -196,7 +197,11 @@ class Books:
                 # The provider says that it was elsewhere than we thought.
                 there = self.prices.quote(attempt.provider, attempt.model, attempt.started_at_us, region)
                 quote = attempt.quote = replace(there, measured=quote.measured)
-            if reply.response_model and reply.response_model != attempt.model:
+            if (
+                reply.response_model
+                and reply.response_model != attempt.model
+                and not is_same_elsewhere(attempt.provider, attempt.model, reply.response_model)
+            ):
                 answered = self.prices.quote(
                     attempt.provider, reply.response_model, attempt.started_at_us, region
                 )

@@ -23,7 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -292,16 +293,15 @@ class PriceBook:
         return list(dict.fromkeys(places))
 
     def _listed_at(self, places: list[str], names: Names) -> Found | None:
-        """The first place that lists one of ``names``: the very model anywhere before its family."""
+        """The first place that lists one of ``names``: the very model anywhere before its family.
+
+        A spelling that leaves a region out is tried after all those that name it: it is another price.
+        """
         listed = PriceGrade.LISTED
         for place in places:
-            for name in names.literal:
-                for table in self.tables:
-                    provider = table.providers.get(place)
-                    if provider is None:
-                        continue
-                    if key := provider.find(name) or provider.find_by_rule(name):
-                        return Found(table, place, key, listed, f"listed by {place}")
+            for _, spellings in groupby(names.literal, partial(region_of_model, place)):
+                if found := self._spelled_at(place, tuple(spellings)):
+                    return found
         for place in places:
             for name in names.family:
                 for table in self.tables:
@@ -310,6 +310,18 @@ class PriceBook:
                         return Found(
                             table, place, key, listed, f"listed by {place} as {key}: a release of it"
                         )
+        return None
+
+    def _spelled_at(self, place: str, spellings: tuple[str, ...]) -> Found | None:
+        """A name that ``place`` lists, however it is written, before what a rule takes a spelling for."""
+        for by_rule in (False, True):
+            for name in spellings:
+                for table in self.tables:
+                    provider = table.providers.get(place)
+                    if provider is None:
+                        continue
+                    if key := provider.find_by_rule(name) if by_rule else provider.find(name):
+                        return Found(table, place, key, PriceGrade.LISTED, f"listed by {place}")
         return None
 
     def _dearest_host(self, asked: str, names: Names) -> Found | None:
@@ -337,20 +349,28 @@ class PriceBook:
         return index
 
     def _stand_in(self, asked: str, bare: str) -> Found:
+        # Who passes on a maker's model asks what the maker asks, and may list none but small ones yet.
+        makers = (asked, maker_of(bare)) if asked in PASSES_ON else (asked,)
+        found = [one for maker in dict.fromkeys(makers) if (one := self._prior_of(maker, bare)) is not None]
+        if found:
+            return max(found, key=lambda one: level(one.row.rates))
+        table = self.tables[-1]
+        return Found(
+            table, *table.prior, PriceGrade.PRIOR, "nobody lists it; the dearest ordinary model stands in"
+        )
+
+    def _prior_of(self, maker: str, bare: str) -> Found | None:
         embeds = "embed" in bare
         for table in self.tables:
-            provider = table.providers.get(asked)
+            provider = table.providers.get(maker)
             if provider is None:
                 continue
             prior = (provider.embedding_prior if embeds else None) or provider.prior
             if prior is not None:
                 kind = "embedding model" if embeds and prior == provider.embedding_prior else "model"
-                reason = f"nobody lists it; {asked}'s dearest ordinary {kind} stands in"
+                reason = f"nobody lists it; {maker}'s dearest ordinary {kind} stands in"
                 return Found(table, *prior, PriceGrade.PRIOR, reason)
-        table = self.tables[-1]
-        return Found(
-            table, *table.prior, PriceGrade.PRIOR, "nobody lists it; the dearest ordinary model stands in"
-        )
+        return None
 
     # -- the whole book
 

@@ -4,6 +4,9 @@ genai-prices and litellm's map mostly agree. Where they do not:
 
 * Both list the model under the very same provider and name: genai-prices is taken. Its
   figures carry dates and hours, and are checked against real bills by its own tests.
+* genai-prices has the basic rates from the model's home provider, or by a rule, and litellm, which
+  lists the provider's own name, states the same ones with other terms (a fee for searches, a
+  service tier, a cached rate): the provider's own terms are taken.
 * genai-prices reaches the name only by a rule (``contains "nova-lite"``) or through the
   model's home provider, and litellm lists that provider's own name: the dearer of the two
   is taken. The rule may be blind to a region's surcharge or a host's own price.
@@ -17,12 +20,12 @@ beside the chosen price, so that the choice can be explained.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import partial
 
 from collector.pricing.names import candidates, normal
-from collector.pricing.rates import FEE_NAMES, INPUT_SIDE, Rates, map_stated, proportion
+from collector.pricing.rates import FEE_NAMES, INPUT_SIDE, Rates, map_stated, proportion, written
 from collector.pricing.sources import GenaiProvider, Listing, loose_part, names_of
 from collector.pricing.table import (
     FORMAT,
@@ -44,6 +47,7 @@ REASONS = {
     "whose figures carry dates and hours",
     "dearer": "genai-prices knows the name only by a rule or from the model's home provider, and litellm "
     "lists it: the dearer is taken",
+    "host": "the rate for tokens is the maker's; litellm states other terms for this host, which are taken",
     "free": "OpenRouter serves every model variant named :free free of charge",
     "prior": "a stand-in for models that nobody lists: the dearest of the provider's current models, "
     "outliers left out",
@@ -70,7 +74,12 @@ _SPECIAL = re.compile(
 FREE = ":free"
 FREE_ROW = Row(model=FREE, rates=Rates(input=0, output=0), sources="", why="free")
 
+_SEARCH_FEES = {"x-ai": 5_000_000_000}
+"""Pico-USD for a search by a tool of the server's, where the lists state none: five USD for a thousand.
+Source: litellm 1.109.1's cost calculation for xAI, which has the figure in its code; read on 2026-11-30."""
+
 _CLOSE = 0.002
+_HOURS = re.compile(r"\d\d:\d\d-")
 
 
 @dataclass(slots=True)
@@ -78,12 +87,18 @@ class _Shelf:
     """What is known of one provider while the table is made."""
 
     provider: Provider
+    search_fee: int = 0
+    """Pico-USD for a search, where neither source states one for a model."""
     rows: dict[str, Row] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
 
     def put(self, name: str, row: Row, *, retired: bool) -> str:
         """Keep ``row`` under its name; the key that it has."""
         key = normal(name)
+        if self.search_fee and not row.kind:
+            for rates in (row.rates, *(rates for _, rates in row.changes)):
+                if rates.per_search is None and rates.costs_something:
+                    rates.per_search = self.search_fee
         self.rows[key] = row
         self.provider.models[key] = write_row(key, row)
         if retired:
@@ -114,14 +129,17 @@ def merged(
     if "google" in curated:
         curated.setdefault("vertex", GenaiProvider(id="vertex", home=["google", "anthropic"], listings=[]))
     listed: dict[str, dict[str, Listing]] = {}
-    for listing in litellm:
+    # By name: which of the entries that one rule accepts fills its row is not to hang on the file's order.
+    for listing in sorted(litellm, key=lambda entry: (entry.provider, normal(entry.name))):
         if LEFT_OUT.match(listing.provider):
             continue
-        listed.setdefault(listing.provider, {}).setdefault(normal(listing.name), listing)
+        at_provider, key = listed.setdefault(listing.provider, {}), normal(listing.name)
+        twin = at_provider.get(key)
+        at_provider[key] = listing if twin is None else _both(twin, listing)
     shelves = {}
     for name in (*curated, *sorted(listed.keys() - curated.keys())):
         provider = curated.get(name) or GenaiProvider(id=name, home=[], listings=[])
-        shelves[name] = _shelf(provider, listed.get(name, {}), curated, today)
+        shelves[name] = _shelf(provider, listed, curated, today)
     if "openrouter" in shelves:
         free = shelves["openrouter"].put(FREE, FREE_ROW, retired=False)
         shelves["openrouter"].provider.rules.append(({"ends_with": FREE}, free))
@@ -145,15 +163,60 @@ def merged(
     )
 
 
+def _both(one: Listing, two: Listing) -> Listing:
+    """Two entries of litellm's map for the same name at the same provider: what either states.
+
+    It has some models under two doors (``gemini-3.5-flash`` and ``vertex_ai/gemini-3.5-flash``), of which
+    one states a surcharge or a service tier that the other does not. Where they differ the dearer holds;
+    which of them the file has first is no matter.
+    """
+    order = sorted((one, two), key=lambda entry: (_level(entry.rates), str(written(entry.rates))))
+    cheaper, dearer = order
+    alike = _close(one.rates, two.rates)
+    rates = _filled_from(dearer.rates, other=cheaper.rates, tiers=True, discounts=alike)
+    if alike:
+        rates = _dearest_figures(rates, cheaper.rates)
+    rates.regions = {
+        name: max(entry.rates.regions.get(name, 0) for entry in order)
+        for name in sorted({*cheaper.rates.regions, *dearer.rates.regions})
+    }
+    return replace(
+        dearer,
+        rates=rates,
+        kind=min(one.kind, two.kind),
+        context_tokens=dearer.context_tokens or cheaper.context_tokens,
+        max_output_tokens=dearer.max_output_tokens or cheaper.max_output_tokens,
+        retired=one.retired and two.retired,
+    )
+
+
+def _dearest_figures(rates: Rates, other: Rates) -> Rates:
+    """``rates`` with each figure, tier and service that ``other`` has dearer."""
+    theirs = other.stated()
+    found = Rates.of({name: max(value, theirs.get(name, 0)) for name, value in rates.stated().items()})
+    at_least = dict(other.tiers)
+    found.tiers = [
+        (above, _dearest_figures(tier, at_least[above]) if above in at_least else tier)
+        for above, tier in rates.tiers
+    ]
+    found.services = {
+        name: _dearest_figures(service, other.services[name]) if name in other.services else service
+        for name, service in rates.services.items()
+    }
+    found.regions = rates.regions
+    return found
+
+
 def _shelf(
     provider: GenaiProvider,
-    listed: Mapping[str, Listing],
+    listings: Mapping[str, Mapping[str, Listing]],
     curated: Mapping[str, GenaiProvider],
     today: date,
 ) -> _Shelf:
     """One provider's rows: genai-prices' models first, then what only litellm lists or lists apart."""
+    listed = listings.get(provider.id, {})
     out = Provider(home=provider.home)
-    shelf = _Shelf(out)
+    shelf = _Shelf(out, _SEARCH_FEES.get(provider.id, 0))
     spoken_for = {name: _matching(provider, name, curated) for name in listed}
     for listing in provider.listings:
         names = names_of(listing)
@@ -177,7 +240,12 @@ def _shelf(
             out.rules.append((_compact(rule), key))
     for name, entry in listed.items():
         found = spoken_for[name]
-        if name in out.models or name in out.aliases:
+        if name in out.models:
+            continue
+        if name in out.aliases:
+            means = shelf.rows[out.aliases[name]]
+            if "search" in name and _has_other_fees(entry.rates, dearest_hour(means, today)):
+                shelf.put(name, _of_its_own(entry, means, today), retired=entry.retired)
             continue
         if found is None:
             row = Row(model=entry.name, sources="l", rates=entry.rates, kind=entry.kind)
@@ -186,14 +254,73 @@ def _shelf(
             known = normal(found.name)
             family = candidates(name).family if found in provider.listings else ()
             row = _joined(found, entry, "named" if known in family else "dearer", today)
-            of_its_own = row.rates.regions and found not in provider.listings
-            if (row.why == "agree" or row.sources[0] == "g") and not of_its_own:
-                continue  # the rule, or the home provider, leads to the same figures
+            if row.why == "agree":
+                is_own = any(listing is found for listing in provider.listings)
+                led_to = shelf.rows[known] if is_own else _at_home(found, provider, listings, curated, today)
+                depends_on_hour = not is_own and any(_HOURS.match(when) for when, _ in led_to.changes)
+                if not depends_on_hour and _is_in(entry.rates, dearest_hour(led_to, today)):
+                    continue  # the rule, or the home provider, leads to the same figures
+                row = _of_its_own(entry, led_to, today)
+            elif row.sources[0] == "g":
+                continue
             row.model = entry.name
         shelf.put(name, row, retired=entry.retired)
     # A model's own name stands for itself, whatever another's list of names says.
     out.aliases = {name: key for name, key in out.aliases.items() if name not in out.models}
     return shelf
+
+
+def _at_home(
+    found: Listing,
+    provider: GenaiProvider,
+    listed: Mapping[str, Mapping[str, Listing]],
+    curated: Mapping[str, GenaiProvider],
+    today: date,
+) -> Row:
+    """The row that a home provider has for its model ``found``."""
+    home = next(
+        name
+        for name in provider.home
+        if name in curated and any(listing is found for listing in curated[name].listings)
+    )
+    twins = listed.get(home, {})
+    twin = next((twins[name] for name in (normal(found.name), *names_of(found)) if name in twins), None)
+    return _joined(found, twin, "named", today)
+
+
+def _is_in(stated: Rates, rates: Rates) -> bool:
+    """Whether ``rates`` have each figure of ``stated``."""
+    mine, theirs = stated.stated(), rates.stated()
+    return (
+        all(name in theirs and _near(value, theirs[name]) for name, value in mine.items())
+        and (
+            not stated.tiers
+            or [_shape(tier) for tier in stated.tiers] == [_shape(tier) for tier in rates.tiers]
+        )
+        and all(
+            name in rates.services and _is_in(service, rates.services[name])
+            for name, service in stated.services.items()
+        )
+        and (not stated.regions or stated.regions == rates.regions)
+    )
+
+
+def _has_other_fees(stated: Rates, rates: Rates) -> bool:
+    """Whether a name that one list takes for another model's has a fee of its own, at the same rates."""
+    fees = {name: stated.stated().get(name) for name in FEE_NAMES}
+    return _close(stated, rates) and any(
+        fee is not None and not _near(fee, rates.stated().get(name, 0)) for name, fee in fees.items()
+    )
+
+
+def _of_its_own(entry: Listing, led_to: Row, today: date) -> Row:
+    """What litellm states for this host of a model, with what it leaves out from where the name leads."""
+    elsewhere = dearest_hour(led_to, today)
+    row = Row(model=entry.name, sources="lg", why="host", kind=entry.kind, rates=entry.rates)
+    row.context_tokens, row.max_output_tokens = entry.context_tokens, entry.max_output_tokens
+    row.filled, row.silent, row.other = _compared(entry.rates, elsewhere)
+    row.rates = _filled_from(entry.rates, other=elsewhere, tiers=True, discounts=True)
+    return row
 
 
 def _matching(provider: GenaiProvider, name: str, curated: Mapping[str, GenaiProvider]) -> Listing | None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from collector.domain.price import PERMILLE, TokenPrice
 from collector.patterns import expression
+from collector.pricing.names import candidates, normal, provider_id
 
 GLOBAL = "global"
 """Wherever the provider likes: the price list's own rates."""
@@ -167,6 +168,19 @@ def region_of_model(provider: str, model: str) -> str:
     found = _PROFILE.match(name) if provider == "aws" else None
     found = found or (_PLACED.match(name) if provider in ("aws", "azure") else None)
     return found[1].removesuffix("-standard") if found else ""
+
+
+@lru_cache(maxsize=1024)
+def is_same_elsewhere(provider: str, model: str, answered: str) -> bool:
+    """Whether ``answered`` is ``model``, less the region that its name speaks of.
+
+    Bedrock's InvokeModel answers ``global.anthropic.claude-opus-4-8`` as ``claude-opus-4-8``: the price is
+    that of the place which was asked for.
+    """
+    if not region_of_model(provider_id(provider), model):
+        return False
+    names = candidates(model)
+    return normal(answered) in (*names.literal, *names.family)
 
 
 def names_in(region: str, name: str) -> tuple[str, ...]:

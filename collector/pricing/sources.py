@@ -75,6 +75,8 @@ _LITELLM_ANYWHERE = "regional_endpoint_uplift_multiplier"
 """Of models on Vertex: at every endpoint but the global one."""
 _LITELLM_KINDS = {"chat": "", "responses": "", "completion": "", "embedding": "e"}
 _NOT_MODELS = frozenset({"sample_spec", "fallback_generalizations"})
+_DEAREST_PLAUSIBLE = pico_per_token("1000")
+"""Five hundred is the dearest there is; a slip by a factor of a thousand is above."""
 _FREE_OF_CHARGE = re.compile(r"[:-]free$|moderation|-flash$")
 """Names for which litellm's zero is a price. Elsewhere it stands for "not known"."""
 
@@ -92,18 +94,36 @@ def read_litellm(entries: Mapping[str, Any], today: date) -> list[Listing]:
             and not (_FREE_OF_CHARGE.search(key) and "input_cost_per_token" in entry and provider != "google")
         ):
             continue
+        name = _without_provider(key, provider)
+        kind = _LITELLM_KINDS.get(str(entry.get("mode")), "o")
+        if kind == "" and _EMBEDDING.search(name):
+            kind = "e"
+        if kind == "" and not _is_for_chat(rates):
+            continue
         listings.append(
             Listing(
                 provider=provider,
-                name=_without_provider(key, provider),
+                name=name,
                 rates=rates,
-                kind=_LITELLM_KINDS.get(str(entry.get("mode")), "o"),
+                kind=kind,
                 context_tokens=_count(entry.get("max_input_tokens")),
                 max_output_tokens=_count(entry.get("max_output_tokens")),
                 retired=str(entry.get("deprecation_date") or "9999") <= today.isoformat(),
             )
         )
     return listings
+
+
+def _is_for_chat(rates: Rates) -> bool:
+    """Whether this can be all that a model which writes costs.
+
+    Azure's model router is listed with its fee alone, to which the answering model's price comes; a few
+    prices are written for a thousand tokens. Taken at their word, one would have nothing to hold for what
+    is written, and the other would shut every budget.
+    """
+    if rates.input and rates.output == 0 and not rates.per_request:
+        return False
+    return max(rates.input or 0, rates.output or 0) <= _DEAREST_PLAUSIBLE
 
 
 def _without_provider(key: str, provider: str) -> str:

@@ -1,5 +1,6 @@
 """Every call ends in one record that charges what may have been spent, also when we fail ourselves."""
 
+import json
 from pathlib import Path
 
 from collector.domain.policy import Policy, State
@@ -15,7 +16,7 @@ from sidecar.http import Deadlines, Request
 from sidecar.providers.native import Upstream
 from sidecar.routes import route_of
 from sidecar.routing import Target
-from sidecar.wire import read_request
+from sidecar.wire import meter_for, read_raw_request, read_request
 
 BODY = b'{"model": "gpt-4o-mini", "max_tokens": 100, "messages": [{"role": "user", "content": "hello"}]}'
 MESSAGE = (
@@ -72,4 +73,43 @@ def test_admission_and_hold_know_the_region_of_the_upstream_and_of_the_request(t
     dearer = (27_500_000, 5_500_000)
     assert held("") == held("", "global") == held("us", "global") == usual
     assert held("us") == held("", "us") == held("us", "us") == held("eu") == dearer
+    journal.close()
+
+
+def test_an_inference_profile_that_answers_without_its_region_costs_what_the_profile_costs(
+    tmp_path: Path,
+) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    usage = {"input_tokens": 1000, "output_tokens": 1000}
+
+    def cost(profile: str, answered: str) -> int:
+        path = f"/model/{profile}/invoke"
+        request = Request("POST", f"/bedrock{path}", "", [])
+        request.body, request.client_address, request.received_ns = MESSAGE, "127.0.0.1", 1
+        call = Call(request, None, route_of(request.path, frozenset({"bedrock"})))  # type: ignore[arg-type]
+        call.facts = read_raw_request(path, MESSAGE, "application/json")
+        quote = books.prices.quote("aws.bedrock", profile, call.started_at_us)
+        attempt = Attempt("bedrock", "h:1", "aws.bedrock", profile, quote)
+        call.attempts.append(attempt)
+        books.open(call, attempt)
+        attempt.status = 200
+        headers = {b"content-type": b"application/json"}
+        call.meter = meter_for(
+            "raw", path=path, status=200, headers=headers, request=call.facts, withhold_usage=False
+        )
+        call.meter.feed(
+            json.dumps({"type": "message", "role": "assistant", "model": answered, "usage": usage}).encode()
+        )
+        call.meter.finish()
+        books.settle(call, attempt, sent=True)
+        assert attempt.price_grade == "listed"
+        return attempt.cost_pico
+
+    everywhere = cost("global.anthropic.claude-opus-4-8", "claude-opus-4-8")
+    assert everywhere == 1000 * (5 + 25) * 1_000_000
+    assert cost("us.anthropic.claude-opus-4-8", "claude-opus-4-8") == everywhere * 11 // 10
+    assert cost("us-gov.anthropic.claude-opus-4-8", "claude-opus-4-8") > everywhere * 11 // 10
+    other = cost("global.anthropic.claude-opus-4-8", "claude-haiku-4-5-20251001")
+    assert 0 < other < everywhere
     journal.close()

@@ -112,6 +112,25 @@ def test_a_makers_price_on_another_host_is_only_a_stand_in(book: PriceBook) -> N
     assert quote.price.input == 2_500_000
 
 
+@pytest.mark.parametrize("passing_on", ["cloudflare", "openrouter", "vercel", "github", "azure", "vertex"])
+def test_who_passes_models_on_asks_no_less_than_their_maker_for_a_new_one(
+    book: PriceBook, passing_on: str
+) -> None:
+    makers = book.quote("anthropic", "claude-opus-9", NOW).price
+    price = book.quote(passing_on, "anthropic/claude-opus-9", NOW).price
+
+    assert price.input >= makers.input
+    assert price.output >= makers.output
+
+
+def test_a_list_s_own_name_comes_before_what_a_rule_takes_a_longer_spelling_for(book: PriceBook) -> None:
+    for region in ("sa-east-1", "eu-west-2", "us-gov-east-1"):
+        short = book.quote("aws", f"{region}/meta.llama3-8b-instruct-v1:0", NOW)
+        assert book.quote("aws", f"bedrock/{region}/meta.llama3-8b-instruct-v1:0", NOW).price == short.price
+    everywhere = book.quote("aws", "global.anthropic.claude-sonnet-5", NOW).price
+    assert everywhere.input < book.quote("aws", "us.anthropic.claude-sonnet-5", NOW).price.input
+
+
 def test_what_is_listed_as_free_is_known_to_be_free(book: PriceBook) -> None:
     quote = book.quote("openrouter", "some/brand-new-model:free", NOW)
 

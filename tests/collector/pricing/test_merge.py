@@ -171,3 +171,103 @@ def test_a_long_prompt_of_a_service_tier_without_one_moves_in_proportion(book_of
 
     price = book.quote("acme", "m", book.made_us).price
     assert list_cost(Usage(input_tokens=200_001), price, service_tier="batch") == 200_001 * 2 * MTOK
+
+
+# ---- one model under two doors of one list ------------------------------------------------------
+
+
+def test_two_entries_of_one_model_say_together_what_either_says(book_of: Any) -> None:
+    bare = {**entry(1.5, 9), "litellm_provider": "vertex_ai-language-models"}
+    path = {
+        **entry(1.5, 9, input_cost_per_token_priority=2.7e-6, output_cost_per_token_priority=16.2e-6),
+        "litellm_provider": "vertex_ai",
+        "regional_endpoint_uplift_multiplier": 1.1,
+    }
+    named = {"gemini-9-flash": bare, "vertex_ai/gemini-9-flash": path}
+    for entries in (named, dict(reversed(named.items()))):
+        book = book_of(litellm=entries)
+        price = book.quote("vertex", "gemini-9-flash", book.made_us, "us-east5").price
+
+        assert (price.input, price.output) == (1_650_000, 9_900_000)
+        assert "priority" in dict(price.service_tiers)
+
+
+def test_of_two_entries_that_differ_the_dearer_holds(book_of: Any) -> None:
+    named = {"acme/m": entry(2, 6), "m": entry(8, 24, input_cost_per_token_batches=4e-6)}
+    for entries in (named, dict(reversed(named.items()))):
+        found = row(book_of(litellm=entries), "m")
+
+        assert (found.rates.input, found.rates.output) == (8 * MTOK, 24 * MTOK)
+
+
+def test_the_order_of_the_list_is_no_matter(book_of: Any) -> None:
+    entries = {
+        f"acme/{name}": entry(usd, 3 * usd, search_context_cost_per_query={"search_context_size_medium": fee})
+        for name, usd, fee in (("m", 1, 0.01), ("m-1", 1, 0.02), ("m-2", 1, 0.03), ("n", 2, 0.01))
+    }
+    genai = [listed("m", 1, 3, match={"starts_with": "m"})]
+
+    first = book_of(litellm=entries, genai=genai)
+    assert book_of(litellm=dict(reversed(entries.items())), genai=genai).version == first.version
+
+
+# ---- a host's own terms -------------------------------------------------------------------------
+
+
+def at_home(name: str, usd_in: float, usd_out: float, **prices: Any) -> list[dict[str, Any]]:
+    maker = listed(name, usd_in, usd_out, **prices)
+    return [{**maker, "id": "maker"}, {"id": "acme", "models": [], "fallback_model_providers": ["maker"]}]
+
+
+def test_terms_that_a_host_states_hold_beside_the_makers_rates(book_of: Any) -> None:
+    search = {"search_context_size_medium": 0.014}
+    book = book_of(
+        litellm={
+            "acme/m": entry(3, 15, search_context_cost_per_query=search, cache_read_input_token_cost=3e-7)
+        },
+        genai=at_home("m", 3, 15, web_searches_kcount=10, cache_write_mtok=3.75),
+    )
+
+    found = row(book, "m")
+    assert found.why == "host"
+    assert (found.rates.per_search, found.rates.cache_read) == (14_000_000_000, 300_000)
+    assert found.rates.cache_write == 3_750_000
+    assert found.other is not None
+    assert found.other.per_search == 10_000_000_000
+
+
+def test_a_host_that_states_nothing_else_needs_no_row_of_its_own(book_of: Any) -> None:
+    book = book_of(litellm={"acme/m": entry(3, 15)}, genai=at_home("m", 3, 15, cache_read_mtok=0.3))
+
+    assert book.find("acme", "m").provider == "maker"
+
+
+def test_hours_of_the_maker_are_not_those_of_a_host(book_of: Any) -> None:
+    by_hour = [
+        {"prices": {"input_mtok": 3, "output_mtok": 15}},
+        {
+            "constraint": {"start_time": "00:30:00Z", "end_time": "08:30:00Z"},
+            "prices": {"input_mtok": 1, "output_mtok": 5},
+        },
+    ]
+    [maker, host] = at_home("m", 3, 15)
+    maker["models"][0]["prices"] = by_hour
+    book = book_of(litellm={"acme/m": entry(3, 15)}, genai=[maker, host])
+
+    assert row(book, "m").changes == []
+
+
+def test_a_search_model_has_the_fee_that_is_listed_for_it(book_of: Any) -> None:
+    fee = {"search_context_size_medium": 0.025}
+    both = {"or": [{"equals": "m"}, {"equals": "m-search"}]}
+    book = book_of(
+        litellm={"acme/m-search": entry(3, 15, search_context_cost_per_query=fee)},
+        genai=[listed("m", 3, 15, match=both, web_searches_kcount=10)],
+    )
+
+    assert row(book, "m").rates.per_search == 10_000_000_000
+    assert row(book, "m-search").rates.per_search == 25_000_000_000
+
+
+def test_searches_of_a_provider_whose_lists_leave_them_out_cost_something(book: PriceBook) -> None:
+    assert book.quote("xai", "grok-4", book.made_us).price.per_search == 5_000_000_000

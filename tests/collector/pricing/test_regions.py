@@ -9,6 +9,7 @@ from collector.pricing.book import PriceBook
 from collector.pricing.regions import (
     FACTS,
     geography,
+    is_same_elsewhere,
     region_name,
     region_of_address,
     region_of_model,
@@ -137,3 +138,22 @@ def test_every_fact_has_its_source_and_day() -> None:
         assert len(fact.read_on) == len("2026-11-29")
     said = (Path(__file__).parents[3] / "collector" / "pricing" / "README.md").read_text()
     assert all(provider in said.lower() for provider in ("openai", "anthropic", "vertex", "bedrock", "azure"))
+
+
+@pytest.mark.parametrize(
+    ("model", "answered", "is_same"),
+    [
+        ("global.anthropic.claude-opus-4-8", "claude-opus-4-8", True),
+        ("us-gov.anthropic.claude-sonnet-4-5-20250929-v1:0", "claude-sonnet-4-5-20250929", True),
+        (
+            "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.anthropic.claude-opus-4-8",
+            "Claude-Opus-4-8",
+            True,
+        ),
+        ("global.anthropic.claude-opus-4-8", "claude-opus-4-7", False),
+        ("anthropic.claude-opus-4-8", "claude-opus-4-8", False),
+        ("claude-opus-4-8", "claude-opus-4-8", False),
+    ],
+)
+def test_an_answer_that_leaves_the_region_out_is_the_same(model: str, answered: str, is_same: bool) -> None:
+    assert is_same_elsewhere("aws.bedrock", model, answered) is is_same

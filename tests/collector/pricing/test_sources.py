@@ -77,6 +77,13 @@ def test_what_is_sold_by_the_second_is_left_out() -> None:
     assert read_litellm({"whisper-1": seconds, "sample_spec": {}}, TODAY) == []
 
 
+def test_a_routers_fee_and_a_price_for_a_thousand_tokens_are_no_prices() -> None:
+    assert litellm(input_cost_per_token=1.4e-7, output_cost_per_token=0) == []
+    assert litellm(input_cost_per_token=3.2e-3, output_cost_per_token=9.71e-3) == []
+    [embeds] = litellm(mode="embedding", input_cost_per_token=1.4e-7, output_cost_per_token=0)
+    assert embeds.rates.output == 0
+
+
 def test_litellm_says_which_models_are_gone() -> None:
     assert litellm(deprecation_date="2026-11-22")[0].retired
     assert not litellm(deprecation_date="2027-01-01")[0].retired
