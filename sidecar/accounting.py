@@ -30,6 +30,7 @@ class Known(NamedTuple):
     status: int | None
     """Of the provider's reply; None when none came."""
     stream: bool
+    """Whether the reply came, or was to come, in pieces that are each of use."""
     facts: ReplyFacts | None
     """What the reply said, as far as it came."""
     estimated_input: int
@@ -57,7 +58,9 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
     if known.status >= 400 or (facts is not None and _turned_away(facts)):
         return NOTHING, None
-    if known.background:
+    if known.background or (not known.stream and (facts is None or not facts.complete)):
+        # A whole reply whose end did not come, or that could not be read, is billed for all that it has:
+        # who leaves before its last byte has all of the answer.
         return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
     return Usage(
         input_tokens=known.estimated_input, output_tokens=known.estimated_output

@@ -251,7 +251,7 @@ class Books:
                 call.api,
                 sent,
                 attempt.status,
-                facts.stream,
+                facts.stream or (call.meter is not None and call.meter.streaming),
                 reply,
                 attempt.hold_input,
                 seen,

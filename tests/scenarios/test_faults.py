@@ -139,6 +139,21 @@ def test_an_abandoned_whole_reply_is_charged_at_its_hold(upstream: ScriptedUpstr
     assert (row["outcome"], row["usage_grade"], row["output_tokens"]) == ("abandoned", "assumed", 500)
 
 
+def test_an_agent_that_leaves_just_before_the_end_of_a_whole_reply_pays_for_it(
+    upstream: ScriptedUpstream, stack: Stack
+) -> None:
+    body = whole("word " * 2000)
+    upstream.script = lambda seen: Answer(pieces=[body[:-1], body[-1:]], gap_s=2)
+    client = half_asked(stack, {**ASK, "max_tokens": 3000})
+    got = b""
+    while len(got) < len(body) - 1:
+        got += client.recv(65536)
+    client.close()
+
+    (row,) = stack.calls(1)
+    assert (row["outcome"], row["usage_grade"], row["output_tokens"]) == ("abandoned", "assumed", 3000)
+
+
 def test_an_agent_that_leaves_in_mid_stream_pays_for_what_came(
     upstream: ScriptedUpstream, stack_for: StackMaker
 ) -> None:

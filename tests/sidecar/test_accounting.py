@@ -87,6 +87,16 @@ def test_a_whole_reply_that_never_came_is_charged_at_its_hold() -> None:
     assert usage_of(known) == (Usage(input_tokens=95, output_tokens=500), UsageGrade.ASSUMED)
 
 
+@pytest.mark.parametrize("facts", [None, ReplyFacts(), ReplyFacts(output_text_bytes=40)])
+def test_a_whole_reply_whose_end_did_not_come_is_charged_at_its_hold(facts: ReplyFacts | None) -> None:
+    assert usage_of(KNOWN._replace(facts=facts)) == (
+        Usage(input_tokens=95, output_tokens=500),
+        UsageGrade.ASSUMED,
+    )
+    assert usage_of(KNOWN._replace(facts=facts, status=500)) == (NOTHING, None)
+    assert usage_of(KNOWN._replace(facts=facts, stream=True))[1] is UsageGrade.ESTIMATED
+
+
 def test_a_stream_left_before_its_head_is_charged_its_prompt() -> None:
     known = KNOWN._replace(status=None, facts=None, stream=True)
 
