@@ -13,6 +13,10 @@ from collector.domain.usage import Usage
 from collector.pricing.regions import region_name
 from sidecar.wire.usage_shapes import MOST_TOKENS
 
+FAST: Final = "fast"
+"""Anthropic's fast mode, which the price book has as a service tier. Anthropic tells it by ``speed`` and
+goes on to say ``standard`` of the tier: https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
@@ -75,6 +79,7 @@ class _MessagesUsage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     cache_creation: _CacheCreation | None = None
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
+    speed: str | None = None
     inference_geo: Any = None
 
 
@@ -166,4 +171,5 @@ def messages_usage(block: msgspec.Raw) -> tuple[Usage, str, str]:
         cache_write_1h_input_tokens=(kinds.ephemeral_1h_input_tokens or 0) if kinds is not None else 0,
         web_searches=searches or 0,
     )
-    return usage, said.service_tier or "", region_name(said.inference_geo)
+    tier = FAST if said.speed == FAST else said.service_tier or ""
+    return usage, tier, region_name(said.inference_geo)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from collector.domain.policy import Policy, State
+from collector.domain.policy import Ask, Policy, State
 from collector.export.prometheus import CallMetrics
 from collector.journal import FrameKind, JournalWriter, decode_record, read_frames, segments
 from collector.pricing.book import PriceBook
@@ -72,4 +72,29 @@ def test_admission_and_hold_know_the_region_of_the_upstream_and_of_the_request(t
     dearer = (27_500_000, 5_500_000)
     assert held("") == held("", "global") == held("us", "global") == usual
     assert held("us") == held("", "us") == held("us", "us") == held("eu") == dearer
+    journal.close()
+
+
+def asked_of(books: Books, kind: str, path: str, body: bytes) -> Ask:
+    """What the policy is asked about a request of ``body`` to an upstream of that kind."""
+    place = Upstream(kind, UpstreamConfig(kind=kind, base_url="http://h:1"), Deadlines())
+    request = Request("POST", path, "", [])
+    request.body, request.client_address, request.received_ns = body, "127.0.0.1", 1
+    call = Call(request, None, route_of(request.path, frozenset()))  # type: ignore[arg-type]
+    call.facts = read_request(call.api, body)
+    model = call.facts.model
+    return Asks(books, State(Policy()), Catalogue()).of(call, Target(place, model), model)
+
+
+def test_a_budget_holds_fast_mode_at_its_own_price(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    body = MESSAGE.replace(b"claude-opus-4-6", b"claude-opus-5-5")
+    fast = body[:-1] + b', "speed": "fast"}'
+
+    usual = asked_of(books, "anthropic", "/v1/messages", body)
+    dearer = asked_of(books, "anthropic", "/v1/messages", fast)
+
+    assert dearer.output_pico == 2 * usual.output_pico
+    assert dearer.input_pico == 2 * usual.input_pico
     journal.close()

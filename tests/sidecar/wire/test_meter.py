@@ -317,6 +317,29 @@ def test_anthropics_last_counts_win_where_they_repeat() -> None:
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (493, 384, 6)
 
 
+@pytest.mark.parametrize(
+    ("speed", "tier", "expected"),
+    [("fast", "standard", "fast"), ("standard", "standard", "standard"), ("fast", "priority", "fast"),
+     ("standard", "priority", "priority"), (None, "standard", "standard"), (7, "standard", "standard")],
+)  # fmt: skip
+def test_fast_mode_is_the_tier_that_a_message_is_charged_at(speed: object, tier: str, expected: str) -> None:
+    counts = {"input_tokens": 10, "output_tokens": 12, "service_tier": tier, "speed": speed}
+    message = {"type": "message", "id": "m", "model": "claude-opus-5-5", "content": [], "usage": counts}
+    assert read(json.dumps(message).encode(), api="anthropic.messages", headers=JSON).service_tier == expected
+
+    spoken = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12}}
+    told_last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12, "speed": speed}}
+    plain = {**message, "usage": {"input_tokens": 10, "output_tokens": 1, "service_tier": tier}}
+    for events in (
+        [{"type": "message_start", "message": message}, spoken, {"type": "message_stop"}],
+        [{"type": "message_start", "message": plain}, told_last, {"type": "message_stop"}],
+    ):
+        data = b"".join(
+            [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+        )
+        assert read(data, api="anthropic.messages").service_tier == expected
+
+
 def test_thinking_that_googles_openai_endpoint_hides_is_found_in_the_total() -> None:
     body = {
         "model": "gemini-3-flash",

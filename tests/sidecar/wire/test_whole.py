@@ -75,6 +75,7 @@ MESSAGE = {
         "cache_creation": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 10},
         "server_tool_use": {"web_search_requests": 2},
         "service_tier": "standard",
+        "speed": "standard",
     },
 }
 RESPONSE = {
