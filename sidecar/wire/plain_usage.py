@@ -20,11 +20,17 @@ goes on to say ``standard`` of the tier: https://platform.claude.com/docs/en/bui
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
 
+class _CacheWrites(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    ttl_12h_tokens: Count | None = None
+    ttl_30m_tokens: Any = None
+
+
 class _PromptParts(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     cached_tokens: Count | None = None
     audio_tokens: Count | None = None
     image_tokens: Count | None = None
     cache_write_tokens: Count | None = None
+    cache_write_tokens_details: _CacheWrites | None = None
     text_tokens: Any = None
 
 
@@ -115,12 +121,18 @@ def chat_usage(block: msgspec.Raw) -> Usage:
         output_tokens=made,
         cache_read_input_tokens=(said.prompt_cache_hit_tokens if cached is None else cached) or 0,
         cache_write_input_tokens=prompt.cache_write_tokens or 0,
+        cache_write_1h_input_tokens=_kept_long(prompt),
         reasoning_output_tokens=thought,
         audio_input_tokens=prompt.audio_tokens or 0,
         audio_output_tokens=output.audio_tokens or 0,
         image_input_tokens=prompt.image_tokens or 0,
         image_output_tokens=output.image_tokens or 0,
     )
+
+
+def _kept_long(prompt: _PromptParts) -> int:
+    writes = prompt.cache_write_tokens_details
+    return 0 if writes is None else writes.ttl_12h_tokens or 0
 
 
 def responses_usage(block: msgspec.Raw) -> Usage:
@@ -137,6 +149,7 @@ def responses_usage(block: msgspec.Raw) -> Usage:
         output_tokens=said.output_tokens,
         cache_read_input_tokens=prompt.cached_tokens or 0,
         cache_write_input_tokens=prompt.cache_write_tokens or 0,
+        cache_write_1h_input_tokens=_kept_long(prompt),
         reasoning_output_tokens=output.reasoning_tokens or 0,
         audio_input_tokens=prompt.audio_tokens or 0,
         audio_output_tokens=output.audio_tokens or 0,

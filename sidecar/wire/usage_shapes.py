@@ -193,6 +193,8 @@ _DETAIL_PARTS: Final = {
     "image_input_tokens": ("input.image_tokens",),
     "image_output_tokens": ("output.image_tokens",),
     "cache_write_input_tokens": ("input.cache_write_tokens", "input.cache_creation_tokens"),
+    # OpenAI sells 30 minutes and 12 hours, a dearer class: the one that stands for what is kept long.
+    "cache_write_1h_input_tokens": ("input.cache_write_tokens_details.ttl_12h_tokens",),
     "reasoning_output_tokens": ("output.reasoning_tokens",),
 }
 

@@ -57,6 +57,11 @@ def cached(count: int, **more: Any) -> dict[str, Any]:
     return {"cached_tokens": count, **more}
 
 
+def written(count: int, long: int) -> dict[str, Any]:
+    kinds = {"ttl_12h_tokens": long, "ttl_30m_tokens": count - long}
+    return {"cache_write_tokens": count, "cache_write_tokens_details": kinds}
+
+
 GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
     "openai.chat": [
         (chat(1000, 100), 1000 * IN + 100 * OUT),
@@ -72,6 +77,7 @@ GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
             400 * IN + 200 * AUDIO + 350 * READ + 50 * HEARD + 100 * OUT,
         ),
         (chat(1000, 10, cached(300, cache_write_tokens=200)), 500 * IN + 300 * READ + 200 * WRITE + 10 * OUT),
+        (chat(1000, 10, written(200, 97)), 800 * IN + 103 * WRITE + 97 * HOUR + 10 * OUT),
         (chat(200_000, 10), 200_000 * IN + 10 * OUT),
         (chat(200_001, 10, cached(200_000)), 2 * (IN + 200_000 * READ + 10 * OUT)),
     ],
@@ -83,6 +89,12 @@ GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
         (responses(1000, 100, cached(1000), {"reasoning_tokens": 100}), 1000 * READ + 100 * THINK),
         (responses(1000, 100, cached(0, audio_tokens=1)), 999 * IN + AUDIO + 100 * OUT),
         (responses(200_000, 1, cached(7)), 199_993 * IN + 7 * READ + OUT),
+        (responses(1000, 10, written(700, 700)), 300 * IN + 700 * HOUR + 10 * OUT),
+        (responses(1000, 10, written(700, 0)), 300 * IN + 700 * WRITE + 10 * OUT),
+        (
+            responses(1000, 10, cached(200, **written(700, 97))),
+            100 * IN + 200 * READ + 603 * WRITE + 97 * HOUR + 10 * OUT,
+        ),
         (responses(200_001, 1, cached(7)), 2 * (199_994 * IN + 7 * READ + OUT)),
     ],
     "anthropic.messages": [

@@ -96,7 +96,11 @@ RESPONSE = {
     ],
     "usage": {
         "input_tokens": 36,
-        "input_tokens_details": {"cached_tokens": 12},
+        "input_tokens_details": {
+            "cached_tokens": 12,
+            "cache_write_tokens": 9,
+            "cache_write_tokens_details": {"ttl_12h_tokens": 5, "ttl_30m_tokens": 4},
+        },
         "output_tokens": 87,
         "output_tokens_details": {"reasoning_tokens": 40},
         "total_tokens": 123,
@@ -120,7 +124,8 @@ NAMES = st.sampled_from(
     [
         "cost", "cost_in_usd_ticks", "num_search_queries", "citation_tokens", "reasoning_tokens",
         "cached_tokens", "cache_read_input_tokens", "cache_write_tokens", "cache_creation_tokens",
-        "image_tokens", "cached_tokens_details", "thinking_tokens", "output_tokens_details", "total_tokens",
+        "image_tokens", "cached_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens",
+        "thinking_tokens", "output_tokens_details", "total_tokens",
         "error", "x_groq", "usage", "type", "completion", "refusal", "input", "text", "function_call",
         "name", "id", "model", "index", "role", "summary", "arguments", "content", "reasoning",
         "message", "prompt_cache_hit_tokens", "input_tokens", "prompt_tokens", "service_tier",
