@@ -19,6 +19,10 @@ goes on to say ``standard`` of the tier: https://platform.claude.com/docs/en/bui
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
 
+Uncited = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+"""Annotations of a chat message that cites nothing. For one that does the web was searched, which its usage
+may not say: whoever reads everything looks."""
+
 
 class _CacheWrites(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     ttl_12h_tokens: Count | None = None

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from collector.domain.price import ContextTier, TokenPrice, list_cost
+from collector.pricing.book import PriceBook
+from sidecar.accounting import cost_of
 from tests.sidecar.wire.conftest import JSON, SSE, chat_chunk, read
 
 # Pico-USD per token; no two alike, and none a sum of others at the counts below.
@@ -178,3 +180,32 @@ def test_a_stream_costs_exactly_what_the_whole_reply_costs(
 
         assert facts.usage is not None
         assert (list_cost(facts.usage, PRICE), facts.usage_flags) == (cost, ())
+
+
+def test_what_openrouter_says_that_a_search_cost_is_not_added_to_ours() -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30, "cost": 0.0203}
+    message = {"role": "assistant", "content": "Sunny.", "annotations": [{"type": "url_citation"}]}
+    choice = {"index": 0, "message": message}
+    body = {"id": "gen-1", "model": "openai/gpt-4o", "choices": [choice], "usage": counts}
+
+    facts = read(json.dumps(body).encode(), headers=JSON)
+
+    assert facts.provider_cost_pico == 20_300_000_000
+    quote = PriceBook.load({}).quote("openrouter", "openai/gpt-4o", 0)
+    assert facts.usage is not None
+    tokens = 10 * 2_500_000 + 20 * 10_000_000  # 2.50 and 10 USD per million
+    assert cost_of(facts.usage, quote, "").effective_pico == tokens + quote.price.per_search
+
+
+def test_a_search_model_of_openais_is_charged_for_the_search_that_it_cites_from() -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
+    message = {"role": "assistant", "content": "Sunny.", "annotations": [{"type": "url_citation"}]}
+    choice = {"index": 0, "message": message}
+    body = {"id": "c", "model": "gpt-4o-search-preview", "choices": [choice], "usage": counts}
+
+    usage = read(json.dumps(body).encode(), headers=JSON).usage
+
+    assert usage is not None
+    quote = PriceBook.load({}).quote("openai", "gpt-4o-search-preview", 0)
+    tokens = 10 * 2_500_000 + 20 * 10_000_000  # 2.50 and 10 USD per million
+    assert cost_of(usage, quote, "").effective_pico == tokens + 25 * 10**9  # 25 USD for 1,000 searches

@@ -28,6 +28,7 @@ CHAT = {
                 "role": "assistant",
                 "content": " Grüße \n",
                 "refusal": None,
+                "annotations": [],
                 "reasoning_content": "hm",
                 "tool_calls": [CALL],
             },
@@ -118,6 +119,7 @@ ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, 0, 1, -1, 7, 2.5, 3.0, 10**9, 1 << 70, "", "x", "é" * 300, [], {}, [{}], [None],
         {"message": "no"}, [{"type": "text", "text": "more"}], {"total_cost": 0.5}, "gemini-2.5-flash",
+        [{"type": "url_citation"}],
     ]
 ).map(deepcopy)  # fmt: skip
 NAMES = st.sampled_from(
@@ -128,7 +130,7 @@ NAMES = st.sampled_from(
         "thinking_tokens", "output_tokens_details", "total_tokens",
         "error", "x_groq", "usage", "type", "completion", "refusal", "input", "text", "function_call",
         "name", "id", "model", "index", "role", "summary", "arguments", "content", "reasoning",
-        "message", "prompt_cache_hit_tokens", "input_tokens", "prompt_tokens", "service_tier",
+        "annotations", "message", "prompt_cache_hit_tokens", "input_tokens", "prompt_tokens", "service_tier",
     ]
 )  # fmt: skip
 
