@@ -1,6 +1,8 @@
 """Usage as each dialect tells it, priced to the last pico-USD: a stream costs what the whole reply costs."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -180,6 +182,30 @@ def test_a_stream_costs_exactly_what_the_whole_reply_costs(
 
         assert facts.usage is not None
         assert (list_cost(facts.usage, PRICE), facts.usage_flags) == (cost, ())
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches"),
+    [
+        ({"web_search_calls": 4, "x_search_calls": 2, "code_interpreter_calls": 3}, 6),
+        ({"x_search_calls": 2}, 2),
+        ({"web_search_calls": 4, "x_search_calls": None}, 4),
+        ({"web_search_calls": 0, "x_search_calls": 0}, 0),
+        ({}, 0),
+        (None, 0),
+    ],
+)
+@pytest.mark.parametrize(("api", "block"), [("openai.chat", chat), ("openai.responses", responses)])
+def test_what_xais_own_tools_searched_is_charged_whether_of_the_web_or_of_x(
+    api: str, block: Callable[..., dict[str, Any]], tools: dict[str, Any] | None, searches: int
+) -> None:
+    usage = block(1000, 100) | {"num_server_side_tools_used": 9, "server_side_tool_usage_details": tools}
+    for data, headers in zip(both_ways(api, usage), (JSON, SSE), strict=True):
+        facts = read(data, api=api, headers=headers)
+
+        assert facts.usage is not None
+        assert list_cost(facts.usage, replace(PRICE, per_search=7)) == 1000 * IN + 100 * OUT + 7 * searches
+        assert facts.usage_flags == ()
 
 
 def test_what_openrouter_says_that_a_search_cost_is_not_added_to_ours() -> None:
