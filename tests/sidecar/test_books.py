@@ -1,6 +1,11 @@
 """Every call ends in one record that charges what may have been spent, also when we fail ourselves."""
 
+import json
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from collector.domain.policy import Ask, Policy, State
 from collector.export.prometheus import CallMetrics
@@ -97,4 +102,39 @@ def test_a_budget_holds_fast_mode_at_its_own_price(tmp_path: Path) -> None:
 
     assert dearer.output_pico == 2 * usual.output_pico
     assert dearer.input_pico == 2 * usual.input_pico
+    journal.close()
+
+
+CACHING = {"input": 2, "output": 8, "cache_write": "2.5", "cache_write_1h": 5}
+"""USD per million tokens."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "model", "more", "usd_per_mtok"),
+    [
+        # OpenAI writes by itself, for a short time unless it is told otherwise.
+        ("openai", "/v1/chat/completions", "gpt-x", {}, "2.5"),
+        ("openai", "/v1/chat/completions", "gpt-x", {"prompt_cache_options": {"ttl": "12h"}}, "5"),
+        # Claude's prompts are cached where a mark says so, also where others serve it.
+        ("anthropic", "/v1/messages", "claude-x", {}, "2"),
+        ("anthropic", "/v1/messages", "claude-x", {"cache_control": {"type": "ephemeral"}}, "5"),
+        ("anthropic", "/v1/messages", "m-x", {}, "2"),
+        ("openai", "/v1/chat/completions", "claude-x", {}, "2"),
+        ("openai", "/v1/chat/completions", "claude-x", {"cache_control": {"type": "ephemeral"}}, "5"),
+        # Writing costs no more than reading.
+        ("openai", "/v1/chat/completions", "plain-x", {"prompt_cache_options": {}}, "2"),
+    ],
+)
+def test_a_budget_holds_what_may_be_written_to_a_cache_at_what_that_costs(
+    tmp_path: Path, kind: str, path: str, model: str, more: dict[str, Any], usd_per_mtok: str
+) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    plain = {"input": 2, "output": 8}
+    prices = {"gpt-x": CACHING, "claude-x": CACHING, "m-x": CACHING, "plain-x": plain}
+    books = Books(journal, CallMetrics(), PriceBook.load(prices))
+    asked = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}], **more}
+
+    ask = asked_of(books, kind, path, json.dumps(asked).encode())
+
+    assert ask.input_pico == ask.input_tokens * Decimal(usd_per_mtok) * 1_000_000
     journal.close()
