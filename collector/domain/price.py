@@ -56,10 +56,12 @@ class TokenPrice:
     cache_read: int = NOT_LISTED
     """Input read from the provider's cache; not listed: ``input``."""
     cache_write: int = NOT_LISTED
-    """Input written to the cache (for five minutes on Anthropic); not listed: ``input``."""
+    """Input written to the cache for a short time (five minutes at Anthropic, thirty at OpenAI); not listed:
+    ``input``."""
     cache_write_1h: int = NOT_LISTED
-    """Input written to the cache for an hour; not listed: ``cache_write``. (The price book
-    fills in Anthropic's published 2 x ``input`` for Claude models before it comes to this.)"""
+    """Input written to the cache for a long time: an hour at Anthropic, whose word it is, twelve at OpenAI;
+    not listed: ``cache_write``. (The price book fills in Anthropic's published 2 x ``input`` for
+    Claude models before it comes to this.)"""
     reasoning: int = NOT_LISTED
     """Hidden reasoning; not listed: the ``output`` that it is."""
     audio_input: int = NOT_LISTED

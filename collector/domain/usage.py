@@ -28,9 +28,10 @@ class Usage:
     """Tokens that one model call consumed.
 
     ``cache_read``, ``cache_write`` and audio and image input are parts of
-    ``input_tokens``; ``cache_write_1h`` is a part of ``cache_write``; reasoning,
-    audio and image output are parts of ``output_tokens``. ``cache_read_audio``
-    is the part of ``cache_read`` that was audio.
+    ``input_tokens``; ``cache_write_1h`` is the part of ``cache_write`` that is kept
+    long: an hour (Anthropic, Bedrock) or twelve (OpenAI). Reasoning, audio and image
+    output are parts of ``output_tokens``. ``cache_read_audio`` is the part of
+    ``cache_read`` that was audio.
 
     Raises:
         ValueError: a count is negative, or parts exceed their whole.

@@ -7,6 +7,7 @@ from sidecar.books import Books
 from sidecar.budgets.bounds import (
     SEARCH_TOKENS,
     dearest_rates,
+    marks_for_cache,
     most_input_tokens,
     most_output_tokens,
     most_searches,
@@ -17,8 +18,6 @@ from sidecar.budgets.needs import needs_of
 from sidecar.call import Call
 from sidecar.errors import NoRoute
 from sidecar.routing import Routing, Target
-
-_CACHE_MARK = b'"cache_control"'
 
 
 class Asks:
@@ -49,11 +48,17 @@ class Asks:
         if price.per_search and (searches := most_searches(body)):
             fees = searches * price.per_search
             tokens += searches * SEARCH_TOKENS
+        asks_to_cache = caches_unasked = False
+        if price.cache_write > price.input or price.cache_write_1h > price.input:
+            asks_to_cache = marks_for_cache(body)
+            # Claude's prompts are cached where a mark says so, whoever serves it; OpenAI caches by itself.
+            caches_unasked = target.upstream.kind != "anthropic" and "claude" not in quote.model
         rates = dearest_rates(
             price,
             tokens,
             str(facts.attributes.get("service_tier", "")),
-            writes_cache=price.cache_write_1h > price.input and body.find(_CACHE_MARK) >= 0,
+            writes_cache=asks_to_cache or caches_unasked,
+            keeps_long=asks_to_cache,
             media=facts.has_images,
         )
         is_free = call.api in FREE_APIS

@@ -35,6 +35,8 @@ MOST_SEARCHES = 1_000
 SEARCH_TOKENS = 8_192
 """Of what one search found, and the model then reads."""
 _STORED_MARK = b'"conversation"'
+_CACHE_MARKS = (b'"cache_control"', b'"cachePoint"', b'"prompt_cache_options"', b'"prompt_cache_breakpoint"')
+"""Of Anthropic, Bedrock's Converse and OpenAI."""
 _SEARCH_MARK = b'"web_search'
 _SEARCH_CAPS = re.compile(rb'"(?:max_uses|max_tool_calls)"\s*:\s*(\d{1,9})')
 _MEDIA_MARKS = (
@@ -53,7 +55,13 @@ class Rates(NamedTuple):
 
 
 def dearest_rates(
-    price: TokenPrice, input_tokens: int, service_tier: str, *, writes_cache: bool, media: bool
+    price: TokenPrice,
+    input_tokens: int,
+    service_tier: str,
+    *,
+    writes_cache: bool,
+    keeps_long: bool,
+    media: bool,
 ) -> Rates:
     """What a token of input and of output may cost at most, whatever class it turns out to be of.
 
@@ -61,13 +69,16 @@ def dearest_rates(
         price: of the model.
         input_tokens: that decide which of its context tiers holds.
         service_tier: that the request asks for.
-        writes_cache: whether the request may have its prompt written to the provider's cache.
+        writes_cache: whether the prompt may be written to the provider's cache.
+        keeps_long: whether the request may ask to have it kept there for long.
         media: whether sound or images may be in it.
     """
     rates = price_in_force(price, input_tokens, service_tier=service_tier)
     reads, writes = rates.input, max(rates.output, rates.reasoning)
     if writes_cache:
-        reads = max(reads, rates.cache_write, rates.cache_write_1h)
+        reads = max(reads, rates.cache_write)
+    if keeps_long:
+        reads = max(reads, rates.cache_write_1h)
     if media and not rates.flat:
         reads = max(reads, rates.audio_input, rates.image_input)
         writes = max(writes, rates.audio_output, rates.image_output)
@@ -116,6 +127,11 @@ def media_parts(body: bytes) -> int:
     # A chat names an image twice: as the part's type, and as the field that holds it.
     found = -(-body.count(b'"image_url"') // 2)
     return max(1, found + sum([body.count(mark) for mark in _MEDIA_MARKS]))
+
+
+def marks_for_cache(body: bytes) -> bool:
+    """Whether a request says what of its prompt is to be cached, and perhaps for how long."""
+    return b"cache" in body and any(mark in body for mark in _CACHE_MARKS)
 
 
 def most_searches(body: bytes) -> int:

@@ -234,6 +234,12 @@ static int read_calls(struct cursor *c, struct completion *reply)
     return more;
 }
 
+/* No list, or an empty one. */
+static int read_empty(struct cursor *c)
+{
+    return TAKEN_NULL(c) || (taken(c, '[') && taken(c, ']')) ? 0 : -1;
+}
+
 static int read_message(struct cursor *c, struct completion *reply)
 {
     unsigned seen = 0;
@@ -258,6 +264,8 @@ static int read_message(struct cursor *c, struct completion *reply)
             failed = once(&seen, 4) < 0 || read_short_or_null(c, &reply->refusal, MOST_BODY) < 0;
         else if (IS(name, "function_call"))
             failed = !TAKEN_NULL(c);
+        else if (IS(name, "annotations"))
+            failed = once(&seen, 5) < 0 || read_empty(c) < 0; /* Who cites has searched. */
         else
             failed = skip_value(c, 1) < 0;
         if (failed)

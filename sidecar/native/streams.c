@@ -288,6 +288,8 @@ static int chat_delta(Cursor *c, Event *event, const uint8_t *key, size_t size)
         return read_text(c, event, 2, THOUGHT);
     if (IS("tool_calls") || IS("function_call"))
         return TAKES(c, "null");
+    if (IS("annotations")) /* Who cites has searched, which Python notes. */
+        return TAKES(c, "null") || (takes_mark(c, '[') && takes_mark(c, ']'));
     return skip_value(c, 0);
 }
 

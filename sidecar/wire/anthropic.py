@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.pricing.regions import region_name
+from sidecar.wire.plain_usage import FAST
 from sidecar.wire.reading import Reading
 
 
@@ -67,6 +68,7 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
         if isinstance(delta := event.get("delta"), dict):
             reading.finished(delta.get("stop_reason"))
         reading.add_usage(event.get("usage"))
+        _read_tier(reading)
     elif kind == "message_stop":
         reading.complete = True
     elif kind == "error" or event.get("error"):
@@ -85,11 +87,17 @@ def read_messages_body(body: Mapping[str, Any], reading: Reading) -> None:
     reading.say(body.get("completion"))
     usage = body.get("usage")
     reading.use(usage)
+    _read_tier(reading)
     if isinstance(usage, dict):
-        if isinstance(tier := usage.get("service_tier"), str):
-            reading.service_tier = tier[:64]
         reading.region = region_name(usage.get("inference_geo"))
     reading.fail(body.get("error"))
+
+
+def _read_tier(reading: Reading) -> None:
+    usage = reading.usage_block or {}
+    tier = FAST if usage.get("speed") == FAST else usage.get("service_tier")
+    if isinstance(tier, str):
+        reading.service_tier = tier[:64]
 
 
 def _read_block(block: dict[str, Any], reading: Reading, *, streamed: bool) -> None:

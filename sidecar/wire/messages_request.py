@@ -11,6 +11,7 @@ from collector.pricing.regions import region_name
 from sidecar.wire.chat_request import note_media
 from sidecar.wire.facts import RequestFacts
 from sidecar.wire.hashing import call_mark, fold, system_digest, told_two_ways
+from sidecar.wire.plain_usage import FAST
 from sidecar.wire.request_fields import (
     bounded_metadata,
     check_number,
@@ -77,6 +78,8 @@ def read_messages_request(fields: Fields, body: bytes) -> RequestFacts:
     cap = read_count(fields, "max_tokens")
     if cap is not None:
         facts.max_output_tokens = attributes["max_tokens"] = cap
+    if "speed" in fields and value(fields, "speed") == FAST:
+        attributes["service_tier"] = FAST
     _read_messages(fields, facts)
     if "system" in fields:
         facts.system_hash = system_digest(read_blocks(value(fields, "system"), facts)[0])

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from sidecar.wire.plain_usage import chat_usage
+from sidecar.wire.plain_usage import Uncited, chat_usage
 from sidecar.wire.reading import Reading
 
 
@@ -21,6 +21,7 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning: str | None = None
     tool_calls: Raw | None = None
     function_call: Raw | None = None
+    annotations: Uncited = None
 
 
 class _ChunkChoice(msgspec.Struct, gc=False):
@@ -46,6 +47,7 @@ class _PlainDelta(msgspec.Struct, gc=False):
     refusal: str | None = None
     tool_calls: None = None
     function_call: None = None
+    annotations: Uncited = None
 
 
 _decode_chunk: Final = msgspec.json.Decoder(_Chunk).decode
@@ -214,12 +216,29 @@ def _read_choice(choice: dict[str, Any], place: int, reading: Reading) -> None:
         reading.say(choice.get("text"), index)
         return
     _read_text(message, index, reading)
+    _read_citations(message, reading)
     calls = message.get("tool_calls")
     for order, call in enumerate(calls if isinstance(calls, list) else ()):
         if isinstance(call, dict):
             _read_call(call, (index, order), reading)
     if isinstance(legacy := message.get("function_call"), dict):
         _read_call({"index": 0, "function": legacy}, (index, 0), reading)
+
+
+def _read_citations(message: dict[str, Any], reading: Reading) -> None:
+    """Note that the web was searched, where the reply cites what was found.
+
+    OpenAI's search models (``gpt-4o-search-preview``, ``gpt-5-search-api``) search once for each call, charge
+    that and count it nowhere; where a usage block counts searches, its number stands. OpenRouter cites too,
+    for whatever model. Its own figure for the call, which has the search in it, is kept beside ours and never
+    added to it, so nothing is charged twice; as long as the price book states no price of searches there, our
+    figure is graded ``prior``.
+    """
+    cited = message.get("annotations")
+    for annotation in cited if isinstance(cited, list) else ():
+        if isinstance(annotation, dict) and annotation.get("type") == "url_citation":
+            reading.searches = 1
+            return
 
 
 def _read_text(message: dict[str, Any], index: int, reading: Reading) -> None:

@@ -13,7 +13,20 @@ from collector.domain.usage import Usage
 from collector.pricing.regions import region_name
 from sidecar.wire.usage_shapes import MOST_TOKENS
 
+FAST: Final = "fast"
+"""Anthropic's fast mode, which the price book has as a service tier. Anthropic tells it by ``speed`` and
+goes on to say ``standard`` of the tier: https://platform.claude.com/docs/en/build-with-claude/fast-mode"""
+
 Count = Annotated[int, msgspec.Meta(ge=0, le=MOST_TOKENS)]
+
+Uncited = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+"""Annotations of a chat message that cites nothing. For one that does the web was searched, which its usage
+may not say: whoever reads everything looks."""
+
+
+class _CacheWrites(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    ttl_12h_tokens: Count | None = None
+    ttl_30m_tokens: Any = None
 
 
 class _PromptParts(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -21,6 +34,7 @@ class _PromptParts(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     audio_tokens: Count | None = None
     image_tokens: Count | None = None
     cache_write_tokens: Count | None = None
+    cache_write_tokens_details: _CacheWrites | None = None
     text_tokens: Any = None
 
 
@@ -75,6 +89,7 @@ class _MessagesUsage(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     cache_creation: _CacheCreation | None = None
     server_tool_use: _ServerTools | None = None
     service_tier: str | None = None
+    speed: str | None = None
     inference_geo: Any = None
 
 
@@ -110,12 +125,18 @@ def chat_usage(block: msgspec.Raw) -> Usage:
         output_tokens=made,
         cache_read_input_tokens=(said.prompt_cache_hit_tokens if cached is None else cached) or 0,
         cache_write_input_tokens=prompt.cache_write_tokens or 0,
+        cache_write_1h_input_tokens=_kept_long(prompt),
         reasoning_output_tokens=thought,
         audio_input_tokens=prompt.audio_tokens or 0,
         audio_output_tokens=output.audio_tokens or 0,
         image_input_tokens=prompt.image_tokens or 0,
         image_output_tokens=output.image_tokens or 0,
     )
+
+
+def _kept_long(prompt: _PromptParts) -> int:
+    writes = prompt.cache_write_tokens_details
+    return 0 if writes is None else writes.ttl_12h_tokens or 0
 
 
 def responses_usage(block: msgspec.Raw) -> Usage:
@@ -132,6 +153,7 @@ def responses_usage(block: msgspec.Raw) -> Usage:
         output_tokens=said.output_tokens,
         cache_read_input_tokens=prompt.cached_tokens or 0,
         cache_write_input_tokens=prompt.cache_write_tokens or 0,
+        cache_write_1h_input_tokens=_kept_long(prompt),
         reasoning_output_tokens=output.reasoning_tokens or 0,
         audio_input_tokens=prompt.audio_tokens or 0,
         audio_output_tokens=output.audio_tokens or 0,
@@ -166,4 +188,5 @@ def messages_usage(block: msgspec.Raw) -> tuple[Usage, str, str]:
         cache_write_1h_input_tokens=(kinds.ephemeral_1h_input_tokens or 0) if kinds is not None else 0,
         web_searches=searches or 0,
     )
-    return usage, said.service_tier or "", region_name(said.inference_geo)
+    tier = FAST if said.speed == FAST else said.service_tier or ""
+    return usage, tier, region_name(said.inference_geo)

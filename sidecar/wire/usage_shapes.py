@@ -111,7 +111,18 @@ def _members(block: Block, *names: str) -> Iterable[Block]:
             yield from (member for member in members if isinstance(member, dict))
 
 
+def _xai_searches(block: Block, counts: Counts, doubts: Doubts) -> None:
+    """xAI counts what its own tools did, each kind apart; a search of X costs what one of the web costs:
+    https://docs.x.ai/developers/pricing
+    """
+    tools = block.get("server_side_tool_usage_details")
+    if isinstance(tools, dict) and "web_searches" not in counts:
+        kinds = [count(tools.get(kind), doubts) or 0 for kind in ("web_search_calls", "x_search_calls")]
+        counts["web_searches"] = sum(kinds)
+
+
 def _chat_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
+    _xai_searches(block, counts, doubts)
     total = count(block.get("total_tokens"), doubts)
     if total is None:
         return
@@ -193,6 +204,8 @@ _DETAIL_PARTS: Final = {
     "image_input_tokens": ("input.image_tokens",),
     "image_output_tokens": ("output.image_tokens",),
     "cache_write_input_tokens": ("input.cache_write_tokens", "input.cache_creation_tokens"),
+    # OpenAI sells 30 minutes and 12 hours, a dearer class: the one that stands for what is kept long.
+    "cache_write_1h_input_tokens": ("input.cache_write_tokens_details.ttl_12h_tokens",),
     "reasoning_output_tokens": ("output.reasoning_tokens",),
 }
 
@@ -267,6 +280,7 @@ SHAPES: Final = (
             cache_read_input_tokens="input_tokens_details.cached_tokens input_token_details.cached_tokens",
             reasoning_output_tokens="output_tokens_details.thinking_tokens",
         ),
+        adjust=_xai_searches,
     ),
     Shape(  # Gemini
         marks=frozenset(

@@ -15,7 +15,7 @@ from sidecar.native import native
 from sidecar.wire.dialects import GOOGLE_MODELS
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.hashing import call_digest, call_mark, fold
-from sidecar.wire.plain_usage import chat_usage, messages_usage, responses_usage
+from sidecar.wire.plain_usage import Uncited, chat_usage, messages_usage, responses_usage
 
 _MOST_NAME: Final = 256
 _MOST_TOOLS: Final = 1024
@@ -43,6 +43,7 @@ class _ChatMessage(msgspec.Struct, gc=False):
     reasoning: str | None = None
     refusal: str | None = None
     function_call: None = None
+    annotations: Uncited = None
 
 
 class _Choice(msgspec.Struct, gc=False):

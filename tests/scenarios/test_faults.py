@@ -142,7 +142,7 @@ def test_an_abandoned_whole_reply_is_charged_at_its_hold(upstream: ScriptedUpstr
 def test_an_agent_that_leaves_just_before_the_end_of_a_whole_reply_pays_for_it(
     upstream: ScriptedUpstream, stack: Stack
 ) -> None:
-    body = whole("word " * 2000)
+    body = whole("word " * 80_000)
     upstream.script = lambda seen: Answer(pieces=[body[:-1], body[-1:]], gap_s=2)
     client = half_asked(stack, {**ASK, "max_tokens": 3000})
     got = b""

@@ -1,9 +1,13 @@
 """Every call ends in one record that charges what may have been spent, also when we fail ourselves."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from collector.domain.policy import Policy, State
+import pytest
+
+from collector.domain.policy import Ask, Policy, State
 from collector.export.prometheus import CallMetrics
 from collector.journal import FrameKind, JournalWriter, decode_record, read_frames, segments
 from collector.pricing.book import PriceBook
@@ -112,4 +116,64 @@ def test_an_inference_profile_that_answers_without_its_region_costs_what_the_pro
     assert cost("us-gov.anthropic.claude-opus-4-8", "claude-opus-4-8") > everywhere * 11 // 10
     other = cost("global.anthropic.claude-opus-4-8", "claude-haiku-4-5-20251001")
     assert 0 < other < everywhere
+    journal.close()
+
+
+def asked_of(books: Books, kind: str, path: str, body: bytes) -> Ask:
+    """What the policy is asked about a request of ``body`` to an upstream of that kind."""
+    place = Upstream(kind, UpstreamConfig(kind=kind, base_url="http://h:1"), Deadlines())
+    request = Request("POST", path, "", [])
+    request.body, request.client_address, request.received_ns = body, "127.0.0.1", 1
+    call = Call(request, None, route_of(request.path, frozenset()))  # type: ignore[arg-type]
+    call.facts = read_request(call.api, body)
+    model = call.facts.model
+    return Asks(books, State(Policy()), Catalogue()).of(call, Target(place, model), model)
+
+
+def test_a_budget_holds_fast_mode_at_its_own_price(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    body = MESSAGE.replace(b"claude-opus-4-6", b"claude-opus-5-5")
+    fast = body[:-1] + b', "speed": "fast"}'
+
+    usual = asked_of(books, "anthropic", "/v1/messages", body)
+    dearer = asked_of(books, "anthropic", "/v1/messages", fast)
+
+    assert dearer.output_pico == 2 * usual.output_pico
+    assert dearer.input_pico == 2 * usual.input_pico
+    journal.close()
+
+
+CACHING = {"input": 2, "output": 8, "cache_write": "2.5", "cache_write_1h": 5}
+"""USD per million tokens."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "model", "more", "usd_per_mtok"),
+    [
+        # OpenAI writes by itself, for a short time unless it is told otherwise.
+        ("openai", "/v1/chat/completions", "gpt-x", {}, "2.5"),
+        ("openai", "/v1/chat/completions", "gpt-x", {"prompt_cache_options": {"ttl": "12h"}}, "5"),
+        # Claude's prompts are cached where a mark says so, also where others serve it.
+        ("anthropic", "/v1/messages", "claude-x", {}, "2"),
+        ("anthropic", "/v1/messages", "claude-x", {"cache_control": {"type": "ephemeral"}}, "5"),
+        ("anthropic", "/v1/messages", "m-x", {}, "2"),
+        ("openai", "/v1/chat/completions", "claude-x", {}, "2"),
+        ("openai", "/v1/chat/completions", "claude-x", {"cache_control": {"type": "ephemeral"}}, "5"),
+        # Writing costs no more than reading.
+        ("openai", "/v1/chat/completions", "plain-x", {"prompt_cache_options": {}}, "2"),
+    ],
+)
+def test_a_budget_holds_what_may_be_written_to_a_cache_at_what_that_costs(
+    tmp_path: Path, kind: str, path: str, model: str, more: dict[str, Any], usd_per_mtok: str
+) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    plain = {"input": 2, "output": 8}
+    prices = {"gpt-x": CACHING, "claude-x": CACHING, "m-x": CACHING, "plain-x": plain}
+    books = Books(journal, CallMetrics(), PriceBook.load(prices))
+    asked = {"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": "hello"}], **more}
+
+    ask = asked_of(books, kind, path, json.dumps(asked).encode())
+
+    assert ask.input_pico == ask.input_tokens * Decimal(usd_per_mtok) * 1_000_000
     journal.close()

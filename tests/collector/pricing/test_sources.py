@@ -45,6 +45,19 @@ def test_litellm_tiers_and_services_find_their_place() -> None:
     assert listing.rates.cache_write_1h == 6_000_000
 
 
+def test_twelve_hours_in_openais_cache_are_the_class_of_what_is_kept_long() -> None:
+    [listing] = litellm(
+        cache_creation_input_token_cost=2.5e-06,
+        cache_creation_input_token_cost_above_12hr=5e-06,
+        cache_creation_input_token_cost_above_12hr_above_272k_tokens=1e-05,
+        cache_creation_input_token_cost_above_12hr_flex=2.5e-06,
+    )
+
+    assert (listing.rates.cache_write, listing.rates.cache_write_1h) == (2_500_000, 5_000_000)
+    assert [(above, tier.cache_write_1h) for above, tier in listing.rates.tiers] == [(272_000, 10_000_000)]
+    assert listing.rates.services["flex"].cache_write_1h == 2_500_000
+
+
 def test_litellm_steps_by_prompt_size_are_tiers() -> None:
     [listing] = litellm(
         tiered_pricing=[

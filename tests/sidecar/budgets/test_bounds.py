@@ -20,6 +20,7 @@ from sidecar.budgets.bounds import (
     UNKNOWN_MAX_OUTPUT,
     USUAL_SEARCHES,
     dearest_rates,
+    marks_for_cache,
     most_input_tokens,
     most_output_tokens,
     most_searches,
@@ -49,9 +50,14 @@ CHAT = RequestFacts("openai.chat", "m", text_bytes=1000, message_hashes=[1, 2, 3
 
 
 def rates(
-    tokens: int = 1000, tier: str = "", *, writes_cache: bool = False, media: bool = False
+    tokens: int = 1000,
+    tier: str = "",
+    *,
+    writes_cache: bool = False,
+    keeps_long: bool = False,
+    media: bool = False,
 ) -> tuple[int, int, int]:
-    return tuple(dearest_rates(PRICE, tokens, tier, writes_cache=writes_cache, media=media))  # type: ignore[return-value]
+    return dearest_rates(PRICE, tokens, tier, writes_cache=writes_cache, keeps_long=keeps_long, media=media)
 
 
 def test_a_plain_call_reads_at_the_input_rate_and_writes_at_the_dearer_of_text_and_thought() -> None:
@@ -59,7 +65,29 @@ def test_a_plain_call_reads_at_the_input_rate_and_writes_at_the_dearer_of_text_a
 
 
 def test_a_prompt_that_may_be_written_to_a_cache_is_read_at_the_dearest_write() -> None:
-    assert rates(writes_cache=True) == (20, 50, 7)
+    assert rates(writes_cache=True) == (12, 50, 7)
+    assert rates(writes_cache=True, keeps_long=True) == (20, 50, 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "marked"),
+    [
+        (
+            b'{"messages":[{"content":[{"type":"text","cache_control":{"type":"ephemeral","ttl":"1h"}}]}]}',
+            True,
+        ),
+        (b'{"system":[{"text":"x"},{"cachePoint":{"type":"default"}}]}', True),
+        (b'{"prompt_cache_options":{"ttl":"12h"}}', True),
+        (
+            b'{"input":[{"type":"input_text","prompt_cache_breakpoint":{"mode":"explicit","ttl":"12h"}}]}',
+            True,
+        ),
+        (b'{"prompt_cache_key":"k","input":"what a cachePoint is, and cache_control"}', False),
+        (b'{"input":"hi"}', False),
+    ],
+)
+def test_a_request_says_in_each_apis_words_what_is_to_be_cached(body: bytes, marked: bool) -> None:
+    assert marks_for_cache(body) is marked
 
 
 def test_media_are_taken_for_the_dearest_kind() -> None:
@@ -94,7 +122,7 @@ def test_no_way_to_use_so_many_tokens_costs_more(
         cache_write_1h_input_tokens=min(wrote, hour),
         reasoning_output_tokens=data.draw(st.integers(0, output)),
     )
-    bound = dearest_rates(PRICE, usage.input_tokens, "", writes_cache=True, media=False)
+    bound = dearest_rates(PRICE, usage.input_tokens, "", writes_cache=True, keeps_long=True, media=False)
     most = usage.input_tokens * bound.input + output * bound.output + bound.per_request
     assert list_cost(usage, PRICE) <= most
 

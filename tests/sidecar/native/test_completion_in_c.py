@@ -38,7 +38,14 @@ def reply(message: dict[str, Any] | None, **more: Any) -> dict[str, Any]:
 
 
 ORDINARY: list[dict[str, Any]] = [
-    reply({"role": "assistant", "content": " Grüße\n😀 ", "annotations": [{"a": [1.5e3, -0, True]}]}),
+    reply(
+        {
+            "role": "assistant",
+            "content": " Grüße\n😀 ",
+            "annotations": [],
+            "audio": [{"a": [1.5e3, -0, True]}],
+        }
+    ),
     reply(
         {
             "content": None,
@@ -63,6 +70,7 @@ UNUSUAL: list[dict[str, Any]] = [
     reply({"content": "x"}, model="gemini-2.5-flash"),
     reply({"content": "x"}, error={"message": "no"}),
     reply({"content": "x", "function_call": {"name": "f"}}),
+    reply({"content": "x", "annotations": [{"type": "url_citation", "url_citation": {"url": "https://h"}}]}),
     reply({"content": "x"}, id="x" * 257),
     reply({"content": None, "tool_calls": [{"function": {"name": "schön"}}]}),
     reply({"content": None, "tool_calls": [{"function": {"arguments": "{}"}}]}),
@@ -148,6 +156,7 @@ messages = st.fixed_dictionaries(
         "reasoning_content": words | st.none(),
         "reasoning": words,
         "refusal": words,
+        "annotations": anything,
         "function_call": st.none(),
         "more": anything,
     },

@@ -55,6 +55,7 @@ def chat(draw: st.DrawFn) -> object:
                 "reasoning": texts,
                 "role": st.just("assistant"),
                 "refusal": st.none(),
+                "annotations": st.sampled_from([None, [], [{"type": "url_citation"}], [{"type": "x"}], {}]),
                 "tool_calls": st.none()
                 | st.just([{"index": 0, "function": {"name": "f", "arguments": "{"}}]),
             },

@@ -1,11 +1,15 @@
 """Usage as each dialect tells it, priced to the last pico-USD: a stream costs what the whole reply costs."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from collector.domain.price import ContextTier, TokenPrice, list_cost
+from collector.pricing.book import PriceBook
+from sidecar.accounting import cost_of
 from tests.sidecar.wire.conftest import JSON, SSE, chat_chunk, read
 
 # Pico-USD per token; no two alike, and none a sum of others at the counts below.
@@ -57,6 +61,11 @@ def cached(count: int, **more: Any) -> dict[str, Any]:
     return {"cached_tokens": count, **more}
 
 
+def written(count: int, long: int) -> dict[str, Any]:
+    kinds = {"ttl_12h_tokens": long, "ttl_30m_tokens": count - long}
+    return {"cache_write_tokens": count, "cache_write_tokens_details": kinds}
+
+
 GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
     "openai.chat": [
         (chat(1000, 100), 1000 * IN + 100 * OUT),
@@ -72,6 +81,7 @@ GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
             400 * IN + 200 * AUDIO + 350 * READ + 50 * HEARD + 100 * OUT,
         ),
         (chat(1000, 10, cached(300, cache_write_tokens=200)), 500 * IN + 300 * READ + 200 * WRITE + 10 * OUT),
+        (chat(1000, 10, written(200, 97)), 800 * IN + 103 * WRITE + 97 * HOUR + 10 * OUT),
         (chat(200_000, 10), 200_000 * IN + 10 * OUT),
         (chat(200_001, 10, cached(200_000)), 2 * (IN + 200_000 * READ + 10 * OUT)),
     ],
@@ -83,6 +93,12 @@ GOLDEN: dict[str, list[tuple[dict[str, Any], int]]] = {
         (responses(1000, 100, cached(1000), {"reasoning_tokens": 100}), 1000 * READ + 100 * THINK),
         (responses(1000, 100, cached(0, audio_tokens=1)), 999 * IN + AUDIO + 100 * OUT),
         (responses(200_000, 1, cached(7)), 199_993 * IN + 7 * READ + OUT),
+        (responses(1000, 10, written(700, 700)), 300 * IN + 700 * HOUR + 10 * OUT),
+        (responses(1000, 10, written(700, 0)), 300 * IN + 700 * WRITE + 10 * OUT),
+        (
+            responses(1000, 10, cached(200, **written(700, 97))),
+            100 * IN + 200 * READ + 603 * WRITE + 97 * HOUR + 10 * OUT,
+        ),
         (responses(200_001, 1, cached(7)), 2 * (199_994 * IN + 7 * READ + OUT)),
     ],
     "anthropic.messages": [
@@ -166,3 +182,56 @@ def test_a_stream_costs_exactly_what_the_whole_reply_costs(
 
         assert facts.usage is not None
         assert (list_cost(facts.usage, PRICE), facts.usage_flags) == (cost, ())
+
+
+@pytest.mark.parametrize(
+    ("tools", "searches"),
+    [
+        ({"web_search_calls": 4, "x_search_calls": 2, "code_interpreter_calls": 3}, 6),
+        ({"x_search_calls": 2}, 2),
+        ({"web_search_calls": 4, "x_search_calls": None}, 4),
+        ({"web_search_calls": 0, "x_search_calls": 0}, 0),
+        ({}, 0),
+        (None, 0),
+    ],
+)
+@pytest.mark.parametrize(("api", "block"), [("openai.chat", chat), ("openai.responses", responses)])
+def test_what_xais_own_tools_searched_is_charged_whether_of_the_web_or_of_x(
+    api: str, block: Callable[..., dict[str, Any]], tools: dict[str, Any] | None, searches: int
+) -> None:
+    usage = block(1000, 100) | {"num_server_side_tools_used": 9, "server_side_tool_usage_details": tools}
+    for data, headers in zip(both_ways(api, usage), (JSON, SSE), strict=True):
+        facts = read(data, api=api, headers=headers)
+
+        assert facts.usage is not None
+        assert list_cost(facts.usage, replace(PRICE, per_search=7)) == 1000 * IN + 100 * OUT + 7 * searches
+        assert facts.usage_flags == ()
+
+
+def test_what_openrouter_says_that_a_search_cost_is_not_added_to_ours() -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30, "cost": 0.0203}
+    message = {"role": "assistant", "content": "Sunny.", "annotations": [{"type": "url_citation"}]}
+    choice = {"index": 0, "message": message}
+    body = {"id": "gen-1", "model": "openai/gpt-4o", "choices": [choice], "usage": counts}
+
+    facts = read(json.dumps(body).encode(), headers=JSON)
+
+    assert facts.provider_cost_pico == 20_300_000_000
+    quote = PriceBook.load({}).quote("openrouter", "openai/gpt-4o", 0)
+    assert facts.usage is not None
+    tokens = 10 * 2_500_000 + 20 * 10_000_000  # 2.50 and 10 USD per million
+    assert cost_of(facts.usage, quote, "").effective_pico == tokens + quote.price.per_search
+
+
+def test_a_search_model_of_openais_is_charged_for_the_search_that_it_cites_from() -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30}
+    message = {"role": "assistant", "content": "Sunny.", "annotations": [{"type": "url_citation"}]}
+    choice = {"index": 0, "message": message}
+    body = {"id": "c", "model": "gpt-4o-search-preview", "choices": [choice], "usage": counts}
+
+    usage = read(json.dumps(body).encode(), headers=JSON).usage
+
+    assert usage is not None
+    quote = PriceBook.load({}).quote("openai", "gpt-4o-search-preview", 0)
+    tokens = 10 * 2_500_000 + 20 * 10_000_000  # 2.50 and 10 USD per million
+    assert cost_of(usage, quote, "").effective_pico == tokens + 25 * 10**9  # 25 USD for 1,000 searches

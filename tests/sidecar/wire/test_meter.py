@@ -317,6 +317,62 @@ def test_anthropics_last_counts_win_where_they_repeat() -> None:
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (493, 384, 6)
 
 
+@pytest.mark.parametrize(
+    ("speed", "tier", "expected"),
+    [("fast", "standard", "fast"), ("standard", "standard", "standard"), ("fast", "priority", "fast"),
+     ("standard", "priority", "priority"), (None, "standard", "standard"), (7, "standard", "standard")],
+)  # fmt: skip
+def test_fast_mode_is_the_tier_that_a_message_is_charged_at(speed: object, tier: str, expected: str) -> None:
+    counts = {"input_tokens": 10, "output_tokens": 12, "service_tier": tier, "speed": speed}
+    message = {"type": "message", "id": "m", "model": "claude-opus-5-5", "content": [], "usage": counts}
+    assert read(json.dumps(message).encode(), api="anthropic.messages", headers=JSON).service_tier == expected
+
+    spoken = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12}}
+    told_last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 12, "speed": speed}}
+    plain = {**message, "usage": {"input_tokens": 10, "output_tokens": 1, "service_tier": tier}}
+    for events in (
+        [{"type": "message_start", "message": message}, spoken, {"type": "message_stop"}],
+        [{"type": "message_start", "message": plain}, told_last, {"type": "message_stop"}],
+    ):
+        data = b"".join(
+            [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+        )
+        assert read(data, api="anthropic.messages").service_tier == expected
+
+
+CITED = [{"type": "url_citation", "url_citation": {"url": "https://h", "title": "t", "end_index": 3}}]
+
+
+@pytest.mark.parametrize(
+    ("annotations", "usage", "searches"),
+    [
+        (CITED, {}, 1),
+        (CITED * 3, {}, 1),
+        ([], {}, 0),
+        ([{"type": "file_citation"}, None, "x"], {}, 0),
+        ([{"type": "file_citation"}, *CITED], {}, 1),
+        (CITED, {"server_tool_use": {"web_search_requests": 4}}, 4),
+    ],
+)
+def test_a_chat_that_cites_pages_has_searched_once_unless_its_usage_counts(
+    annotations: list[Any], usage: dict[str, Any], searches: int
+) -> None:
+    counts = {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30, **usage}
+    message = {"role": "assistant", "content": "Sunny.", "annotations": annotations}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "gpt-4o-search-preview"}
+    whole = body | {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": counts}
+    facts = read(json.dumps(whole).encode(), headers=JSON)
+    assert facts.usage is not None
+    assert (facts.usage.web_searches, facts.usage.input_tokens) == (searches, 10)
+
+    for last in ({"annotations": annotations}, {"content": "", "annotations": annotations}):
+        choice = {"index": 0, "delta": last, "finish_reason": None}
+        cited, end = chat_chunk("", choices=[choice]), chat_chunk("", choices=[], usage=counts)
+        facts = read(chat_chunk("Sunny.") + cited + end + b"data: [DONE]\n\n")
+        assert facts.usage is not None
+        assert (facts.usage.web_searches, facts.output_text_bytes) == (searches, 6)
+
+
 def test_thinking_that_googles_openai_endpoint_hides_is_found_in_the_total() -> None:
     body = {
         "model": "gemini-3-flash",

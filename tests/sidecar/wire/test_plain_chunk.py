@@ -36,6 +36,7 @@ DELTAS = st.fixed_dictionaries(
         "tool_calls": st.none()
         | st.just([{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]),
         "function_call": st.none() | st.just({"name": "f"}),
+        "annotations": st.just([{"type": "url_citation"}]) | ODD,
     },
 )
 CHOICES = st.fixed_dictionaries(

@@ -214,6 +214,19 @@ def test_claude_code_names_its_session(user: str) -> None:
     assert read_request("anthropic.messages", body).conversation_id == "0f8e1c9a-1111-2222-3333-444455556666"
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [({"speed": "fast"}, "fast"), ({"speed": "fast", "service_tier": "auto"}, "fast"),
+     ({"speed": "standard", "service_tier": "auto"}, "auto"),
+     ({"speed": None}, None), ({"speed": ["x"]}, None)],
+)  # fmt: skip
+def test_fast_mode_that_is_asked_for_is_the_tier_that_is_asked_for(
+    asked: dict[str, Any], expected: Any
+) -> None:
+    body = json.dumps({"model": "c", "max_tokens": 5, "messages": HELLO, **asked}).encode()
+    assert read_request("anthropic.messages", body).attributes.get("service_tier") == expected
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 MESSAGE = st.one_of(
     st.builds(

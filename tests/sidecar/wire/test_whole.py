@@ -28,6 +28,7 @@ CHAT = {
                 "role": "assistant",
                 "content": " Grüße \n",
                 "refusal": None,
+                "annotations": [],
                 "reasoning_content": "hm",
                 "tool_calls": [CALL],
             },
@@ -75,6 +76,7 @@ MESSAGE = {
         "cache_creation": {"ephemeral_5m_input_tokens": 40, "ephemeral_1h_input_tokens": 10},
         "server_tool_use": {"web_search_requests": 2},
         "service_tier": "standard",
+        "speed": "standard",
     },
 }
 RESPONSE = {
@@ -95,7 +97,11 @@ RESPONSE = {
     ],
     "usage": {
         "input_tokens": 36,
-        "input_tokens_details": {"cached_tokens": 12},
+        "input_tokens_details": {
+            "cached_tokens": 12,
+            "cache_write_tokens": 9,
+            "cache_write_tokens_details": {"ttl_12h_tokens": 5, "ttl_30m_tokens": 4},
+        },
         "output_tokens": 87,
         "output_tokens_details": {"reasoning_tokens": 40},
         "total_tokens": 123,
@@ -113,16 +119,18 @@ ANYTHING: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, 0, 1, -1, 7, 2.5, 3.0, 10**9, 1 << 70, "", "x", "é" * 300, [], {}, [{}], [None],
         {"message": "no"}, [{"type": "text", "text": "more"}], {"total_cost": 0.5}, "gemini-2.5-flash",
+        [{"type": "url_citation"}],
     ]
 ).map(deepcopy)  # fmt: skip
 NAMES = st.sampled_from(
     [
         "cost", "cost_in_usd_ticks", "num_search_queries", "citation_tokens", "reasoning_tokens",
         "cached_tokens", "cache_read_input_tokens", "cache_write_tokens", "cache_creation_tokens",
-        "image_tokens", "cached_tokens_details", "thinking_tokens", "output_tokens_details", "total_tokens",
+        "image_tokens", "cached_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens",
+        "thinking_tokens", "output_tokens_details", "total_tokens",
         "error", "x_groq", "usage", "type", "completion", "refusal", "input", "text", "function_call",
         "name", "id", "model", "index", "role", "summary", "arguments", "content", "reasoning",
-        "message", "prompt_cache_hit_tokens", "input_tokens", "prompt_tokens", "service_tier",
+        "annotations", "message", "prompt_cache_hit_tokens", "input_tokens", "prompt_tokens", "service_tier",
     ]
 )  # fmt: skip
 
