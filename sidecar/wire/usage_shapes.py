@@ -147,6 +147,30 @@ def _anthropic_rules(block: Block, counts: Counts, doubts: Doubts) -> None:
     if "cache_write_input_tokens" not in counts and isinstance(block.get("cache_creation"), dict):
         kinds = (count(value, doubts) for value in block["cache_creation"].values())
         counts["cache_write_input_tokens"] = sum(value or 0 for value in kinds)
+    for turn in _members(block, "iterations"):
+        if turn.get("type") == "compaction":
+            _add_compaction(turn, counts, doubts)
+
+
+_COMPACTED: Final = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cache_read_input_tokens": "cache_read_input_tokens",
+    "cache_creation_input_tokens": "cache_write_input_tokens",
+}
+
+
+def _add_compaction(turn: Block, counts: Counts, doubts: Doubts) -> None:
+    """What the server used to sum a context up: alone among its turns it is not in the block's own counts.
+
+    Source: ``BetaUsage.iterations`` in anthropic's SDK.
+    """
+    for theirs, ours in _COMPACTED.items():
+        counts[ours] = counts.get(ours, 0) + (count(turn.get(theirs), doubts) or 0)
+    kinds = turn.get("cache_creation")
+    if isinstance(kinds, dict):
+        kept = count(kinds.get("ephemeral_1h_input_tokens"), doubts) or 0
+        counts["cache_write_1h_input_tokens"] = counts.get("cache_write_1h_input_tokens", 0) + kept
 
 
 def _converse_rules(block: Block, counts: Counts, doubts: Doubts) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from collector.domain.usage import Usage
 from sidecar.wire import RequestFacts, meter_for
 from sidecar.wire.eventstream import frame_bytes
 from tests.sidecar.wire.conftest import JSON, SSE, bytewise, chat_chunk, new_meter, read, run
@@ -338,6 +339,37 @@ def test_fast_mode_is_the_tier_that_a_message_is_charged_at(speed: object, tier:
             [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
         )
         assert read(data, api="anthropic.messages").service_tier == expected
+
+
+def test_what_a_compaction_used_comes_on_top_of_what_a_message_says() -> None:
+    turn = {"input_tokens": 23_000, "output_tokens": 1000, "cache_read_input_tokens": 500}
+    compaction = {
+        "type": "compaction", "input_tokens": 180_000, "output_tokens": 3500, "cache_read_input_tokens": 70,
+        "cache_creation_input_tokens": 30, "cache_creation": {"ephemeral_1h_input_tokens": 20},
+    }  # fmt: skip
+    used = {
+        **turn,
+        "iterations": [compaction, {"type": "message", **turn}, {"type": "advisor_message", **turn}],
+    }
+    message = {"type": "message", "id": "m", "model": "claude-opus-5-5", "content": [], "usage": used}
+    begun = {**message, "usage": {**turn, "output_tokens": 1}}
+    events = [
+        {"type": "message_start", "message": begun},
+        {"type": "message_delta", "delta": {}, "usage": used},
+        {"type": "message_stop"},
+    ]
+    streamed = b"".join(
+        [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
+    )
+    expected = Usage(
+        input_tokens=203_600,
+        output_tokens=4500,
+        cache_read_input_tokens=570,
+        cache_write_input_tokens=30,
+        cache_write_1h_input_tokens=20,
+    )
+    assert read(json.dumps(message).encode(), api="anthropic.messages", headers=JSON).usage == expected
+    assert read(streamed, api="anthropic.messages").usage == expected
 
 
 CITED = [{"type": "url_citation", "url_citation": {"url": "https://h", "title": "t", "end_index": 3}}]
