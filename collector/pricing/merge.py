@@ -78,6 +78,9 @@ _SEARCH_FEES = {"x-ai": 5_000_000_000}
 """Pico-USD for a search by a tool of the server's, where the lists state none: five USD for a thousand.
 Source: litellm 1.109.1's cost calculation for xAI, which has the figure in its code; read on 2026-11-30."""
 
+_GOVERNMENTS = "us-gov."
+"""GovCloud costs a fifth more; genai-prices has some of its names among those of other regions."""
+
 _CLOSE = 0.002
 _HOURS = re.compile(r"\d\d:\d\d-")
 
@@ -244,8 +247,12 @@ def _shelf(
             continue
         if name in out.aliases:
             means = shelf.rows[out.aliases[name]]
-            if "search" in name and _has_other_fees(entry.rates, dearest_hour(means, today)):
-                shelf.put(name, _of_its_own(entry, means, today), retired=entry.retired)
+            elsewhere = dearest_hour(means, today)
+            is_apart = name.startswith(_GOVERNMENTS) and _level(entry.rates) > _level(elsewhere)
+            if is_apart or ("search" in name and _has_other_fees(entry.rates, elsewhere)):
+                row = _of_its_own(entry, means, today)
+                row.why = "dearer" if is_apart else "host"
+                shelf.put(name, row, retired=entry.retired)
             continue
         if found is None:
             row = Row(model=entry.name, sources="l", rates=entry.rates, kind=entry.kind)
@@ -319,7 +326,8 @@ def _of_its_own(entry: Listing, led_to: Row, today: date) -> Row:
     row = Row(model=entry.name, sources="lg", why="host", kind=entry.kind, rates=entry.rates)
     row.context_tokens, row.max_output_tokens = entry.context_tokens, entry.max_output_tokens
     row.filled, row.silent, row.other = _compared(entry.rates, elsewhere)
-    row.rates = _filled_from(entry.rates, other=elsewhere, tiers=True, discounts=True)
+    alike = _close(entry.rates, elsewhere)
+    row.rates = _filled_from(entry.rates, other=elsewhere, tiers=True, discounts=alike)
     return row
 
 

@@ -123,6 +123,15 @@ def test_who_passes_models_on_asks_no_less_than_their_maker_for_a_new_one(
     assert price.output >= makers.output
 
 
+def test_govcloud_costs_the_same_by_name_and_by_region(book: PriceBook) -> None:
+    for model in ("claude-sonnet-5", "claude-haiku-5-5"):
+        named = book.quote("aws", f"us-gov.anthropic.{model}", NOW).price
+        placed = book.quote("aws", f"anthropic.{model}", NOW, "us-gov-west-1").price
+
+        assert (named.input, named.output) == (placed.input, placed.output)
+        assert named.input > book.quote("aws", f"us.anthropic.{model}", NOW).price.input
+
+
 def test_a_list_s_own_name_comes_before_what_a_rule_takes_a_longer_spelling_for(book: PriceBook) -> None:
     for region in ("sa-east-1", "eu-west-2", "us-gov-east-1"):
         short = book.quote("aws", f"{region}/meta.llama3-8b-instruct-v1:0", NOW)
