@@ -274,15 +274,16 @@ class PassingMeter:
                         self._ready = True
                         return self._relay_whole(data)
                     return self._relay_events(data, lead)
-            data = started
+        else:
+            started = data
         if self._mode == SSE:
-            self._read_events(data)
+            self._read_events(started)
         elif self._mode == FRAMES:
-            self._read_frames(data)
+            self._read_frames(started)
         elif self._mode == JSON:
             body = self._body
             assert body is not None
-            body.feed(data)
+            body.feed(started)
             if body.is_stream:
                 self._read_objects(body, last=False)
         return data
