@@ -308,7 +308,7 @@ static int chat_member(Cursor *c, Event *event, const uint8_t *key, size_t size)
 {
     if (IS("choices")) {
         event->typed = 1;
-        if (!once(event, 6) || !takes_mark(c, '[') || !read_object(c, event, chat_choice))
+        if (!once(event, 6) || !takes_mark(c, '[') || !read_object(c, event, chat_choice) || !(event->seen & 1u << 4))
             return 0;
         skip_blanks(c);
         return TAKES(c, "]");

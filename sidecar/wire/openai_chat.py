@@ -70,6 +70,8 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
         return False
     if delta is None:
         text = choice.text
+        if text is None:
+            return False  # Whatever it says stands elsewhere.
     elif delta.tool_calls is not None or delta.function_call is not None:
         return False
     else:
@@ -154,7 +156,7 @@ def read_plain_chunk(payload: bytes, reading: Reading) -> bool | None:
 
 def read_chat_event(name: str, event: Mapping[str, Any], reading: Reading) -> bool:
     """Read one chunk; true when it carries nothing but usage."""
-    read_chat_body(event, reading)
+    read_chat_body(event, reading, streamed=True)
     if event.get("choices") == [] and isinstance(event.get("usage"), dict) and not event.get("error"):
         return True
     if name == "error" and not event.get("error"):
@@ -162,8 +164,9 @@ def read_chat_event(name: str, event: Mapping[str, Any], reading: Reading) -> bo
     return False
 
 
-def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
+def read_chat_body(body: Mapping[str, Any], reading: Reading, *, streamed: bool = False) -> None:
     """Read a chat completion, a completion, an embedding, or one chunk of these."""
+    begun = streamed and (reading.text_bytes > 0 or bool(reading.tools))
     reading.identify(body.get("id"), body.get("model"))
     if isinstance(tier := body.get("service_tier"), str):
         reading.service_tier = tier[:64]
@@ -174,7 +177,7 @@ def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
     choices = body.get("choices")
     for place, choice in enumerate(choices if isinstance(choices, list) else ()):
         if isinstance(choice, dict):
-            _read_choice(choice, place, reading)
+            _read_choice(choice, place, reading, streamed=streamed, begun=begun)
     groq = body.get("x_groq")
     groq = groq if isinstance(groq, dict) else {}
     usage = body.get("usage") or groq.get("usage")
@@ -204,14 +207,22 @@ def read_cost(usage: Mapping[str, Any], reading: Reading) -> None:
         reading.cost(cost)
 
 
-def _read_choice(choice: dict[str, Any], place: int, reading: Reading) -> None:
+def _read_choice(
+    choice: dict[str, Any], place: int, reading: Reading, *, streamed: bool, begun: bool
+) -> None:
     index = choice.get("index")
     index = index if type(index) is int else place
     reading.finished(choice.get("finish_reason") or choice.get("stop_reason"), index)
     reading.fail(choice.get("error"))
-    message = choice.get("message") or choice.get("delta")
+    message, delta = choice.get("message"), choice.get("delta")
+    if not message or (streamed and isinstance(delta, dict) and delta):
+        # Chunks of Perplexity have all text so far beside what is new, its whole replies an empty delta.
+        message, begun = delta, False
     if not isinstance(message, dict):
         reading.say(choice.get("text"), index)
+        return
+    if begun:  # MiniMax ends a stream with the whole message.
+        _read_tools_again(message, index, reading)
         return
     _read_text(message, index, reading)
     calls = message.get("tool_calls")
@@ -220,6 +231,20 @@ def _read_choice(choice: dict[str, Any], place: int, reading: Reading) -> None:
             _read_call(call, (index, order), reading)
     if isinstance(legacy := message.get("function_call"), dict):
         _read_call({"index": 0, "function": legacy}, (index, 0), reading)
+
+
+def _read_tools_again(message: dict[str, Any], index: int, reading: Reading) -> None:
+    """Read the tool calls of a message that repeats what a stream has said, those that are new."""
+    known = set(reading.tools)
+    calls = message.get("tool_calls")
+    for order, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(call, dict):
+            continue
+        function = call.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        mark = str(call.get("id") or ""), name if isinstance(name, str) else ""
+        if mark not in known:
+            _read_call({**call, "index": None}, (index, len(known) + order), reading)
 
 
 def _read_text(message: dict[str, Any], index: int, reading: Reading) -> None:
