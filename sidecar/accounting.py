@@ -57,7 +57,7 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
     if known.status >= 400 or (facts is not None and _turned_away(facts)):
         return NOTHING, None
-    if known.background:
+    if known.background or (facts is not None and facts.unread and not known.estimated_output):
         return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED
     return Usage(
         input_tokens=known.estimated_input, output_tokens=known.estimated_output

@@ -5,7 +5,6 @@ chunks of its stream are base64 of that model's JSON, and the last one brings
 Bedrock's own metrics, which are what is billed.
 """
 
-from binascii import Error as NotBase64
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -121,7 +120,7 @@ def read_frame(headers: Mapping[str, str], payload: bytes, reading: Reading, inn
     elif isinstance(encoded := event.get("bytes"), str):
         try:
             chunk = msgspec.json.decode(a2b_base64(encoded))
-        except (NotBase64, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # Not base64, or not JSON.
             reading.doubt("unreadable_event")
             return
         if isinstance(chunk, dict):

@@ -7,8 +7,6 @@ read a body, the facts are the same.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.passing import PassingMeter
 from sidecar.wire.whole_readers import WHOLE_READERS
@@ -82,7 +80,7 @@ class WholeMeter:
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             try:
                 self._facts = WHOLE_READERS[self._api](body, self._request)
-            except (msgspec.DecodeError, ValueError, RecursionError):
+            except Exception:  # It is not ordinary, or more than the reader of ordinary ones can read.
                 self._hand_over().finish()
         return b""
 
