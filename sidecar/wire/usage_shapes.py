@@ -192,7 +192,11 @@ _DETAIL_PARTS: Final = {
     "audio_output_tokens": ("output.audio_tokens",),
     "image_input_tokens": ("input.image_tokens",),
     "image_output_tokens": ("output.image_tokens",),
-    "cache_write_input_tokens": ("input.cache_write_tokens", "input.cache_creation_tokens"),
+    "cache_write_input_tokens": (
+        "input.cache_write_tokens",
+        "input.cache_creation_tokens",
+        "input.cache_creation_input_tokens",  # Qwen on DashScope, Perplexity's agents
+    ),
     "reasoning_output_tokens": ("output.reasoning_tokens",),
 }
 
@@ -264,7 +268,10 @@ SHAPES: Final = (
         parts=_details(
             ("input_tokens_details", "input_token_details"),
             ("output_tokens_details", "output_token_details"),
-            cache_read_input_tokens="input_tokens_details.cached_tokens input_token_details.cached_tokens",
+            cache_read_input_tokens=(
+                "input_tokens_details.cached_tokens input_token_details.cached_tokens"
+                " input_tokens_details.cache_read_input_tokens"
+            ),
             reasoning_output_tokens="output_tokens_details.thinking_tokens",
         ),
     ),

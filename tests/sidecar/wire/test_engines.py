@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from collector.domain.usage import Usage
 from sidecar.wire import ReplyFacts, meter_for, read_request
+from sidecar.wire.usage import read_usage
 
 API = "openai.chat"
 
@@ -41,10 +43,17 @@ def last(usage: Any, **more: Any) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": usage, **more}
 
 
+def counts(usage: Usage) -> tuple[int, ...]:
+    return (
+        usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens,
+        usage.cache_write_input_tokens, usage.reasoning_output_tokens,
+    )  # fmt: skip
+
+
 ENDS = pytest.mark.parametrize(
     ("engine", "usage", "more", "counted"),
     [
-        # prompt, output, of the prompt cached
+        # prompt, output, of the prompt read from a cache and written to one
         (
             "sglang",
             {"prompt_tokens": 31, "completion_tokens": 9, "total_tokens": 40, "reasoning_tokens": 3,
@@ -77,6 +86,15 @@ ENDS = pytest.mark.parametrize(
             {"timings": {"prompt_n": 28, "prompt_ms": 447.9, "predicted_n": 22}},
             (28, 22, 0),
         ),
+        (
+            "qwen that wrote a cache of its own",
+            {"prompt_tokens": 3019, "completion_tokens": 9, "total_tokens": 3028,
+             "prompt_tokens_details": {"cached_tokens": 1024, "cache_creation_input_tokens": 1500,
+                                       "cache_type": "ephemeral",
+                                       "cache_creation": {"ephemeral_5m_input_tokens": 1500}}},
+            {},
+            (3019, 9, 1024, 1500),
+        ),
         ("tgi", {"prompt_tokens": 12, "completion_tokens": 20, "total_tokens": 32}, {}, (12, 20, 0)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -85,28 +103,26 @@ ENDS = pytest.mark.parametrize(
 
 @ENDS
 def test_the_end_of_a_stream_tells_its_usage(
-    engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
+    engine: str, usage: Any, more: Any, counted: tuple[int, ...]
 ) -> None:
     told = facts(
         events(chunk(role="assistant", content=None), chunk(content="hi"), last(usage, **more)), stream=True
     )
 
     assert told.usage is not None and told.error is None
-    found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
-    assert found == counted
+    assert counts(told.usage)[: len(counted)] == counted
+    assert not any(counts(told.usage)[len(counted) :])
 
 
 @ENDS
-def test_a_whole_reply_tells_the_same(
-    engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
-) -> None:
+def test_a_whole_reply_tells_the_same(engine: str, usage: Any, more: Any, counted: tuple[int, ...]) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
     body = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
     told = facts(json.dumps(body).encode(), stream=False)
 
     assert told.usage is not None
-    found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
-    assert found == counted
+    assert counts(told.usage)[: len(counted)] == counted
+    assert not any(counts(told.usage)[len(counted) :])
 
 
 @pytest.mark.parametrize(
@@ -135,3 +151,12 @@ def test_an_error_is_known_for_what_it_is(status: int, body: Any, error_class: s
 
     assert told.error is not None
     assert told.error.error_class == error_class
+
+
+def test_perplexitys_agents_tell_what_they_read_and_wrote_inside_the_input() -> None:
+    details = {"cache_creation_input_tokens": 10, "cache_read_input_tokens": 60}
+    usage, doubts = read_usage(
+        {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "input_tokens_details": details}
+    )
+    assert usage is not None and counts(usage) == (100, 20, 60, 10, 0)
+    assert doubts == ()
