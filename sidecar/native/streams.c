@@ -295,7 +295,7 @@ static int chat_choice(Cursor *c, Event *event, const uint8_t *key, size_t size)
 {
     if (IS("index"))
         return once(event, 3) && TAKES(c, "0") && c->at < c->end && (*c->at == ',' || *c->at == '}' || *c->at == ' ');
-    if (IS("finish_reason"))
+    if (IS("finish_reason") || IS("error") || IS("usage"))
         return TAKES(c, "null");
     if (IS("delta"))
         return once(event, 4) && read_object(c, event, chat_delta);
@@ -313,7 +313,7 @@ static int chat_member(Cursor *c, Event *event, const uint8_t *key, size_t size)
         skip_blanks(c);
         return TAKES(c, "]");
     }
-    if (IS("usage") || IS("error"))
+    if (IS("usage") || IS("error") || IS("x_groq"))
         return TAKES(c, "null");
     return skip_value(c, 0);
 }

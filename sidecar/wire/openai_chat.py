@@ -28,12 +28,15 @@ class _ChunkChoice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    error: Raw | None = None
+    usage: Raw | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_ChunkChoice]
     usage: Raw | None = None
     error: Raw | None = None
+    x_groq: Raw | None = None
 
 
 _NO_USAGE: Final = Raw(b"null")
@@ -61,12 +64,15 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
         len(chunk.choices) != 1
         or chunk.usage is not None
         or chunk.error is not None
+        or chunk.x_groq is not None
         or not reading.response_id
     ):
         return False
     choice = chunk.choices[0]
     delta = choice.delta
     if choice.finish_reason is not None or choice.index:
+        return False
+    if choice.error is not None or choice.usage is not None:
         return False
     if delta is None:
         text = choice.text
