@@ -142,7 +142,12 @@ def _read_chunk(chunk: dict[str, Any], reading: Reading, inner: EventReader) -> 
 
 
 def read_invoked_body(body: Mapping[str, Any], reading: Reading) -> None:
-    """Read what Titan, Llama and Mistral text models answer to InvokeModel, whole or one chunk."""
+    """Read what Titan, Llama and Mistral text models answer to InvokeModel, whole or one chunk.
+
+    Rerankers outside of Bedrock answer with ``results`` as well, and with an id, a model and usage.
+    """
+    reading.identify(body.get("id"), body.get("model"))
+    reading.use(body.get("usage"))
     for name, reason in (("generation", "stop_reason"), ("outputText", "completionReason")):
         reading.say(body.get(name))
         if isinstance(body.get(name), str):

@@ -12,6 +12,7 @@ import pytest
 from collector.domain.usage import Usage
 from sidecar.wire import ReplyFacts, meter_for, read_request
 from sidecar.wire.usage import read_usage
+from tests.sidecar.wire.conftest import JSON, new_meter, run
 
 API = "openai.chat"
 
@@ -160,3 +161,17 @@ def test_perplexitys_agents_tell_what_they_read_and_wrote_inside_the_input() -> 
     )
     assert usage is not None and counts(usage) == (100, 20, 60, 10, 0)
     assert doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"), [({"total_tokens": 815}, 815), ({"prompt_tokens": 34, "completion_tokens": 0}, 34)]
+)
+def test_a_rerankers_results_do_not_hide_its_usage(usage: Any, read: int) -> None:
+    # Jina, vLLM and Together, as they answer to /v1/rerank.
+    body = {"id": "rr", "model": "m", "results": [{"index": 0, "relevance_score": 0.9}], "usage": usage}
+    meter = new_meter("raw", path="/v1/rerank", headers=JSON)
+
+    _, told = run(meter, [json.dumps(body).encode()])
+
+    assert (told.response_id, told.response_model, told.complete) == ("rr", "m", True)
+    assert told.usage is not None and counts(told.usage) == (read, 0, 0, 0, 0)
