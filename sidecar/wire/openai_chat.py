@@ -98,6 +98,7 @@ class _PlainChoice(msgspec.Struct, gc=False):
     stop_reason: Any = None
     message: None = None
     error: None = None
+    usage: None = None
 
 
 class _PlainChunk(msgspec.Struct, gc=False):
@@ -190,7 +191,18 @@ def read_chat_body(body: Mapping[str, Any], reading: Reading, *, streamed: bool 
     if isinstance(usage, dict):
         reading.use(_with_cache_of(body, usage))
         read_cost(usage, reading)
+    elif reading.usage_block is reading.scratch.get("usage_of_choice"):
+        _read_usage_of_choice(choices, reading)
     reading.fail(body.get("error") or groq.get("error"))
+
+
+def _read_usage_of_choice(choices: object, reading: Reading) -> None:
+    """Take the usage that Moonshot keeps in the last chunk's choice, where none stands where it belongs."""
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and isinstance(usage := choice.get("usage"), dict) and usage:
+            reading.use(usage)
+            reading.scratch["usage_of_choice"] = usage
+            return
 
 
 def _with_cache_of(body: Mapping[str, Any], usage: dict[str, Any]) -> dict[str, Any]:

@@ -175,3 +175,31 @@ def test_a_rerankers_results_do_not_hide_its_usage(usage: Any, read: int) -> Non
 
     assert (told.response_id, told.response_model, told.complete) == ("rr", "m", True)
     assert told.usage is not None and counts(told.usage) == (read, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("told_again", [False, True])
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+def test_usage_in_the_last_choice_stands_in_for_usage_where_it_belongs(api: str, told_again: bool) -> None:
+    # Moonshot, which adds the chunk of usage only where that is asked for.
+    usage = {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32, "cached_tokens": 4}
+    end = chunk()
+    end["choices"][0] |= {"finish_reason": "stop", "usage": usage}
+    data = events(
+        chunk(content="hi"), chunk(content="!"), end, *([last(usage | {"cached_tokens": 5})] * told_again)
+    )
+
+    _, told = run(new_meter(api), [data])
+
+    assert told.usage is not None
+    assert counts(told.usage) == (19, 13, 5 if told_again else 4, 0, 0)
+    assert told.finish_reasons == ["stop"]
+
+
+def test_usage_where_it_belongs_stands_whatever_a_choice_says_later() -> None:
+    end = chunk()
+    end["choices"][0] |= {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    data = events(chunk(content="hi"), last({"prompt_tokens": 19, "completion_tokens": 13}), end)
+
+    _, told = run(new_meter(), [data])
+
+    assert told.usage is not None and counts(told.usage) == (19, 13, 0, 0, 0)
