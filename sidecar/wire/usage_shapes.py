@@ -225,6 +225,7 @@ _PROMPT = _details(
         "prompt_tokens_details.cached_tokens prompt_cache_hit_tokens cached_tokens cache_read_input_tokens"
     ),
     cache_write_input_tokens="cache_creation_input_tokens",
+    reasoning_output_tokens="reasoning_tokens",  # SGLang, of its completion_tokens
     # litellm's names for what Anthropic says and OpenAI has no word for.
     cache_write_1h_input_tokens="prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
     web_searches="server_tool_use.web_search_requests prompt_tokens_details.web_search_requests",

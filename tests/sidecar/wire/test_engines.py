@@ -60,7 +60,7 @@ ENDS = pytest.mark.parametrize(
             {"prompt_tokens": 31, "completion_tokens": 9, "total_tokens": 40, "reasoning_tokens": 3,
              "prompt_tokens_details": {"cached_tokens": 24}},
             {},
-            (31, 9, 24),
+            (31, 9, 24, 0, 3),
         ),
         (
             "sglang without a cache report",
