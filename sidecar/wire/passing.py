@@ -18,13 +18,12 @@ from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, hides_thinking, 
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
-from sidecar.wire.jsonstream import Body
+from sidecar.wire.jsonstream import Body, decode_event
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
 from sidecar.wire.sse import Splitter, place_of_data, without
 
-_decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
 _MOST_MISSES: Final = 8
@@ -405,8 +404,8 @@ class PassingMeter:
             if usage_alone is not None:
                 return usage_alone
         try:
-            event = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            event = decode_event(data)
+        except (ValueError, RecursionError):
             if name == "error":
                 reading.fail(data.decode("utf-8", "replace"))
             else:
@@ -447,7 +446,7 @@ class PassingMeter:
             if last and self.reading.chunks:
                 self.reading.complete = True
             return
-        body = kept.whole()
+        body = kept.whole(last=last)
         if body is None and not last:
             return
         self._ended = True

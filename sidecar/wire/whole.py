@@ -58,7 +58,8 @@ class WholeMeter:
     def feed(self, data: bytes) -> bytes:
         """Keep ``data``, which is forwarded as it is."""
         if self._passing is not None:
-            return self._passing.feed(data)
+            self._passing.feed(data)
+            return data
         self._pieces.append(data)
         self._room -= len(data)
         if self._room < 0:
@@ -74,8 +75,8 @@ class WholeMeter:
     def finish(self) -> bytes:
         """Read the reply, which has ended as it should; nothing is ever held back."""
         if self._passing is not None:
-            return self._passing.finish()
-        if self._facts is None:
+            self._passing.finish()
+        elif self._facts is None:
             pieces = self._pieces
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             try:
