@@ -111,17 +111,22 @@ class PassingMeter:
         try:
             return self._take(data)
         except Exception as error:
-            # No mistake of a reader stops the bytes: they pass unread from here on.
-            self.reading.give_up(error)
-            self._given_up = True
-            self._ready = False
-            if self._lane is not None:
-                self._lane.open = False
+            self._give_up(error)
             held, self._held = self._held, b""
             return held + data
 
+    def _give_up(self, error: Exception) -> None:
+        """Let all that comes pass unread: no mistake of a reader stops the bytes."""
+        self.reading.give_up(error)
+        self._given_up = True
+        self._ready = False
+        if self._lane is not None:
+            self._lane.open = False
+
     def _take(self, data: bytes) -> bytes:
         self.catch_up()
+        if self._given_up:
+            return data  # Between two events, where the lane was: nothing is held.
         if self._ready:
             if self._text_from and data.startswith(self._prefix) and data.endswith(self._suffix):
                 # The last event with another text: when what is between is one JSON string, all is read.
@@ -158,7 +163,10 @@ class PassingMeter:
     def catch_up(self) -> None:
         """Take in what the lane has read."""
         if self._lane is not None:
-            tell(self._lane, self._dialect.name, self.reading)
+            try:
+                tell(self._lane, self._dialect.name, self.reading)
+            except Exception as error:
+                self._give_up(error)
 
     def _relay_whole(self, data: bytes) -> bytes:
         """Read ``data``, which is whole events with plain line ends; what of it goes on."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sidecar.accounting import Known, usage_of
+from sidecar.native import native
 from sidecar.wire import Meter, ReplyFacts, RequestFacts
 from sidecar.wire.dialects import CHAT, Dialect
 from sidecar.wire.eventstream import frame_bytes
@@ -81,6 +82,26 @@ def test_bytes_that_were_held_back_go_before_those_after_the_fault() -> None:
 
     assert forwarded == STREAM
     assert facts.unread
+
+
+@pytest.mark.skipif(native is None, reason="the extension in C is not built here")
+def test_what_the_lane_has_read_passes_though_nobody_can_be_told_of_it() -> None:
+    meter = new_meter()
+    event = chat_chunk("one")
+    meter.feed(event)
+    lane = meter.lane()
+    assert lane is not None
+
+    def told(text: bytes) -> None:
+        raise Fault
+
+    meter.watch(told)
+    assert lane.take(b"%x\r\n%b\r\n" % (len(event), event))
+    meter.catch_up()
+
+    assert meter.feed(event) == event
+    assert not lane.take(b"%x\r\n%b\r\n" % (len(event), event))
+    assert meter.facts().unread
 
 
 def test_facts_that_cannot_be_summed_up_are_those_that_can() -> None:
