@@ -58,7 +58,11 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
         return replace(facts.usage, input_tokens=started, output_tokens=output), UsageGrade.ESTIMATED
     if known.status >= 400 or (facts is not None and _turned_away(facts)):
         return NOTHING, None
-    if known.background or (not known.stream and (facts is None or not facts.complete)):
+    if (
+        known.background
+        or (not known.stream and (facts is None or not facts.complete))
+        or (facts is not None and facts.unread and not known.estimated_output)
+    ):
         # A whole reply whose end did not come, or that could not be read, is billed for all that it has:
         # who leaves before its last byte has all of the answer.
         return Usage(input_tokens=known.hold_input, output_tokens=known.hold_output), UsageGrade.ASSUMED

@@ -30,7 +30,8 @@ from sidecar.copies import Copies
 from sidecar.errors import JournalUnavailable
 from sidecar.records import record_of
 from sidecar.stitching import Stitching
-from sidecar.wire import ReplyFacts, RequestFacts, TokenRatios
+from sidecar.unread import tell_unread
+from sidecar.wire import Meter, ReplyFacts, RequestFacts, TokenRatios, place_of
 
 if TYPE_CHECKING:
     from sidecar.providers.native import Upstream
@@ -41,6 +42,17 @@ LEARN_EACH = 8
 
 _REPORTED = UsageGrade.REPORTED
 _tuple = tuple.__new__
+
+
+def facts_of(meter: Meter) -> ReplyFacts:
+    """What the reply said, also where our own reader failed of it: then that is told."""
+    try:
+        facts = meter.facts()
+    except Exception as error:
+        facts = ReplyFacts(usage_flags=("unread",), unread=place_of(error))
+    if facts.unread:
+        tell_unread(facts.unread)
+    return facts
 
 
 class Books:
@@ -182,8 +194,7 @@ class Books:
         """Work out what ``attempt`` used and costs, from all that is known of it now."""
         facts = call.facts
         assert facts is not None
-        reply = call.meter.facts() if call.meter is not None else None
-        call.reply_facts = reply
+        reply = call.reply_facts = facts_of(call.meter) if call.meter is not None else None
         usage, grade = self._used(call, attempt, reply, sent=sent)
         attempt.usage, attempt.grade = usage, grade
         if not grade:

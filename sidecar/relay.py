@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from sidecar.http import ChunkedDecoder, HeaderList, Responder, UpstreamError, UpstreamReply, within
-from sidecar.wire import Lane, Meter
+from sidecar.unread import tell_unread
+from sidecar.wire import Lane, Meter, place_of
 
 CAPTURED_REPLY_LIMIT: Final = 1 << 20
 
@@ -34,8 +35,11 @@ def read_at_once(
         return None
     if captured is not None:
         captured += data[:CAPTURED_REPLY_LIMIT]
-    out = meter.feed(data)
-    return out + meter.finish()
+    try:
+        return meter.feed(data) + meter.finish()
+    except Exception as error:
+        tell_unread(place_of(error))
+        return data
 
 
 class Relay:
@@ -57,6 +61,7 @@ class Relay:
         "_piped",
         "_responder",
         "_streaming",
+        "_unread",
         "_upstream",
         "_watch",
         "_watch_room",
@@ -81,6 +86,7 @@ class Relay:
         self._streaming = False
         self._flowing = False  # a stream under way of which nothing but its chunks is wanted
         self._opening = self._piped = False
+        self._unread = False
         self._on_end: Callable[[], None] | None = None
         self._watch: Callable[[], bool] | None = None
         self._watch_room: Callable[[], int] | None = None
@@ -127,7 +133,7 @@ class Relay:
         """Take what has come as all of the reply."""
         if not self._complete:
             self._upstream.close()
-            self._held.append(self._meter.finish())
+            self._held.append(self._rest())
             self._complete = True
 
     @property
@@ -211,7 +217,7 @@ class Relay:
     def _arrived(self, data: bytes, done: bool, error: UpstreamError | None) -> None:
         meter = self._meter
         if self._flowing and not done:
-            out = meter.feed(data)
+            out = self._read(data)
             if out:
                 self._pass(out)
             self._use_lane()
@@ -220,12 +226,12 @@ class Relay:
             return
         if not self.first_ns and data:
             self.first_ns = time.monotonic_ns()
-        out = meter.feed(data) if data else data
+        out = self._read(data) if data else data
         if self._captured is not None and len(self._captured) < CAPTURED_REPLY_LIMIT:
             self._captured += data
         if self._streaming:
             if done:
-                self._end(out, error, meter.finish())
+                self._end(out, error, self._rest())
                 return
             self._flowing = self.first_ns > 0 and self._captured is None
             if out:
@@ -237,7 +243,7 @@ class Relay:
             return
         self._held.append(out)
         if done:
-            self._held.append(meter.finish())
+            self._held.append(self._rest())
             self.error = error
             self._complete = True
             self._wake()
@@ -247,8 +253,30 @@ class Relay:
                 self._upstream.pause()
                 self._wake()
 
+    def _read(self, data: bytes) -> bytes:
+        """What of ``data`` goes on: what the meter says, or all of it once the meter has failed."""
+        if self._unread:
+            return data
+        try:
+            return self._meter.feed(data)
+        except Exception as error:
+            # Whatever is wrong with what we read, the agent gets its bytes.
+            self._unread = True
+            tell_unread(place_of(error))
+            return data
+
+    def _rest(self) -> bytes:
+        """What the meter still held back at the end."""
+        try:
+            return self._meter.finish()
+        except Exception as error:
+            tell_unread(place_of(error))
+            return b""
+
     def _use_lane(self) -> None:
         """Have chunks that only add text read in C, and forwarded as they came."""
+        if self._unread:
+            return
         lane = self._lane
         if lane is None:
             self._lane = lane = self._meter.lane()

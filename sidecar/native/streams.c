@@ -297,7 +297,7 @@ static int chat_choice(Cursor *c, Event *event, const uint8_t *key, size_t size)
 {
     if (IS("index"))
         return once(event, 3) && TAKES(c, "0") && c->at < c->end && (*c->at == ',' || *c->at == '}' || *c->at == ' ');
-    if (IS("finish_reason"))
+    if (IS("finish_reason") || IS("error") || IS("usage"))
         return TAKES(c, "null");
     if (IS("delta"))
         return once(event, 4) && read_object(c, event, chat_delta);
@@ -310,12 +310,12 @@ static int chat_member(Cursor *c, Event *event, const uint8_t *key, size_t size)
 {
     if (IS("choices")) {
         event->typed = 1;
-        if (!once(event, 6) || !takes_mark(c, '[') || !read_object(c, event, chat_choice))
+        if (!once(event, 6) || !takes_mark(c, '[') || !read_object(c, event, chat_choice) || !(event->seen & 1u << 4))
             return 0;
         skip_blanks(c);
         return TAKES(c, "]");
     }
-    if (IS("usage") || IS("error"))
+    if (IS("usage") || IS("error") || IS("x_groq"))
         return TAKES(c, "null");
     return skip_value(c, 0);
 }

@@ -32,6 +32,7 @@ from sidecar.wire.meter import Meter, meter_for
 from sidecar.wire.ordinary import Lane
 from sidecar.wire.paths import spends
 from sidecar.wire.raw import read_raw_request
+from sidecar.wire.reading import place_of
 from sidecar.wire.refusals import error_body, error_event
 from sidecar.wire.requests import read_request
 from sidecar.wire.rewrite import with_include_usage, with_model, with_output_cap
@@ -51,6 +52,7 @@ __all__ = [
     "error_body",
     "error_event",
     "meter_for",
+    "place_of",
     "read_raw_request",
     "read_request",
     "spends",

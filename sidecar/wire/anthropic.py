@@ -54,12 +54,13 @@ def read_messages_event(name: str, event: Mapping[str, Any], reading: Reading) -
             reading.argue(delta.get("partial_json"), -1)
     elif kind == "content_block_start":
         open_blocks = reading.scratch.setdefault("open_blocks", set())
-        if len(open_blocks) < 1024:
-            open_blocks.add(event.get("index"))
+        if len(open_blocks) < 1024 and type(index := event.get("index")) is int:
+            open_blocks.add(index)
         if isinstance(block := event.get("content_block"), dict):
             _read_block(block, reading, streamed=True)
     elif kind == "content_block_stop":
-        reading.scratch.setdefault("open_blocks", set()).discard(event.get("index"))
+        if type(index := event.get("index")) is int:
+            reading.scratch.setdefault("open_blocks", set()).discard(index)
     elif kind == "message_start":
         if isinstance(message := event.get("message"), dict):
             read_messages_body(message, reading)

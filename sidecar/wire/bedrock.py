@@ -5,7 +5,6 @@ chunks of its stream are base64 of that model's JSON, and the last one brings
 Bedrock's own metrics, which are what is billed.
 """
 
-from binascii import Error as NotBase64
 from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -121,7 +120,7 @@ def read_frame(headers: Mapping[str, str], payload: bytes, reading: Reading, inn
     elif isinstance(encoded := event.get("bytes"), str):
         try:
             chunk = msgspec.json.decode(a2b_base64(encoded))
-        except (NotBase64, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # Not base64, or not JSON.
             reading.doubt("unreadable_event")
             return
         if isinstance(chunk, dict):
@@ -143,7 +142,12 @@ def _read_chunk(chunk: dict[str, Any], reading: Reading, inner: EventReader) -> 
 
 
 def read_invoked_body(body: Mapping[str, Any], reading: Reading) -> None:
-    """Read what Titan, Llama and Mistral text models answer to InvokeModel, whole or one chunk."""
+    """Read what Titan, Llama and Mistral text models answer to InvokeModel, whole or one chunk.
+
+    Rerankers outside of Bedrock answer with ``results`` as well, and with an id, a model and usage.
+    """
+    reading.identify(body.get("id"), body.get("model"))
+    reading.use(body.get("usage"))
     for name, reason in (("generation", "stop_reason"), ("outputText", "completionReason")):
         reading.say(body.get(name))
         if isinstance(body.get(name), str):

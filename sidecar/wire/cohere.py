@@ -11,7 +11,7 @@ def read_cohere_body(body: Mapping[str, Any], reading: Reading) -> None:
     reading.identify(
         body.get("id") or body.get("response_id") or body.get("generation_id"), body.get("model")
     )
-    reading.finished(body.get("finish_reason"))
+    _finished(body.get("finish_reason"), body.get("error"), reading)
     message = body.get("message")
     if isinstance(message, dict):
         _read_message(message, reading)
@@ -23,6 +23,14 @@ def read_cohere_body(body: Mapping[str, Any], reading: Reading) -> None:
             reading.say(generation.get("text"), place)
             reading.finished(generation.get("finish_reason"), place)
     reading.use(body.get("usage") or _counted(body.get("meta")))
+
+
+def _finished(reason: object, error: object, reading: Reading) -> None:
+    """Note why it ended; ``ERROR`` is one, whether or not it is told which."""
+    reading.finished(reason)
+    reading.fail(
+        error or ({"code": reason, "message": "the reply ended in an error"} if reason == "ERROR" else None)
+    )
 
 
 def _counted(meta: object) -> object:
@@ -69,7 +77,7 @@ def read_cohere_event(name: str, event: Mapping[str, Any], reading: Reading) -> 
         reading.identify(event.get("id"), None)
         delta = event.get("delta")
         delta = delta if isinstance(delta, dict) else {}
-        reading.finished(delta.get("finish_reason"))
+        _finished(delta.get("finish_reason"), delta.get("error"), reading)
         reading.use(delta.get("usage"))
         if isinstance(message := delta.get("message"), dict):
             _read_message(message, reading)

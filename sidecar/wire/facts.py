@@ -149,5 +149,7 @@ class ReplyFacts(msgspec.Struct):
     """The request's rolling hash extended by this reply; 0 when it cannot be known."""
     usage_flags: tuple[str, ...] = ()
     """What had to be corrected or dropped before the reply could be believed."""
+    unread: str = ""
+    """Where our own reader failed of it, if it did: bytes passed unread, so the reply is not complete."""
     place: StreamPlace = StreamPlace()
     """Where the stream stands, for ending it validly."""

@@ -2,6 +2,9 @@
 
 A body that is written piece by piece (Gemini's array, Ollama's lines) is read as far
 as it has come, so its facts are right at any time. Up to 16 MiB are kept.
+
+Some servers write what is nearly JSON: half of a surrogate pair where a token ended in the middle of a
+character, a tab in a string, bytes that are no UTF-8. What it says has been used all the same.
 """
 
 import json
@@ -12,6 +15,24 @@ import msgspec
 MAX_BODY: Final = 16 << 20
 _decode: Final = msgspec.json.Decoder().decode
 _SPACE: Final = " \t\r\n,[]"
+
+
+def decode_leniently(data: bytes) -> Any:
+    """What ``data`` means where it is nearly JSON; characters that are none become question marks.
+
+    Raises:
+        ValueError, RecursionError: it is not even that.
+    """
+    found = json.loads(data.decode("utf-8", "replace"), strict=False, parse_constant=lambda _: None)
+    return _decode(json.dumps(found, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def decode_event(data: bytes) -> Any:
+    """What ``data``, which is whole, means; the same is raised."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(data)
 
 
 class Body:
@@ -38,13 +59,21 @@ class Body:
             return
         self._buffer += chunk
 
-    def whole(self) -> Any:
-        """The body, decoded, when it is one whole JSON value; ``None`` otherwise."""
+    def whole(self, *, last: bool = True) -> Any:
+        """The body, decoded, when it is one whole JSON value; ``None`` otherwise.
+
+        ``last``: no more of it comes, so that it is worth a second, lenient look.
+        """
         if not self._buffer:
             return None
         try:
             return _decode(self._buffer)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if not last:
+                return None
+        try:
+            return decode_leniently(bytes(self._buffer))
+        except (ValueError, RecursionError):
             return None
 
     def text(self, limit: int) -> str:
@@ -63,7 +92,7 @@ class Body:
         rest = bytes(self._buffer[self._place :])
         text = rest.decode("latin-1")  # One character a byte: ends of objects are places in bytes.
         place = done = 0
-        decoder = json.JSONDecoder()
+        decoder = json.JSONDecoder(strict=False)
         while place < len(text):
             if text[place] in _SPACE:
                 place += 1
@@ -71,7 +100,7 @@ class Body:
             start = place
             try:
                 _, place = decoder.raw_decode(text, place)
-                value = _decode(rest[start:place])
+                value = decode_event(rest[start:place])
             except (ValueError, RecursionError):
                 break
             done = place

@@ -7,6 +7,7 @@ UNKNOWN, SSE, FRAMES, JSON, OPAQUE = range(5)
 
 _LINES: Final = frozenset({b"application/x-ndjson", b"application/stream+json", b"application/jsonl"})
 _SAY_NOTHING: Final = frozenset({b"", b"text/plain", b"application/octet-stream", b"binary/octet-stream"})
+_EVENTS: Final = (b"data:", b"event:")
 
 
 def mode_of(content_type: bytes, started: bytes, status: int) -> int:
@@ -18,6 +19,13 @@ def mode_of(content_type: bytes, started: bytes, status: int) -> int:
         return UNKNOWN
     if begin in b"{[":
         return JSON
+    if content_type == b"application/json" and status < 400:
+        # Some servers forget to say that they stream. A JSON body cannot begin like an event.
+        first = started.lstrip()[:6]
+        if first.startswith(_EVENTS):
+            return SSE
+        if any(event.startswith(first) for event in _EVENTS):
+            return UNKNOWN
     if content_type == b"text/event-stream" or (begin in b"deir:\xef" and content_type in _SAY_NOTHING):
         return SSE
     return OPAQUE if status < 400 else JSON

@@ -29,12 +29,15 @@ class _ChunkChoice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    error: Raw | None = None
+    usage: Raw | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
     choices: list[_ChunkChoice]
     usage: Raw | None = None
     error: Raw | None = None
+    x_groq: Raw | None = None
 
 
 _NO_USAGE: Final = Raw(b"null")
@@ -63,6 +66,7 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
         len(chunk.choices) != 1
         or chunk.usage is not None
         or chunk.error is not None
+        or chunk.x_groq is not None
         or not reading.response_id
     ):
         return False
@@ -70,8 +74,12 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
     delta = choice.delta
     if choice.finish_reason is not None or choice.index:
         return False
+    if choice.error is not None or choice.usage is not None:
+        return False
     if delta is None:
         text = choice.text
+        if text is None:
+            return False  # Whatever it says stands elsewhere.
     elif delta.tool_calls is not None or delta.function_call is not None:
         return False
     else:
@@ -92,6 +100,7 @@ class _PlainChoice(msgspec.Struct, gc=False):
     stop_reason: Any = None
     message: None = None
     error: None = None
+    usage: None = None
 
 
 class _PlainChunk(msgspec.Struct, gc=False):
@@ -156,7 +165,7 @@ def read_plain_chunk(payload: bytes, reading: Reading) -> bool | None:
 
 def read_chat_event(name: str, event: Mapping[str, Any], reading: Reading) -> bool:
     """Read one chunk; true when it carries nothing but usage."""
-    read_chat_body(event, reading)
+    read_chat_body(event, reading, streamed=True)
     if event.get("choices") == [] and isinstance(event.get("usage"), dict) and not event.get("error"):
         return True
     if name == "error" and not event.get("error"):
@@ -164,8 +173,9 @@ def read_chat_event(name: str, event: Mapping[str, Any], reading: Reading) -> bo
     return False
 
 
-def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
+def read_chat_body(body: Mapping[str, Any], reading: Reading, *, streamed: bool = False) -> None:
     """Read a chat completion, a completion, an embedding, or one chunk of these."""
+    begun = streamed and (reading.text_bytes > 0 or bool(reading.tools))
     reading.identify(body.get("id"), body.get("model"))
     if isinstance(tier := body.get("service_tier"), str):
         reading.service_tier = tier[:64]
@@ -176,14 +186,25 @@ def read_chat_body(body: Mapping[str, Any], reading: Reading) -> None:
     choices = body.get("choices")
     for place, choice in enumerate(choices if isinstance(choices, list) else ()):
         if isinstance(choice, dict):
-            _read_choice(choice, place, reading)
+            _read_choice(choice, place, reading, streamed=streamed, begun=begun)
     groq = body.get("x_groq")
     groq = groq if isinstance(groq, dict) else {}
     usage = body.get("usage") or groq.get("usage")
     if isinstance(usage, dict):
         reading.use(_with_cache_of(body, usage))
         read_cost(usage, reading)
+    elif reading.usage_block is reading.scratch.get("usage_of_choice"):
+        _read_usage_of_choice(choices, reading)
     reading.fail(body.get("error") or groq.get("error"))
+
+
+def _read_usage_of_choice(choices: object, reading: Reading) -> None:
+    """Take the usage that Moonshot keeps in the last chunk's choice, where none stands where it belongs."""
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and isinstance(usage := choice.get("usage"), dict) and usage:
+            reading.use(usage)
+            reading.scratch["usage_of_choice"] = usage
+            return
 
 
 def _with_cache_of(body: Mapping[str, Any], usage: dict[str, Any]) -> dict[str, Any]:
@@ -206,17 +227,25 @@ def read_cost(usage: Mapping[str, Any], reading: Reading) -> None:
         reading.cost(cost)
 
 
-def _read_choice(choice: dict[str, Any], place: int, reading: Reading) -> None:
+def _read_choice(
+    choice: dict[str, Any], place: int, reading: Reading, *, streamed: bool, begun: bool
+) -> None:
     index = choice.get("index")
     index = index if type(index) is int else place
     reading.finished(choice.get("finish_reason") or choice.get("stop_reason"), index)
     reading.fail(choice.get("error"))
-    message = choice.get("message") or choice.get("delta")
+    message, delta = choice.get("message"), choice.get("delta")
+    if not message or (streamed and isinstance(delta, dict) and delta):
+        # Chunks of Perplexity have all text so far beside what is new, its whole replies an empty delta.
+        message, begun = delta, False
     if not isinstance(message, dict):
         reading.say(choice.get("text"), index)
         return
-    _read_text(message, index, reading)
     _read_citations(message, reading)
+    if begun:  # MiniMax ends a stream with the whole message.
+        _read_tools_again(message, index, reading)
+        return
+    _read_text(message, index, reading)
     calls = message.get("tool_calls")
     for order, call in enumerate(calls if isinstance(calls, list) else ()):
         if isinstance(call, dict):
@@ -239,6 +268,20 @@ def _read_citations(message: dict[str, Any], reading: Reading) -> None:
         if isinstance(annotation, dict) and annotation.get("type") == "url_citation":
             reading.searches = 1
             return
+
+
+def _read_tools_again(message: dict[str, Any], index: int, reading: Reading) -> None:
+    """Read the tool calls of a message that repeats what a stream has said, those that are new."""
+    known = set(reading.tools)
+    calls = message.get("tool_calls")
+    for order, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(call, dict):
+            continue
+        function = call.get("function")
+        name = function.get("name") if isinstance(function, dict) else None
+        mark = str(call.get("id") or ""), name if isinstance(name, str) else ""
+        if mark not in known:
+            _read_call({**call, "index": None}, (index, len(known) + order), reading)
 
 
 def _read_text(message: dict[str, Any], index: int, reading: Reading) -> None:

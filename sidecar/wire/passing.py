@@ -18,13 +18,12 @@ from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, hides_thinking, 
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
-from sidecar.wire.jsonstream import Body
+from sidecar.wire.jsonstream import Body, decode_event
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
 from sidecar.wire.sse import Splitter, place_of_data, without
 
-_decode: Final = msgspec.json.Decoder().decode
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
 _MOST_MISSES: Final = 8
@@ -36,9 +35,9 @@ class PassingMeter:
     """Reads one reply of any kind as its bytes pass. Made by :func:`sidecar.wire.meter.meter_for`."""
 
     __slots__ = (
-        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_headers", "_held", "_lane",
-        "_lead", "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf", "_splitter",
-        "_suffix", "_text_from", "_text_to", "_type", "_withhold", "reading",
+        "_body", "_by_shape", "_decoder", "_dialect", "_ended", "_frames", "_given_up", "_headers", "_held",
+        "_lane", "_lead", "_misses", "_mode", "_ordinary", "_path", "_prefix", "_ready", "_skip_lf",
+        "_splitter", "_suffix", "_text_from", "_text_to", "_type", "_withhold", "reading",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +69,7 @@ class PassingMeter:
         self._lead = b""
         self._skip_lf = False
         self._ended = False
+        self._given_up = False
         self._ready = False
         """Between two events: the next bytes may be one whole event."""
         self._prefix = self._suffix = b""
@@ -106,7 +106,27 @@ class PassingMeter:
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
+        if self._given_up:
+            return data
+        try:
+            return self._take(data)
+        except Exception as error:
+            self._give_up(error)
+            held, self._held = self._held, b""
+            return held + data
+
+    def _give_up(self, error: Exception) -> None:
+        """Let all that comes pass unread: no mistake of a reader stops the bytes."""
+        self.reading.give_up(error)
+        self._given_up = True
+        self._ready = False
+        if self._lane is not None:
+            self._lane.open = False
+
+    def _take(self, data: bytes) -> bytes:
         self.catch_up()
+        if self._given_up:
+            return data  # Between two events, where the lane was: nothing is held.
         if self._ready:
             if self._text_from and data.startswith(self._prefix) and data.endswith(self._suffix):
                 # The last event with another text: when what is between is one JSON string, all is read.
@@ -143,7 +163,10 @@ class PassingMeter:
     def catch_up(self) -> None:
         """Take in what the lane has read."""
         if self._lane is not None:
-            tell(self._lane, self._dialect.name, self.reading)
+            try:
+                tell(self._lane, self._dialect.name, self.reading)
+            except Exception as error:
+                self._give_up(error)
 
     def _relay_whole(self, data: bytes) -> bytes:
         """Read ``data``, which is whole events with plain line ends; what of it goes on."""
@@ -199,9 +222,19 @@ class PassingMeter:
         """The reply has ended as it should; bytes still held back."""
         if self._ended:
             return b""
-        self.catch_up()
         self._ended = True
         held, self._held = self._held, b""
+        try:
+            return b"" if self._read_end() else held
+        except Exception as error:
+            self.reading.give_up(error)
+            return held
+
+    def _read_end(self) -> bool:
+        """Read what is left; true when it is usage alone, to be withheld."""
+        self.catch_up()
+        if self._given_up:
+            return False
         if self._mode == SSE:
             drop = False
             for event in self._splitter.finish() if self._splitter else ():
@@ -209,19 +242,36 @@ class PassingMeter:
             self.reading.chunks -= drop
             if self.reading.finish and self._by_shape:
                 self.reading.complete = True
-            return b"" if drop else held
+            return drop
         if self._mode in (JSON, UNKNOWN):
             self._read_body(last=True)
         elif self._mode == OPAQUE:
             self.reading.complete = True
-        return held
+        return False
 
     def facts(self) -> ReplyFacts:
         """The facts as they stand, also of a reply that was cut off."""
-        self.catch_up()
-        if self._mode == JSON and not self._ended:
-            self._read_body(last=False)
         reading = self.reading
+        try:
+            return self._sum_up()
+        except Exception as error:
+            reading.give_up(error)
+            return ReplyFacts(
+                response_id=reading.response_id,
+                response_model=reading.response_model,
+                error=reading.error,
+                chunks=reading.chunks,
+                output_text_bytes=reading.text_bytes,
+                reasoning_text_bytes=reading.reasoning_bytes,
+                usage_flags=tuple(reading.flags),
+                unread=reading.unread,
+            )
+
+    def _sum_up(self) -> ReplyFacts:
+        self.catch_up()
+        reading = self.reading
+        if self._mode == JSON and not self._ended and not self._given_up:
+            self._read_body(last=False)
         if reading.usage_block is None and reading.complete and reading.status < 400:
             reading.use(bedrock.counts_in_headers(self._headers))
         if self._dialect is CHAT:
@@ -274,15 +324,16 @@ class PassingMeter:
                         self._ready = True
                         return self._relay_whole(data)
                     return self._relay_events(data, lead)
-            data = started
+        else:
+            started = data
         if self._mode == SSE:
-            self._read_events(data)
+            self._read_events(started)
         elif self._mode == FRAMES:
-            self._read_frames(data)
+            self._read_frames(started)
         elif self._mode == JSON:
             body = self._body
             assert body is not None
-            body.feed(data)
+            body.feed(started)
             if body.is_stream:
                 self._read_objects(body, last=False)
         return data
@@ -343,8 +394,15 @@ class PassingMeter:
 
     def _read_other(self, name: str, data: bytes) -> bool:
         """Read an event that is not ordinary; likewise."""
+        self.reading.chunks += 1
+        try:
+            return self._read_with_care(name, data)
+        except Exception as error:
+            self.reading.give_up(error)
+            return False
+
+    def _read_with_care(self, name: str, data: bytes) -> bool:
         reading = self.reading
-        reading.chunks += 1
         if data.strip() == b"[DONE]":
             reading.complete = True
             return False
@@ -354,8 +412,8 @@ class PassingMeter:
             if usage_alone is not None:
                 return usage_alone
         try:
-            event = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            event = decode_event(data)
+        except (ValueError, RecursionError):
             if name == "error":
                 reading.fail(data.decode("utf-8", "replace"))
             else:
@@ -376,12 +434,18 @@ class PassingMeter:
     def _read_frames(self, data: bytes) -> None:
         for frame in self._frames.feed(data) if self._frames else ():
             self.reading.chunks += 1
-            bedrock.read_frame(frame.headers, frame.payload, self.reading, dialects.read_recognised_event)
+            try:
+                bedrock.read_frame(frame.headers, frame.payload, self.reading, dialects.read_recognised_event)
+            except Exception as error:
+                self.reading.give_up(error)
 
     def _read_objects(self, kept: Body, *, last: bool) -> None:
         for body in kept.new_objects(last=last):
             self.reading.chunks += 1
-            self._dialect_of(body).event("", body, self.reading)
+            try:
+                self._dialect_of(body).event("", body, self.reading)
+            except Exception as error:
+                self.reading.give_up(error)
 
     def _read_body(self, *, last: bool) -> None:
         kept = self._body or Body()
@@ -390,7 +454,7 @@ class PassingMeter:
             if last and self.reading.chunks:
                 self.reading.complete = True
             return
-        body = kept.whole()
+        body = kept.whole(last=last)
         if body is None and not last:
             return
         self._ended = True
@@ -400,7 +464,11 @@ class PassingMeter:
             self._read_failure(body, kept)
         elif isinstance(body, dict):
             reading.complete = True
-            self._dialect_of(body).body(body, reading)
+            try:
+                self._dialect_of(body).body(body, reading)
+            except Exception as error:
+                reading.give_up(error)
+                OTHER.body(body, reading)
         elif isinstance(body, list):
             reading.complete = True
             for member in body:

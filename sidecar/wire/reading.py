@@ -23,6 +23,17 @@ Unit = tuple[str, bytes, str]
 """Role, text and marks of one message, ready to be hashed."""
 
 
+def place_of(error: Exception) -> str:
+    """What kind of error it is and where it was raised; its words may repeat what was read."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = trace.tb_frame.f_code.co_filename.replace("\\", "/").rpartition("/")[2]
+    return f"{type(error).__name__} at {file}:{trace.tb_lineno}"
+
+
 class Reading:
     """The state of one reply's meter. Bounded: texts beyond a size are counted, not kept."""
 
@@ -30,7 +41,8 @@ class Reading:
         "chunks", "complete", "cost_pico", "error", "finish", "flags", "headers",
         "hidden_thinking", "prelude", "reasoning_bytes", "region", "request", "response_id",
         "response_model", "scratch", "searches", "service_tier", "status", "system_fingerprint",
-        "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "usage", "usage_block", "watch",
+        "text", "text_bytes", "tool_crcs", "tool_places", "tools", "units", "unread", "usage", "usage_block",
+        "watch",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +79,7 @@ class Reading:
         self.searches = 0
         self.cost_pico: int | None = None
         self.flags: list[str] = []
+        self.unread = ""
         self.scratch: dict[str, Any] = {}
         """What a dialect must remember between events to end a stream validly."""
 
@@ -180,6 +193,11 @@ class Reading:
         if flag not in self.flags:
             self.flags.append(flag)
 
+    def give_up(self, error: Exception) -> None:
+        """Note that a reader failed, which is our own fault: part of this reply is unread."""
+        self.unread = self.unread or place_of(error)
+        self.doubt("unread")
+
     def facts(self) -> ReplyFacts:
         """The facts as they stand."""
         usage: Usage | None = None
@@ -199,7 +217,7 @@ class Reading:
             tool_call_hashes=[tool_digest(said, shape) for said, shape in self.tool_crcs],
             error=self.error,
             chunks=self.chunks,
-            complete=self.complete and not self.prelude,
+            complete=self.complete and not self.prelude and not self.unread,
             output_text_bytes=self.text_bytes,
             reasoning_text_bytes=self.reasoning_bytes,
             provider_cost_pico=self.cost_pico,
@@ -208,6 +226,7 @@ class Reading:
             system_fingerprint=self.system_fingerprint,
             last_message_hash=self._hash(),
             usage_flags=(*doubts, *self.flags),
+            unread=self.unread,
         )
 
     def _hash(self) -> int:

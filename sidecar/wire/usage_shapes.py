@@ -227,7 +227,11 @@ _DETAIL_PARTS: Final = {
     "audio_output_tokens": ("output.audio_tokens",),
     "image_input_tokens": ("input.image_tokens",),
     "image_output_tokens": ("output.image_tokens",),
-    "cache_write_input_tokens": ("input.cache_write_tokens", "input.cache_creation_tokens"),
+    "cache_write_input_tokens": (
+        "input.cache_write_tokens",
+        "input.cache_creation_tokens",
+        "input.cache_creation_input_tokens",  # Qwen on DashScope, Perplexity's agents
+    ),
     # OpenAI sells 30 minutes and 12 hours, a dearer class: the one that stands for what is kept long.
     "cache_write_1h_input_tokens": ("input.cache_write_tokens_details.ttl_12h_tokens",),
     "reasoning_output_tokens": ("output.reasoning_tokens",),
@@ -258,6 +262,7 @@ _PROMPT = _details(
         "prompt_tokens_details.cached_tokens prompt_cache_hit_tokens cached_tokens cache_read_input_tokens"
     ),
     cache_write_input_tokens="cache_creation_input_tokens",
+    reasoning_output_tokens="reasoning_tokens",  # SGLang, of its completion_tokens
     # litellm's names for what Anthropic says and OpenAI has no word for.
     cache_write_1h_input_tokens="prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
     web_searches="server_tool_use.web_search_requests prompt_tokens_details.web_search_requests",
@@ -301,7 +306,10 @@ SHAPES: Final = (
         parts=_details(
             ("input_tokens_details", "input_token_details"),
             ("output_tokens_details", "output_token_details"),
-            cache_read_input_tokens="input_tokens_details.cached_tokens input_token_details.cached_tokens",
+            cache_read_input_tokens=(
+                "input_tokens_details.cached_tokens input_token_details.cached_tokens"
+                " input_tokens_details.cache_read_input_tokens"
+            ),
             reasoning_output_tokens="output_tokens_details.thinking_tokens",
         ),
         adjust=_xai_searches,

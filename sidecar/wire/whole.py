@@ -7,8 +7,6 @@ read a body, the facts are the same.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-import msgspec
-
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.passing import PassingMeter
 from sidecar.wire.whole_readers import WHOLE_READERS
@@ -60,7 +58,8 @@ class WholeMeter:
     def feed(self, data: bytes) -> bytes:
         """Keep ``data``, which is forwarded as it is."""
         if self._passing is not None:
-            return self._passing.feed(data)
+            self._passing.feed(data)
+            return data
         self._pieces.append(data)
         self._room -= len(data)
         if self._room < 0:
@@ -76,13 +75,13 @@ class WholeMeter:
     def finish(self) -> bytes:
         """Read the reply, which has ended as it should; nothing is ever held back."""
         if self._passing is not None:
-            return self._passing.finish()
-        if self._facts is None:
+            self._passing.finish()
+        elif self._facts is None:
             pieces = self._pieces
             body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             try:
                 self._facts = WHOLE_READERS[self._api](body, self._request)
-            except (msgspec.DecodeError, ValueError, RecursionError):
+            except Exception:  # It is not ordinary, or more than the reader of ordinary ones can read.
                 self._hand_over().finish()
         return b""
 

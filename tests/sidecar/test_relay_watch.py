@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.books import facts_of
 from sidecar.http import (
     Deadlines,
     HeaderList,
@@ -16,10 +17,11 @@ from sidecar.http import (
     Server,
     UpstreamError,
     UpstreamPool,
+    UpstreamReply,
 )
 from sidecar.native import native
-from sidecar.relay import Relay
-from sidecar.wire import RequestFacts, meter_for, terminal_events
+from sidecar.relay import Relay, read_at_once
+from sidecar.wire import ReplyFacts, RequestFacts, meter_for, terminal_events
 
 EVENT = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"%d "},"finish_reason":null}]}\n\n'
 EVENTS = [EVENT % number for number in range(10)]
@@ -29,8 +31,9 @@ DONE = b"data: [DONE]\n\n"
 class Scene:
     """An upstream that sends what it is told to, a relay, and an agent that reads."""
 
-    def __init__(self, watch: Callable[[], bool] | None) -> None:
+    def __init__(self, watch: Callable[[], bool] | None, meter: Any = None) -> None:
         self.watch = watch
+        self.meter_of = meter or (lambda meter: meter)
         self.relay: Relay | None = None
         self.began = asyncio.Event()
         self.ended: list[str] = []
@@ -38,6 +41,7 @@ class Scene:
         self.to_send: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.got = bytearray()
         self.agent_done = asyncio.Event()
+        self.upstream_writer: asyncio.StreamWriter | None = None
         self._serving: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
@@ -66,6 +70,7 @@ class Scene:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
+        self.upstream_writer = writer
         await reader.readuntil(b"\r\n\r\n")
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -85,9 +90,10 @@ class Scene:
     async def _handle(self, request: Request, responder: Responder) -> None:
         answer = await self._pool.request(b"GET", b"/", [], b"")
         facts = RequestFacts("openai.chat", "m", stream=True)
-        self.meter = meter_for(
+        meter = meter_for(
             "openai.chat", path="/", status=200, headers=answer.headers, request=facts, withhold_usage=False
         )
+        self.meter = self.meter_of(meter)
         self.answer, self.responder = answer, responder
         self.relay = Relay(answer, self.meter, responder, None)
         self.relay.head = (200, [(b"content-type", b"text/event-stream")])
@@ -354,3 +360,90 @@ async def test_a_stream_that_breaks_off_as_its_opening_is_awaited_is_known_to_ha
     async with asyncio.timeout(5):
         await relay.opening(600)
     assert relay.failed == "upstream_reset"
+
+
+class Failing:
+    """A meter that cannot read: from its ``feeds``-th feed on, and at its end."""
+
+    ended = first_content_seen = streaming = False
+    output_text_bytes = 0
+
+    def __init__(self, feeds: int) -> None:
+        self.feeds = feeds
+
+    def feed(self, data: bytes) -> bytes:
+        if self.feeds <= 0:
+            raise TypeError("unhashable type: 'list'")
+        self.feeds -= 1
+        return data
+
+    def finish(self) -> bytes:
+        raise RuntimeError("no end")
+
+    def facts(self) -> ReplyFacts:
+        raise KeyError("sk-secret")
+
+    def lane(self) -> None:
+        return None
+
+    def catch_up(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("feeds", range(5))
+@pytest.mark.parametrize("in_one_read", [True, False])
+async def test_a_stream_that_cannot_be_read_reaches_the_agent_whole(feeds: int, in_one_read: bool) -> None:
+    scene = Scene(None, lambda _: Failing(feeds))
+    await scene.start()
+    sent = b""
+    if not in_one_read:
+        for event in EVENTS[:3]:
+            scene.send(event)
+            sent += event
+            await scene.until(lambda sent=sent: bytes(scene.got) == sent)
+    last = b"".join(EVENTS[3:]) + DONE
+    scene.to_send.put_nowait(None)  # what follows leaves with the end of the coding, in one write
+    assert scene.upstream_writer is not None
+    scene.upstream_writer.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
+    await asyncio.wait_for(scene.agent_done.wait(), 5)
+    assert bytes(scene.got) == sent + last
+    assert scene.ended == ["ended"]
+    await scene.close()
+
+
+def test_what_a_failing_meter_does_not_say_is_told_once_without_its_words(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    facts = [facts_of(Failing(0)) for _ in range(2)]
+    assert facts[0].unread.startswith("KeyError at test_relay_watch.py:")
+    assert facts[0].usage is None and not facts[0].complete
+    assert len([record for record in caplog.records if "could not be read" in record.getMessage()]) == 1
+    assert "sk-secret" not in caplog.text
+
+
+@pytest.mark.parametrize("feeds", [0, 1])
+def test_a_whole_reply_that_cannot_be_read_reaches_the_agent(feeds: int) -> None:
+    upstream = UpstreamReply(200, [], 7, Unmoved(), 0, 0)
+    upstream.end(b'{"a":1}')
+    assert read_at_once(upstream, Failing(feeds), None, 100) == b'{"a":1}'
+
+
+class Unmoved:
+    """A connection that nothing happens to."""
+
+    reused = False
+    address = "h:1"
+    reply_buffer = 1 << 20
+    gate = None
+
+
+@pytest.mark.parametrize("feeds", range(3))
+async def test_a_whole_reply_that_comes_in_pieces_reaches_the_agent(feeds: int) -> None:
+    upstream = UpstreamReply(200, [], 7, Unmoved(), 0, 0)
+    relay = Relay(upstream, Failing(feeds), None, None)  # type: ignore[arg-type]
+    upstream.take(b'{"a')
+    waiting = asyncio.create_task(relay.whole(100))
+    await asyncio.sleep(0)
+    upstream.take(b'":')
+    upstream.end(b"1}")
+    assert await asyncio.wait_for(waiting, 5) == b'{"a":1}'

@@ -17,6 +17,15 @@ from sidecar.wire.refusals import error_event
 from sidecar.wire.translate.translation import Translation
 
 MOST_BODY: Final = 16 << 20
+_NOT_ITS_DIALECT: Final = (
+    AttributeError,
+    TypeError,
+    LookupError,
+    ValueError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What comes of a reply that is not what its dialect defines."""
 
 
 class TranslatingMeter:
@@ -142,7 +151,7 @@ class TranslatingMeter:
             return b""
         try:
             return translate(data)
-        except (AttributeError, TypeError, KeyError, ValueError, IndexError):
+        except _NOT_ITS_DIALECT:
             # A provider that does not speak its own dialect: the agent is told in its own.
             self.broken = True
             number = self._outer.facts().place.sequence_number + 1
@@ -157,12 +166,12 @@ class TranslatingMeter:
 
     def _whole(self) -> bytes:
         raw = bytes(self._body)
-        if self._status >= 400:
-            return self._translation.error(raw, self._status)
         try:
+            if self._status >= 400:
+                return self._translation.error(raw, self._status)
             if len(raw) > MOST_BODY:
                 raise ValueError
             return self._translation.body(raw, created=self._created)
-        except ValueError:
+        except _NOT_ITS_DIALECT:
             self.broken = True
             return b""

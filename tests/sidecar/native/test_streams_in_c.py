@@ -63,9 +63,14 @@ def chat(draw: st.DrawFn) -> object:
     )
     choice = {"index": draw(st.sampled_from([0, 0, 0, 1])), "delta": delta, "logprobs": None}
     choice["finish_reason"] = draw(st.sampled_from([None, None, None, "stop"]))
+    choice |= draw(st.sampled_from([{}, {}, {}, {"error": None}, {"error": {"a": 1}}, {"message": {}}]))
+    choice |= draw(st.sampled_from([{}, {}, {}, {"usage": None}, {"usage": {"prompt_tokens": 1}}]))
     more = draw(
-        st.sampled_from([{}, {}, {"usage": None}, {"usage": {"prompt_tokens": 1}}, {"error": {"a": 1}}])
-    )
+        st.sampled_from(
+            [{}, {}, {"usage": None}, {"usage": {"prompt_tokens": 1}}, {"error": {"a": 1}}, {"x_groq": None},
+             {"x_groq": {"error": "over capacity"}}]
+        )
+    )  # fmt: skip
     return {"id": "c", "created": 1.5, "choices": [choice], "obfuscation": draw(texts), **more}
 
 

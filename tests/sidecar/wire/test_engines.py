@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from collector.domain.usage import Usage
 from sidecar.wire import ReplyFacts, meter_for, read_request
+from sidecar.wire.usage import read_usage
+from tests.sidecar.wire.conftest import JSON, new_meter, run
 
 API = "openai.chat"
 
@@ -41,16 +44,23 @@ def last(usage: Any, **more: Any) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [], "usage": usage, **more}
 
 
+def counts(usage: Usage) -> tuple[int, ...]:
+    return (
+        usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens,
+        usage.cache_write_input_tokens, usage.reasoning_output_tokens,
+    )  # fmt: skip
+
+
 ENDS = pytest.mark.parametrize(
     ("engine", "usage", "more", "counted"),
     [
-        # prompt, output, of the prompt cached
+        # prompt, output, of the prompt read from a cache and written to one
         (
             "sglang",
             {"prompt_tokens": 31, "completion_tokens": 9, "total_tokens": 40, "reasoning_tokens": 3,
              "prompt_tokens_details": {"cached_tokens": 24}},
             {},
-            (31, 9, 24),
+            (31, 9, 24, 0, 3),
         ),
         (
             "sglang without a cache report",
@@ -77,6 +87,15 @@ ENDS = pytest.mark.parametrize(
             {"timings": {"prompt_n": 28, "prompt_ms": 447.9, "predicted_n": 22}},
             (28, 22, 0),
         ),
+        (
+            "qwen that wrote a cache of its own",
+            {"prompt_tokens": 3019, "completion_tokens": 9, "total_tokens": 3028,
+             "prompt_tokens_details": {"cached_tokens": 1024, "cache_creation_input_tokens": 1500,
+                                       "cache_type": "ephemeral",
+                                       "cache_creation": {"ephemeral_5m_input_tokens": 1500}}},
+            {},
+            (3019, 9, 1024, 1500),
+        ),
         ("tgi", {"prompt_tokens": 12, "completion_tokens": 20, "total_tokens": 32}, {}, (12, 20, 0)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -85,28 +104,26 @@ ENDS = pytest.mark.parametrize(
 
 @ENDS
 def test_the_end_of_a_stream_tells_its_usage(
-    engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
+    engine: str, usage: Any, more: Any, counted: tuple[int, ...]
 ) -> None:
     told = facts(
         events(chunk(role="assistant", content=None), chunk(content="hi"), last(usage, **more)), stream=True
     )
 
     assert told.usage is not None and told.error is None
-    found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
-    assert found == counted
+    assert counts(told.usage)[: len(counted)] == counted
+    assert not any(counts(told.usage)[len(counted) :])
 
 
 @ENDS
-def test_a_whole_reply_tells_the_same(
-    engine: str, usage: Any, more: Any, counted: tuple[int, int, int]
-) -> None:
+def test_a_whole_reply_tells_the_same(engine: str, usage: Any, more: Any, counted: tuple[int, ...]) -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
     body = {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage, **more}
     told = facts(json.dumps(body).encode(), stream=False)
 
     assert told.usage is not None
-    found = told.usage.input_tokens, told.usage.output_tokens, told.usage.cache_read_input_tokens
-    assert found == counted
+    assert counts(told.usage)[: len(counted)] == counted
+    assert not any(counts(told.usage)[len(counted) :])
 
 
 @pytest.mark.parametrize(
@@ -135,3 +152,54 @@ def test_an_error_is_known_for_what_it_is(status: int, body: Any, error_class: s
 
     assert told.error is not None
     assert told.error.error_class == error_class
+
+
+def test_perplexitys_agents_tell_what_they_read_and_wrote_inside_the_input() -> None:
+    details = {"cache_creation_input_tokens": 10, "cache_read_input_tokens": 60}
+    usage, doubts = read_usage(
+        {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120, "input_tokens_details": details}
+    )
+    assert usage is not None and counts(usage) == (100, 20, 60, 10, 0)
+    assert doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"), [({"total_tokens": 815}, 815), ({"prompt_tokens": 34, "completion_tokens": 0}, 34)]
+)
+def test_a_rerankers_results_do_not_hide_its_usage(usage: Any, read: int) -> None:
+    # Jina, vLLM and Together, as they answer to /v1/rerank.
+    body = {"id": "rr", "model": "m", "results": [{"index": 0, "relevance_score": 0.9}], "usage": usage}
+    meter = new_meter("raw", path="/v1/rerank", headers=JSON)
+
+    _, told = run(meter, [json.dumps(body).encode()])
+
+    assert (told.response_id, told.response_model, told.complete) == ("rr", "m", True)
+    assert told.usage is not None and counts(told.usage) == (read, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("told_again", [False, True])
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+def test_usage_in_the_last_choice_stands_in_for_usage_where_it_belongs(api: str, told_again: bool) -> None:
+    # Moonshot, which adds the chunk of usage only where that is asked for.
+    usage = {"prompt_tokens": 19, "completion_tokens": 13, "total_tokens": 32, "cached_tokens": 4}
+    end = chunk()
+    end["choices"][0] |= {"finish_reason": "stop", "usage": usage}
+    data = events(
+        chunk(content="hi"), chunk(content="!"), end, *([last(usage | {"cached_tokens": 5})] * told_again)
+    )
+
+    _, told = run(new_meter(api), [data])
+
+    assert told.usage is not None
+    assert counts(told.usage) == (19, 13, 5 if told_again else 4, 0, 0)
+    assert told.finish_reasons == ["stop"]
+
+
+def test_usage_where_it_belongs_stands_whatever_a_choice_says_later() -> None:
+    end = chunk()
+    end["choices"][0] |= {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}
+    data = events(chunk(content="hi"), last({"prompt_tokens": 19, "completion_tokens": 13}), end)
+
+    _, told = run(new_meter(), [data])
+
+    assert told.usage is not None and counts(told.usage) == (19, 13, 0, 0, 0)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sidecar.wire.errors import ERROR_CLASSES, error_class, read_error
-from tests.sidecar.wire.conftest import read
+from tests.sidecar.wire.conftest import chat_chunk, read
 
 
 @pytest.mark.parametrize(
@@ -135,3 +135,48 @@ def test_a_message_of_a_megabyte_is_cut_and_costs_little() -> None:
     facts = read(json.dumps({"error": error}).encode(), status=400, headers=[])
     assert facts.error is not None
     assert len(facts.error.message) == 200
+
+
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"x_groq": {"id": "req_1", "error": "over capacity", "usage": {"prompt_tokens": 1}}},
+        {
+            "choices": [
+                {"index": 0, "delta": {"content": ""}, "error": {"code": 502, "message": "over capacity"}}
+            ]
+        },
+        {"error": {"message": "over capacity"}},
+    ],
+    ids=["x_groq", "choice", "chunk"],
+)
+def test_an_error_in_a_chunk_of_text_is_seen(api: str, more: dict[str, Any]) -> None:
+    facts = read(chat_chunk("a") + chat_chunk("b") + chat_chunk("", **more), api=api)
+    assert facts.error is not None
+    assert facts.error.message == "over capacity"
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"error": "the model is overloaded", "finish_reason": "ERROR"}, "the model is overloaded"),
+        ({"finish_reason": "ERROR"}, "the reply ended in an error"),
+    ],
+)
+def test_a_stream_of_coheres_that_ends_in_an_error_is_one(said: dict[str, Any], message: str) -> None:
+    counted = {"tokens": {"input_tokens": 5, "output_tokens": 1}}
+    end = {"type": "message-end", "delta": {**said, "usage": counted}}
+
+    facts = read(b"event: message-end\ndata: " + json.dumps(end).encode() + b"\n\n", api="raw")
+
+    assert facts.error is not None
+    assert facts.error.message == message
+    assert facts.error.error_class in ("overloaded", "server_error")
+    assert (facts.finish_reasons, facts.complete) == (["ERROR"], True)
+    assert facts.usage is not None and facts.usage.input_tokens == 5
+
+
+def test_a_stream_of_coheres_that_ends_well_is_none() -> None:
+    end = {"type": "message-end", "delta": {"error": None, "finish_reason": "COMPLETE"}}
+    assert read(b"data: " + json.dumps(end).encode() + b"\n\n", api="raw").error is None

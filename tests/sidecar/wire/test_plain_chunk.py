@@ -50,6 +50,7 @@ CHOICES = st.fixed_dictionaries(
         "message": st.none() | st.just({"content": "whole"}),
         "logprobs": st.none(),
         "error": st.none() | st.just({"message": "no"}),
+        "usage": st.none() | st.just({"prompt_tokens": 3, "completion_tokens": 4}),
     },
 )
 CHUNKS = st.fixed_dictionaries(
