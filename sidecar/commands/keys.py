@@ -7,8 +7,12 @@ import time
 from datetime import UTC, datetime
 
 from collector.settings import Duration
+from sidecar.commands.tables import Column, print_columns
 from sidecar.config import load_config
 from sidecar.keys import KeyRing, VirtualKey
+
+LESS_WANTED = ("created", "models", "tenant", "expires", "agent", "team", "name")
+"""What a narrow terminal does not show of the keys, the first one first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,13 +89,14 @@ def show(keys: list[VirtualKey], how: str) -> int:
     if how == "json":
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("id", "name", "tenant", "team", "agent", "models", "created", "expires", "state")
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    if not rows:
+        sys.stdout.write("There is no key yet; `bursar keys create` makes one.\n")
+        return 0
+    columns = [
+        Column(title=name, cells=[row[name] for row in rows], whole=name in ("id", "state"))
+        for name in rows[0]
+    ]
+    print_columns(columns, LESS_WANTED)
     return 0
 
 

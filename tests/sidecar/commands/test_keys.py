@@ -1,0 +1,28 @@
+"""`bursar keys`, as somebody types it."""
+
+import json
+import re
+
+import pytest
+
+
+def test_a_name_is_neither_markup_nor_does_it_steer_the_terminal(bursar):
+    bursar("keys", "create", "--name", "[/oops]\x1b[2J")
+
+    assert "[/oops]\\x1b[2J" in bursar("keys", "list").out
+
+
+@pytest.mark.parametrize("width", [80, 40])
+def test_what_is_listed_can_be_revoked(bursar, a_terminal, width):
+    a_terminal(width)
+    about = ("--name", "what it is for, at length", "--team", "search", "--models", "gpt-5.4,claude-opus-5")
+    bursar("keys", "create", *about)
+
+    (listed,) = re.findall(r"vk_[0-9a-f]{6}\b", bursar("keys", "list").out)
+
+    assert listed == json.loads(bursar("keys", "list", "--format", "json").out)[0]["id"]
+    assert "is revoked" in bursar("keys", "revoke", listed).out
+
+
+def test_that_there_is_no_key_is_said_in_words(bursar):
+    assert bursar("keys", "list").out == "There is no key yet; `bursar keys create` makes one.\n"
