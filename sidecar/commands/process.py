@@ -62,7 +62,10 @@ def checked_config(path: Path | None) -> BursarConfig:
 
     config = load_config(path)
     if config.cache.encrypt and config.cache.redis is not None and find_spec("cryptography") is None:
-        missing = "needs cryptography: pip install 'bursar[encryption]'; answers are not kept in the clear"
+        missing = (
+            "needs cryptography: pip install '.[encryption]' in Bursar's clone; "
+            "answers are not kept in the clear"
+        )
         raise InvalidSettings([Problem("cache.encrypt", missing)])
     if not config.listen.is_loopback and not len(KeyRing(config.data_dir)):
         raise InvalidSettings(
