@@ -13,7 +13,7 @@ from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
 from collector.pricing.regions import region_name
 from collector.settings import unknown_overrides
-from sidecar.commands.process import checked_config, unenforced
+from sidecar.commands.process import checked_config, not_writable, unenforced
 from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
 from sidecar.interpreter import interpreter, optimised
 from sidecar.keys import KeyRing
@@ -48,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     prices = PriceBook.load(config.prices)
     for problem in unknown_overrides(BursarConfig, os.environ, OTHER_VARIABLES):
         sys.stderr.write(f"warning: {problem}\n")
-    for warning in [*unenforced(config), *prices.warnings]:
+    warnings = [*unenforced(config), *prices.warnings]
+    if unwritable := not_writable(config.data_dir):
+        warnings.append(f"data_dir: {unwritable}")
+    for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
     if arguments.price:
         region = region_name(arguments.region)

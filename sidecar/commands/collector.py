@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Follow the journal and answer questions until told to stop."""
-    config = checked_config(arguments.config)
+    config = checked_config(arguments.config, writes=True)
     started("collector", config, supervised=arguments.supervised)
     from collector.run import run as run_collector
 

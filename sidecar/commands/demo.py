@@ -27,7 +27,7 @@ from inference.workload.generator import demonstration
 from inference.workload.replay import Progress, ReplaySummary, replay
 from inference.workload.traces import Trace, read_trace
 from sidecar.commands.inference import own_vllm
-from sidecar.commands.process import started
+from sidecar.commands.process import no_folder, not_writable, started
 from sidecar.commands.questions import NoAnswer, ask
 from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
 from sidecar.commands.up import READY_WITHIN_S, answers_ok, is_free, parts_of, wait_until_ready
@@ -110,6 +110,9 @@ def run(arguments: argparse.Namespace) -> int:
         except NotInstalled as error:
             sys.stderr.write(f"{error}\n")
             return 2
+    if arguments.data_dir and (wrong := no_folder(arguments.data_dir) or not_writable(arguments.data_dir)):
+        sys.stderr.write(f"--data-dir: {wrong}\n")
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="bursar-demo-"))
     try:
         scene = set_scene(folder, arguments)

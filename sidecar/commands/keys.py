@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from collector.settings import Duration
+from sidecar.commands.process import check_data_dir
 from sidecar.commands.tables import Column, print_columns
 from sidecar.config import load_config
 from sidecar.keys import KeyRing, VirtualKey
@@ -36,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Change or show the keys of the data directory."""
-    ring = KeyRing(load_config(arguments.config).data_dir)
+    config = load_config(arguments.config)
+    check_data_dir(config, writes=arguments.action != "list")
+    ring = KeyRing(config.data_dir)
     if arguments.action == "create":
         return create(ring, arguments)
     if arguments.action == "revoke":

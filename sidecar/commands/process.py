@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import resource
 import signal
 import sys
@@ -52,8 +53,44 @@ def unenforced(config: BursarConfig) -> list[str]:
     return found
 
 
-def checked_config(path: Path | None) -> BursarConfig:
+def no_folder(wanted: Path) -> str:
+    """Why ``wanted`` neither is a folder nor can become one; empty where it can."""
+    with contextlib.suppress(PermissionError):  # on the way: whether it can be written to is another question
+        for place in (wanted.absolute(), *wanted.absolute().parents):
+            if place.is_dir():
+                break
+            if place.exists():
+                return f"{wanted} cannot be a folder: {place} is a file"
+    return ""
+
+
+def not_writable(wanted: Path) -> str:
+    """Why nothing can be written to ``wanted``, which may have to be made first; empty where it can."""
+    try:
+        nearest = next(place for place in (wanted.absolute(), *wanted.absolute().parents) if place.exists())
+    except PermissionError as error:  # a folder on the way that we may not look into
+        return f"{wanted} cannot be used: {error.strerror}"
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return ""
+    return f"{wanted} cannot be {'written to' if nearest == wanted.absolute() else f'made in {nearest}'}"
+
+
+def check_data_dir(config: BursarConfig, *, writes: bool) -> None:
+    """See that there can be such a folder, and that we may write to it if the caller is going to.
+
+    Raises:
+        InvalidSettings: it cannot be used.
+    """
+    if wrong := no_folder(config.data_dir) or (not_writable(config.data_dir) if writes else ""):
+        raise InvalidSettings([Problem("data_dir", wrong)])
+
+
+def checked_config(path: Path | None, *, writes: bool = False) -> BursarConfig:
     """The configuration, together with what can only be seen from outside the file.
+
+    Args:
+        path: see `load_config`.
+        writes: whether the caller writes to the data directory.
 
     Raises:
         InvalidSettings: it cannot be used.
@@ -61,6 +98,7 @@ def checked_config(path: Path | None) -> BursarConfig:
     from sidecar.keys import KeyRing
 
     config = load_config(path)
+    check_data_dir(config, writes=writes)
     if config.cache.encrypt and config.cache.redis is not None and find_spec("cryptography") is None:
         missing = (
             "needs cryptography: pip install '.[encryption]' in Bursar's clone; "

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything and wait."""
-    config = checked_config(arguments.config)
+    config = checked_config(arguments.config, writes=True)
     started("up", config, supervised=False)
     return asyncio.run(serve(config, arguments))
 
