@@ -13,7 +13,14 @@ from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
 from collector.pricing.regions import region_name
 from collector.settings import unknown_overrides
-from sidecar.commands.process import checked_config, not_writable, unenforced
+from sidecar.commands.process import (
+    LACKS_A_KEY,
+    checked_config,
+    key_for,
+    not_writable,
+    unenforced,
+    uses_virtual_keys,
+)
 from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
 from sidecar.interpreter import interpreter, optimised
 from sidecar.keys import KeyRing
@@ -49,6 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     for problem in unknown_overrides(BursarConfig, os.environ, OTHER_VARIABLES):
         sys.stderr.write(f"warning: {problem}\n")
     warnings = [*unenforced(config), *prices.warnings]
+    virtual_keys = uses_virtual_keys(config)
+    warnings += [
+        f"upstreams.{name}.api_key: is not set; callers use virtual keys, which are not passed on"
+        for name, upstream in config.upstreams.items()
+        if key_for(upstream, virtual_keys=virtual_keys) == LACKS_A_KEY
+    ]
     if unwritable := not_writable(config.data_dir):
         warnings.append(f"data_dir: {unwritable}")
     for warning in warnings:

@@ -8,10 +8,11 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from collector.logs import configure, get
-from collector.settings import InvalidSettings, Problem
-from sidecar.config import BursarConfig, load_config
+from collector.settings import Address, InvalidSettings, Problem
+from sidecar.config import BursarConfig, UpstreamConfig, load_config
 
 PR_SET_PDEATHSIG = 1
 M_ARENA_MAX = -8
@@ -32,6 +33,47 @@ def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     for what in unenforced(config):
         get("bursar").warning(what)
+
+
+def key_for(upstream: UpstreamConfig, *, virtual_keys: bool) -> str:
+    """Whose key calls to ``upstream`` carry, in words.
+
+    Args:
+        upstream: where they go.
+        virtual_keys: whether callers use them; of theirs none is passed on.
+    """
+    if upstream.api_key is not None or _has_credentials(upstream):
+        return "our key"
+    if upstream.kind == "litellm":
+        return "what stands under litellm"
+    if upstream.kind == "vllm" or (virtual_keys and _is_here(upstream)):
+        return "no key"
+    return LACKS_A_KEY if virtual_keys else "the agent's own key is passed on"
+
+
+LACKS_A_KEY = "no key: set api_key; callers use virtual keys"
+
+
+def uses_virtual_keys(config: BursarConfig) -> bool:
+    """Whether callers need one: as soon as there is one, or others than this machine can call."""
+    from sidecar.keys import KeyRing
+
+    return not config.listen.is_loopback or len(KeyRing(config.data_dir)) > 0
+
+
+def _has_credentials(upstream: UpstreamConfig) -> bool:
+    """Whether a key is among the fixed headers."""
+    if not upstream.headers:
+        return False
+    from sidecar.stages.identify import CREDENTIAL_HEADERS
+
+    return not CREDENTIAL_HEADERS.isdisjoint(name.lower().encode() for name in upstream.headers)
+
+
+def _is_here(upstream: UpstreamConfig) -> bool:
+    """Whether it is a server on this machine, which needs no key as a rule."""
+    hosts = [Address(urlsplit(url).hostname or "", 0) for url in upstream.urls]
+    return bool(hosts) and all(host.is_loopback for host in hosts)
 
 
 def keep_to_one_heap() -> None:
