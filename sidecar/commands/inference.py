@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from collector.settings import Address
 from inference.settings import InferenceConfig, ServerConfig
+from sidecar.commands.arguments import address
 from sidecar.commands.process import checked_config, started
 from sidecar.config import BursarConfig
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiny", action="store_true", help="serve a tiny made-up model, on processors if need be"
     )
     parser.add_argument(
-        "--listen", type=Address.parse, default=Address("127.0.0.1", 8000), help="where --tiny answers"
+        "--listen", type=address, default=Address("127.0.0.1", 8000), help="where --tiny answers"
     )
     parser.add_argument("--vllm", metavar="COMMAND", help="the vllm command (default: the configuration's)")
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)

@@ -6,7 +6,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from collector.settings import Duration
+from sidecar.commands.arguments import duration, pair
 from sidecar.commands.process import check_data_dir
 from sidecar.commands.tables import Column, print_columns
 from sidecar.config import load_config
@@ -25,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         create.add_argument(
             f"--{who}", default="", help=f"the {who} that its calls are for; no header can change it"
         )
-    create.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls")
+    create.add_argument(
+        "--tag", type=pair, action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls"
+    )
     create.add_argument("--models", default="", metavar="A,B", help="models it may ask for (default: all)")
-    create.add_argument("--expires", type=Duration.parse, metavar="30d", help="when it ends by itself")
+    create.add_argument("--expires", type=duration, metavar="30d", help="when it ends by itself")
     create.add_argument("--capture", action="store_true", help="keep prompts and answers of its calls")
     listed = actions.add_parser("list", help="show all keys, never the keys themselves")
     listed.add_argument("--format", choices=("table", "json"), default="table")
@@ -55,7 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
 def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
     """Make a key and show it."""
     now = time.time()
-    tags = dict(tag.partition("=")[::2] for tag in arguments.tag)
     token, key = ring.create(
         now,
         name=arguments.name,
@@ -63,9 +64,9 @@ def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
         team=arguments.team,
         user=arguments.user,
         agent=arguments.agent,
-        tags=tags,
+        tags=dict(arguments.tag),
         models=tuple(model.strip() for model in arguments.models.split(",") if model.strip()),
-        expires_at=int(now + arguments.expires) if arguments.expires else None,
+        expires_at=int(now + arguments.expires) if arguments.expires is not None else None,
         capture=arguments.capture,
     )
     sys.stdout.write(f"{token}\n")

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     filters: dict[str, list[str]] = {}
     for text in arguments.where:
         name, equals, value = text.partition("=")
-        if not equals:
+        if not (name and equals):
             sys.stderr.write(f"--where {text!r}: write DIM=VALUE\n")
             return 2
         filters.setdefault(name, []).append(value)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -26,3 +27,13 @@ def test_what_is_listed_can_be_revoked(bursar, a_terminal, width):
 
 def test_that_there_is_no_key_is_said_in_words(bursar):
     assert bursar("keys", "list").out == "There is no key yet; `bursar keys create` makes one.\n"
+
+
+def test_a_key_has_its_tags_and_ends_when_it_was_said_to(bursar):
+    tags = ("--tag", "env=prod", "--tag", "note=a=b", "--tag", "empty=")
+    bursar("keys", "create", *tags, "--expires", "36500d")
+
+    (kept,) = json.loads(Path(".bursar/keys.json").read_text())["keys"]
+    assert kept["tags"] == {"env": "prod", "note": "a=b", "empty": ""}
+    assert kept["expires_at"] == kept["created_at"] + 36_500 * 86_400
+    assert bursar("keys", "list").code == 0
