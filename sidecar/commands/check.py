@@ -100,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         each = f", for each {budget.each}" if budget.each else ""
         sys.stdout.write(f"  budget {budget.name}: {limit} ({budget.window}) for {matches}{each}\n")
     sys.stdout.write(f"  prices: {prices.version}\n")
+    sys.stdout.write(f"  data: {config.data_dir.resolve()}\n")
     return 0
 
 

@@ -70,7 +70,10 @@ def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
         capture=arguments.capture,
     )
     sys.stdout.write(f"{token}\n")
-    sys.stderr.write(f"This is key {key.id}. It is not shown again: keep it where the agent finds it.\n")
+    sys.stderr.write(
+        f"This is key {key.id}. It is not shown again: keep it where the agent finds it.\n"
+        f"It counts where the data directory is {ring.path.parent.resolve()}\n"
+    )
     return 0
 
 

@@ -25,6 +25,17 @@ def test_what_is_listed_can_be_revoked(bursar, a_terminal, width):
     assert "is revoked" in bursar("keys", "revoke", listed).out
 
 
+def test_it_is_said_where_a_key_counts(bursar, tmp_path):
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "bursar.yaml").write_text("data_dir: data\n")
+
+    made = bursar("keys", "--config", "etc/bursar.yaml", "create")
+
+    assert f"data directory is {tmp_path}/data\n" in made.err  # where the command ran, not beside the file
+    assert (tmp_path / "data" / "keys.json").exists()
+    assert f"data: {tmp_path}/data\n" in bursar("check", "--config", "etc/bursar.yaml").out
+
+
 def test_that_there_is_no_key_is_said_in_words(bursar):
     assert bursar("keys", "list").out == "There is no key yet; `bursar keys create` makes one.\n"
 
