@@ -31,6 +31,13 @@ def test_what_goes_to_a_file_has_every_digit_and_every_column(capsys: pytest.Cap
         assert told in text
 
 
+def test_a_file_has_every_name_whole_beside_others_that_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-model-with-a-name-that-is-far-too-long-for-half-of-the-room"
+    rows = [row("1", 1, agent="a", request_model=name)]
+    report.print_table(rows, TOTAL, ("agent", "request_model"), is_cut=False)
+    assert name in capsys.readouterr().out
+
+
 def test_a_narrow_terminal_goes_without_columns_and_says_which_but_never_cuts_a_figure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
