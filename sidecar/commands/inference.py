@@ -52,9 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     started("inference", config, supervised=arguments.supervised)
     settings = _settings(config, arguments)
     unknown = set(arguments.names) - set(settings.servers)
-    if unknown or not settings.servers:
-        there = ", ".join(settings.servers) or "none is configured (inference.servers)"
-        sys.stderr.write(f"no such server: {', '.join(sorted(unknown))}; servers: {there}\n")
+    if not settings.servers:
+        sys.stderr.write("no server is configured: write one under inference.servers, or try --tiny\n")
+        return 2
+    if unknown:
+        there = ", ".join(settings.servers)
+        sys.stderr.write(f"no such server: {', '.join(sorted(unknown))}; there are: {there}\n")
         return 2
     from inference.installed import NotInstalled, find
     from inference.launch import CannotStart, Launch, launch_of

@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the collector and print its answer."""
+    if arguments.week and not arguments.statement:
+        sys.stderr.write("--week is for --statement; other reports take --since and --until\n")
+        return 2
     config = load_config(arguments.config)
     by = arguments.by or ("" if arguments.view else "request_model")
     dimensions = tuple(name.strip() for name in by.split(",") if name.strip())

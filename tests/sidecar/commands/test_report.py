@@ -64,3 +64,8 @@ def test_a_name_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     text = printed(capsys, [row("1", 1, request_model="evil\x1b[2J")])
     assert "\x1b" not in text
     assert "evil\\x1b[2J" in text
+
+
+def test_a_week_is_refused_where_there_is_no_statement(bursar) -> None:
+    ran = bursar("report", "--week", "2026-W48")
+    assert (ran.code, "--statement" in ran.err) == (2, True)
