@@ -220,6 +220,9 @@ def load(
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidSettings([Problem(str(path), f"cannot be read: {error.strerror}")]) from error
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise InvalidSettings([Problem(f"{path}:{line}", _not_utf8(error))]) from error
         root = reader.compose(text)
     overrides = overrides_of(schema, environ)
     value = reader.read_dataclass(schema, root if isinstance(root, dict) else {}, "", 1, overrides)
@@ -258,6 +261,8 @@ class _Reader:
         self.environ = environ
         self.base = base
         self.problems: list[Problem] = []
+        self._open: list[yaml.Node] = []
+        """The collections that are being read, each inside the one before."""
 
     def problem(self, line: int, field: str, what: str) -> None:
         where = f"{self.name}:{line}" if line else field
@@ -269,14 +274,27 @@ class _Reader:
         text = _WRITTEN_REFERENCE.sub("\ue000\\1\ue001", text)
         try:
             node = yaml.compose(text, Loader=yaml.SafeLoader)
+            return {} if node is None else self.plain(node)
+        except RecursionError as error:
+            raise InvalidSettings([Problem(self.name, "is nested too deeply")]) from error
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise InvalidSettings([Problem(f"{self.name}:{line}", f"not YAML: {error.problem}")]) from error
         except yaml.YAMLError as error:
             raise InvalidSettings([Problem(self.name, f"not YAML: {error}")]) from error
-        return {} if node is None else self.plain(node)
 
     def plain(self, node: yaml.Node) -> Any:
+        if not isinstance(node, yaml.CollectionNode):
+            return self.plain_scalar(node)
+        if any(outer is node for outer in self._open):
+            line = node.start_mark.line + 1
+            raise InvalidSettings([Problem(f"{self.name}:{line}", "holds itself, through an alias (*)")])
+        self._open.append(node)
+        found = self.plain_collection(node)
+        self._open.pop()
+        return found
+
+    def plain_collection(self, node: yaml.CollectionNode) -> Any:
         if isinstance(node, yaml.MappingNode):
             found: dict[str, _Node] = {}
             for key_node, value_node in node.value:
@@ -285,16 +303,15 @@ class _Reader:
                     self.problem(line, key, f"is given twice; first on line {found[key].line}")
                 found[key] = _Node(self.plain(value_node), line)
             return found
-        if isinstance(node, yaml.SequenceNode):
-            return [_Node(self.plain(item), item.start_mark.line + 1) for item in node.value]
-        if isinstance(node, yaml.ScalarNode):
-            if node.tag == "tag:yaml.org,2002:null":
-                return None
-            if node.tag == "tag:yaml.org,2002:bool":
-                # YAML 1.1 reads on, off, yes and no as booleans; a field that wants words wants the word.
-                return _Bool(node.value)
-            return node.value
-        return None
+        return [_Node(self.plain(item), item.start_mark.line + 1) for item in node.value]
+
+    def plain_scalar(self, node: yaml.Node) -> Any:
+        if node.tag == "tag:yaml.org,2002:null":
+            return None
+        if node.tag == "tag:yaml.org,2002:bool":
+            # YAML 1.1 reads on, off, yes and no as booleans; a field that wants words wants the word.
+            return _Bool(node.value)
+        return node.value
 
     # -- references
 
@@ -306,6 +323,9 @@ class _Reader:
                 return target.read_text(encoding="utf-8").strip()
             except OSError as error:
                 self.problem(line, field, f"cannot read {target}: {error.strerror}")
+                return None
+            except UnicodeDecodeError as error:
+                self.problem(line, field, f"cannot read {target}: {_not_utf8(error)}")
                 return None
         whole = _REFERENCE.fullmatch(text)
         if whole:
@@ -481,6 +501,10 @@ class _Reader:
     def invalid(self, line: int, field: str, what: str) -> Any:
         self.problem(line, field, what)
         return _INVALID
+
+
+def _not_utf8(error: UnicodeDecodeError) -> str:
+    return f"not UTF-8 text: byte 0x{error.object[error.start]:02x}"
 
 
 _INVALID: Any = object()

@@ -65,6 +65,13 @@ def module(name: str) -> Command:
     return cast(Command, importlib.import_module(f"sidecar.commands.{name}"))
 
 
+def _broken_keys() -> type[Exception]:
+    """Looked up when there is an exception: a command that uses no keys need not import them."""
+    from sidecar.keys import KeyFileBroken
+
+    return KeyFileBroken
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # What is imported and read at the start stays; looking through it for garbage takes a tenth of the time.
@@ -88,6 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except _broken_keys() as error:
+        sys.stderr.write(f"The virtual keys cannot be read: {error}\n")
+        return 2
 
 
 if __name__ == "__main__":

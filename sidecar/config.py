@@ -420,6 +420,13 @@ class BursarConfig:
             raise ValueError(f"budgets: {error}") from error
         if not 1 <= self.workers <= 64:
             raise ValueError(f"workers: {self.workers} is not between 1 and 64")
+        if self.redis is not None:
+            from sidecar.budgets.redis_connection import parse_address
+
+            try:
+                parse_address(self.redis)
+            except ValueError as error:
+                raise ValueError(f"redis: {error}") from error
         if (
             self.cache.redis is not None
             and self.redis is not None

@@ -97,6 +97,8 @@ class KeyRing:
             stat = self.path.stat()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise KeyFileBroken(f"{self.path}: {error.strerror}") from error
         stamp = (stat.st_mtime_ns, stat.st_ino)
         if stamp == self._stamp:
             return False
@@ -104,8 +106,10 @@ class KeyRing:
             rows = json.loads(self.path.read_text(encoding="utf-8"))["keys"]
             names = {item.name for item in fields(VirtualKey)}
             keys = [VirtualKey(**{k: _frozen(v) for k, v in row.items() if k in names}) for row in rows]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise KeyFileBroken(f"{self.path}: {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise KeyFileBroken(f"{self.path}: holds no list of keys as we write it") from error
         self._stamp = stamp
         self._by_digest = {key.digest: key for key in keys}
         return True

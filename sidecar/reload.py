@@ -32,14 +32,17 @@ async def follow(sidecar: Sidecar, given: Path | None) -> None:
         stamp = seen
         try:
             config = await asyncio.to_thread(load_config, path)
+            usable, kept = merged(sidecar.config, config)
+            sidecar.reconfigure(usable)
         except InvalidSettings as error:
             sidecar.metrics.set_gauge("bursar_config_valid", {}, 0)
             log.error("configuration invalid, the old one stays in force", reason=str(error))
-            continue
-        sidecar.metrics.set_gauge("bursar_config_valid", {}, 1)
-        usable, kept = merged(sidecar.config, config)
-        sidecar.reconfigure(usable)
-        log.info("configuration reloaded", names=", ".join(kept))
+        except Exception as error:  # whatever it is, the next change of the file may mend it
+            sidecar.metrics.set_gauge("bursar_config_valid", {}, 0)
+            log.error("configuration not taken up; it is read again when it changes", failure=error)
+        else:
+            sidecar.metrics.set_gauge("bursar_config_valid", {}, 1)
+            log.info("configuration reloaded", names=", ".join(kept))
 
 
 def merged(old: BursarConfig, new: BursarConfig) -> tuple[BursarConfig, list[str]]:

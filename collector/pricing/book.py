@@ -329,9 +329,8 @@ class PriceBook:
         hosts: list[Found] = []
         for name in (*names.literal, *names.family):
             for table, provider, key in self._by_last_part.get(name.rpartition("/")[2], ()):
-                reason = (
-                    f"{asked or 'nobody'} lists no such model; the dearest host of one, {provider}, stands in"
-                )
+                said = f"{asked} lists no such model" if asked else "no provider was named"
+                reason = f"{said}; the dearest host of one, {provider}, stands in"
                 hosts.append(Found(table, provider, key, PriceGrade.PRIOR, reason))
             if hosts:
                 break

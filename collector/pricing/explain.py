@@ -135,7 +135,7 @@ def format_explanation(found: Explanation) -> list[str]:
             f"{figure.rate:<24}{_shown(figure.rate, figure.charged):>12}"
             + "".join(f"  {cell:>20}" for cell, head in zip(cells, heads, strict=True) if head)
         )
-    lines += _terms(quote.elsewhere or quote.price)
+    lines += _terms(quote.price)
     if found.other is not None:
         if found.filled:
             lines.append(f"only {found.other} states: {', '.join(found.filled)} (taken from it)")

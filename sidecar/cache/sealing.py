@@ -80,7 +80,7 @@ class Sealer:
                 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
             except ImportError as error:
                 raise EncryptionMissing(
-                    "cache.encrypt needs cryptography: pip install 'bursar[encryption]'"
+                    "cache.encrypt needs cryptography: pip install '.[encryption]' in Bursar's clone"
                 ) from error
             self._cipher = AESGCM(_derived(self._secret, b"encrypt"))
         return self._cipher

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from collector.settings import Duration
+from sidecar.commands.arguments import duration, pair
 from sidecar.commands.questions import NoAnswer, ask, complain
 from sidecar.config import BursarConfig, load_config
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     more = actions.add_parser("raise", help="give a budget more room for a while")
     more.add_argument("name")
     more.add_argument("amount", help="on top of the limit, such as 5USD, 100ktokens or 50calls")
-    more.add_argument("--for", dest="duration", type=Duration.parse, required=True, metavar="2h")
+    more.add_argument("--for", dest="duration", type=duration, required=True, metavar="2h")
     more.add_argument("--subject", default="", help="only this counter of a budget with `each`")
     more.add_argument("--reason", default="", help="for the record")
     lower = actions.add_parser("lower", help="take a raise back")
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "key",
     ):
         call.add_argument(f"--{name}")
-    call.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE")
+    call.add_argument("--tag", type=pair, action="append", default=[], metavar="NAME=VALUE")
     call.add_argument("--stream", action="store_true")
     call.add_argument("--input-tokens", type=int, default=1000)
     call.add_argument("--max-tokens", type=int, default=1000)
@@ -267,7 +267,7 @@ def simulate(config: BursarConfig, arguments: argparse.Namespace) -> int:
         "input_tokens": arguments.input_tokens,
         "max_tokens": arguments.max_tokens,
     }
-    said["tags"] = dict(tag.partition("=")[::2] for tag in arguments.tag)
+    said["tags"] = dict(arguments.tag)
     shown = operate(config, "POST", "/bursar/v1/simulate", said)
     if arguments.format == "json":
         sys.stdout.write(json.dumps(shown, indent=1) + "\n")

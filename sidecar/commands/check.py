@@ -13,7 +13,14 @@ from collector.pricing.book import PriceBook
 from collector.pricing.explain import format_explanation
 from collector.pricing.regions import region_name
 from collector.settings import unknown_overrides
-from sidecar.commands.process import checked_config, unenforced
+from sidecar.commands.process import (
+    LACKS_A_KEY,
+    checked_config,
+    key_for,
+    not_writable,
+    unenforced,
+    uses_virtual_keys,
+)
 from sidecar.config import OTHER_VARIABLES, BursarConfig, UpstreamConfig
 from sidecar.interpreter import interpreter, optimised
 from sidecar.keys import KeyRing
@@ -48,7 +55,16 @@ def run(arguments: argparse.Namespace) -> int:
     prices = PriceBook.load(config.prices)
     for problem in unknown_overrides(BursarConfig, os.environ, OTHER_VARIABLES):
         sys.stderr.write(f"warning: {problem}\n")
-    for warning in [*unenforced(config), *prices.warnings]:
+    warnings = [*unenforced(config), *prices.warnings]
+    virtual_keys = uses_virtual_keys(config)
+    warnings += [
+        f"upstreams.{name}.api_key: is not set; callers use virtual keys, which are not passed on"
+        for name, upstream in config.upstreams.items()
+        if key_for(upstream, virtual_keys=virtual_keys) == LACKS_A_KEY
+    ]
+    if unwritable := not_writable(config.data_dir):
+        warnings.append(f"data_dir: {unwritable}")
+    for warning in warnings:
         sys.stderr.write(f"warning: {warning}\n")
     if arguments.price:
         region = region_name(arguments.region)
@@ -84,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         each = f", for each {budget.each}" if budget.each else ""
         sys.stdout.write(f"  budget {budget.name}: {limit} ({budget.window}) for {matches}{each}\n")
     sys.stdout.write(f"  prices: {prices.version}\n")
+    sys.stdout.write(f"  data: {config.data_dir.resolve()}\n")
     return 0
 
 

@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Mapping
-from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.domain.money import pico_from_usd
+from collector.logs import get
 from collector.settings import InvalidSettings
 from sidecar.commands.process import checked_config, started
 from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collector.pricing.book import PriceBook
     from collector.probes.true_cost import PriceOf
 
+log = get("bursar.collector")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """No arguments of its own but those between our processes."""
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Follow the journal and answer questions until told to stop."""
-    config = checked_config(arguments.config)
+    config = checked_config(arguments.config, writes=True)
     started("collector", config, supervised=arguments.supervised)
     from collector.run import run as run_collector
 
@@ -66,12 +68,17 @@ class ChangedPrices:
         if stamp is None or stamp == self._stamp:
             return None
         self._stamp = stamp
-        with suppress(InvalidSettings):
+        try:
             prices = load_config(self._path).prices
-            if prices != self._prices:
-                self._prices = prices
-                return prices
-        return None
+        except InvalidSettings:
+            return None
+        except Exception as error:  # whatever it is, the books go on, and the next change may mend it
+            log.error("changed prices could not be read; they stay as they were", failure=error)
+            return None
+        if prices == self._prices:
+            return None
+        self._prices = prices
+        return prices
 
 
 def newer_prices(config: BursarConfig) -> "PriceSource | None":

@@ -23,10 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = checked_config(arguments.config)
     started("dashboard", config, supervised=arguments.supervised)
     if importlib.util.find_spec("streamlit") is None:
-        sys.stderr.write("The dashboard needs Streamlit: pip install 'bursar[dashboard]'\n")
+        sys.stderr.write("The dashboard needs Streamlit: pip install '.[dashboard]' in Bursar's clone\n")
         return 1
     if config.access.sign_in == "oidc" and importlib.util.find_spec("authlib") is None:
-        sys.stderr.write("Signing in by OpenID Connect needs Authlib: pip install 'bursar[oidc]'\n")
+        sys.stderr.write("Signing in by OpenID needs Authlib: pip install '.[oidc]' in Bursar's clone\n")
         return 1
     from dashboards.launch import command, environment
 

@@ -20,14 +20,15 @@ from typing import Any
 
 import yaml
 
-from collector.settings import Address, Duration
+from collector.settings import Address
 from inference.workload.calls import TracedCall
 from inference.workload.columns import TraceError
 from inference.workload.generator import demonstration
 from inference.workload.replay import Progress, ReplaySummary, replay
 from inference.workload.traces import Trace, read_trace
+from sidecar.commands.arguments import duration, positive
 from sidecar.commands.inference import own_vllm
-from sidecar.commands.process import started
+from sidecar.commands.process import no_folder, not_writable, started
 from sidecar.commands.questions import NoAnswer, ask
 from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
 from sidecar.commands.up import READY_WITHIN_S, answers_ok, is_free, parts_of, wait_until_ready
@@ -53,13 +54,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trace", type=Path, metavar="FILE", help="replay a trace (CSV, JSONL or Parquet) instead"
     )
     parser.add_argument(
-        "--speed", type=float, metavar="X", help="replay a trace X times as fast as it was (default: at once)"
+        "--speed",
+        type=positive,
+        metavar="X",
+        help="replay a trace X times as fast as it was (default: at once)",
     )
     parser.add_argument(
-        "--rate", type=float, default=8.0, help="generated calls a second, after a first burst"
+        "--rate", type=positive, default=8.0, help="generated calls a second, after a first burst"
     )
     parser.add_argument(
-        "--for", dest="for_s", type=Duration.parse, metavar="30s", help="end by itself after so long"
+        "--for", dest="for_s", type=duration, metavar="30s", help="end by itself after so long"
     )
     parser.add_argument(
         "--vllm",
@@ -70,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--history",
-        type=Duration.parse,
+        type=duration,
         metavar="30d",
         help="begin with a made-up past of so long in the ledger, so that there is something to compare with",
     )
@@ -110,6 +114,9 @@ def run(arguments: argparse.Namespace) -> int:
         except NotInstalled as error:
             sys.stderr.write(f"{error}\n")
             return 2
+    if arguments.data_dir and (wrong := no_folder(arguments.data_dir) or not_writable(arguments.data_dir)):
+        sys.stderr.write(f"--data-dir: {wrong}\n")
+        return 2
     folder = Path(tempfile.mkdtemp(prefix="bursar-demo-"))
     try:
         scene = set_scene(folder, arguments)

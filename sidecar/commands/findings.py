@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from sidecar.commands.questions import ask
+from sidecar.commands.tables import Column, print_columns
 from sidecar.config import BursarConfig
 
 
@@ -64,6 +65,13 @@ VIEWS: Final = {
     ),
 }
 
+LESS_WANTED: Final = (
+    *("inferred", "block", "first_at", "success_rate_low", "success_rate_high", "declared_cost_usd"),
+    *("tool_errors", "turns", "looped", "retries", "repeats", "value_per_usd", "lost_tokens", "tool_calls"),
+    *("request_model", "success", "successes", "wasted_usd", "agent", "cause"),
+)
+"""What a narrow terminal does not show, the first one first."""
+
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """One flag for each view, at most one of them at a time."""
@@ -94,19 +102,21 @@ def rows_of(
 
 def print_findings(rows: list[dict[str, Any]], columns: Sequence[str]) -> None:
     """A table for people."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    made = [
+        Column(
+            title=title(name),
+            cells=[cell(name, row.get(name)) for row in rows],
+            figures="usd" in name or any(isinstance(row.get(name), int | float) for row in rows),
+        )
+        for name in columns
+    ]
+    print_columns(made, list(map(title, LESS_WANTED)))
 
-    from sidecar.commands.screen import printable
 
-    table = Table()
-    for name in columns:
-        figures = name.endswith("_usd") or any(isinstance(row.get(name), int | float) for row in rows)
-        table.add_column(name, justify="right" if figures else "left")
-    for row in rows:
-        table.add_row(*(Text(printable(cell(name, row.get(name)))) for name in columns))
-    Console().print(table)
+def title(name: str) -> str:
+    """A column's name in words, which a narrow table sets one below the other."""
+    words = "cost usd" if name == "effective_cost_usd" else name.replace("_", " ")
+    return words.replace("usd", "USD")
 
 
 def cell(name: str, value: Any) -> str:

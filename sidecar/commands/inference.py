@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from collector.settings import Address
 from inference.settings import InferenceConfig, ServerConfig
+from sidecar.commands.arguments import address
 from sidecar.commands.process import checked_config, started
 from sidecar.config import BursarConfig
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiny", action="store_true", help="serve a tiny made-up model, on processors if need be"
     )
     parser.add_argument(
-        "--listen", type=Address.parse, default=Address("127.0.0.1", 8000), help="where --tiny answers"
+        "--listen", type=address, default=Address("127.0.0.1", 8000), help="where --tiny answers"
     )
     parser.add_argument("--vllm", metavar="COMMAND", help="the vllm command (default: the configuration's)")
     parser.add_argument("--supervised", action="store_true", help=argparse.SUPPRESS)
@@ -51,9 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     started("inference", config, supervised=arguments.supervised)
     settings = _settings(config, arguments)
     unknown = set(arguments.names) - set(settings.servers)
-    if unknown or not settings.servers:
-        there = ", ".join(settings.servers) or "none is configured (inference.servers)"
-        sys.stderr.write(f"no such server: {', '.join(sorted(unknown))}; servers: {there}\n")
+    if not settings.servers:
+        sys.stderr.write("no server is configured: write one under inference.servers, or try --tiny\n")
+        return 2
+    if unknown:
+        there = ", ".join(settings.servers)
+        sys.stderr.write(f"no such server: {', '.join(sorted(unknown))}; there are: {there}\n")
         return 2
     from inference.installed import NotInstalled, find
     from inference.launch import CannotStart, Launch, launch_of

@@ -6,9 +6,14 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from collector.settings import Duration
+from sidecar.commands.arguments import duration, pair
+from sidecar.commands.process import check_data_dir
+from sidecar.commands.tables import Column, print_columns
 from sidecar.config import load_config
 from sidecar.keys import KeyRing, VirtualKey
+
+LESS_WANTED = ("created", "models", "tenant", "expires", "agent", "team", "name")
+"""What a narrow terminal does not show of the keys, the first one first."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,9 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         create.add_argument(
             f"--{who}", default="", help=f"the {who} that its calls are for; no header can change it"
         )
-    create.add_argument("--tag", action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls")
+    create.add_argument(
+        "--tag", type=pair, action="append", default=[], metavar="NAME=VALUE", help="a tag on its calls"
+    )
     create.add_argument("--models", default="", metavar="A,B", help="models it may ask for (default: all)")
-    create.add_argument("--expires", type=Duration.parse, metavar="30d", help="when it ends by itself")
+    create.add_argument("--expires", type=duration, metavar="30d", help="when it ends by itself")
     create.add_argument("--capture", action="store_true", help="keep prompts and answers of its calls")
     listed = actions.add_parser("list", help="show all keys, never the keys themselves")
     listed.add_argument("--format", choices=("table", "json"), default="table")
@@ -32,7 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Change or show the keys of the data directory."""
-    ring = KeyRing(load_config(arguments.config).data_dir)
+    config = load_config(arguments.config)
+    check_data_dir(config, writes=arguments.action != "list")
+    ring = KeyRing(config.data_dir)
     if arguments.action == "create":
         return create(ring, arguments)
     if arguments.action == "revoke":
@@ -48,7 +57,6 @@ def run(arguments: argparse.Namespace) -> int:
 def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
     """Make a key and show it."""
     now = time.time()
-    tags = dict(tag.partition("=")[::2] for tag in arguments.tag)
     token, key = ring.create(
         now,
         name=arguments.name,
@@ -56,13 +64,16 @@ def create(ring: KeyRing, arguments: argparse.Namespace) -> int:
         team=arguments.team,
         user=arguments.user,
         agent=arguments.agent,
-        tags=tags,
+        tags=dict(arguments.tag),
         models=tuple(model.strip() for model in arguments.models.split(",") if model.strip()),
-        expires_at=int(now + arguments.expires) if arguments.expires else None,
+        expires_at=int(now + arguments.expires) if arguments.expires is not None else None,
         capture=arguments.capture,
     )
     sys.stdout.write(f"{token}\n")
-    sys.stderr.write(f"This is key {key.id}. It is not shown again: keep it where the agent finds it.\n")
+    sys.stderr.write(
+        f"This is key {key.id}. It is not shown again: keep it where the agent finds it.\n"
+        f"It counts where the data directory is {ring.path.parent.resolve()}\n"
+    )
     return 0
 
 
@@ -85,13 +96,14 @@ def show(keys: list[VirtualKey], how: str) -> int:
     if how == "json":
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("id", "name", "tenant", "team", "agent", "models", "created", "expires", "state")
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    if not rows:
+        sys.stdout.write("There is no key yet; `bursar keys create` makes one.\n")
+        return 0
+    columns = [
+        Column(title=name, cells=[row[name] for row in rows], whole=name in ("id", "state"))
+        for name in rows[0]
+    ]
+    print_columns(columns, LESS_WANTED)
     return 0
 
 

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         if (error.name or "").partition(".")[0] not in ("mcp", "mcp_types"):
             raise
-        sys.stderr.write("The MCP server needs the mcp SDK: pip install 'bursar[mcp]'\n")
+        sys.stderr.write("The MCP server needs the mcp SDK: pip install '.[mcp]' in Bursar's clone\n")
         return 1
     server = build_server(asking, lambda: Estimator(config, PriceBook.load(config.prices)))
     server.run("stdio")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from collector.settings import Duration
+from sidecar.commands.arguments import duration
 from sidecar.commands.process import checked_config
 from sidecar.config import BursarConfig
 from sidecar.profiling import MOST_SECONDS, PATH
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="for_s",
-        type=Duration.parse,
+        type=duration,
         default=Duration(10),
         metavar="10s",
         help=f"how long; at most {MOST_SECONDS:.0f}s",

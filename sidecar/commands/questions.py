@@ -1,5 +1,6 @@
 """Asking the collector from the command line."""
 
+import http.client
 import json
 import sys
 import urllib.error
@@ -8,6 +9,10 @@ import urllib.request
 from typing import Any
 
 from sidecar.config import BursarConfig
+
+MOST_REFUSAL = 1 << 16
+MOST_SHOWN = 2000
+"""Bytes of a refusal that are read, and letters that are shown of one in words that are not ours."""
 
 
 class NoAnswer(Exception):
@@ -29,13 +34,27 @@ def ask(config: BursarConfig, question: str, **parameters: object) -> list[dict[
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=30) as reply:
             answer = json.load(reply)
     except urllib.error.HTTPError as error:
-        raise NoAnswer(error.read(2000).decode("utf-8", "replace")) from error
+        raise NoAnswer(refusal(error.read(MOST_REFUSAL))) from error
     except (urllib.error.URLError, OSError) as error:
         raise NoAnswer(
             f"the collector on {config.collector.listen} does not answer; run `bursar up`"
         ) from error
+    except (ValueError, http.client.HTTPException) as error:
+        raise NoAnswer(f"what answers on {config.collector.listen} is no collector of Bursar's") from error
     rows = answer["rows"] if isinstance(answer, dict) else answer
     return list(rows)
+
+
+def refusal(body: bytes) -> str:
+    """The collector's own words for why it does not answer, with what there is to choose from."""
+    said = body.decode("utf-8", "replace")
+    try:
+        error = json.loads(said)["error"]
+        message = str(error["message"])
+        choices = ", ".join(map(str, error.get("choices") or ()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return said[:MOST_SHOWN]
+    return f"{message}; there are: {choices}" if choices and choices not in message else message
 
 
 def _each(value: object) -> list[object]:

@@ -14,6 +14,7 @@ from collector.export.cells import cell
 from sidecar.commands.findings import add_flags, print_findings, rows_of, write_json
 from sidecar.commands.questions import NoAnswer, ask, complain
 from sidecar.commands.statement import BadWeek, add_statement_flags, week_of, write_statements
+from sidecar.commands.tables import Column, print_columns
 from sidecar.config import BursarConfig, load_config
 
 COLUMNS = (
@@ -36,8 +37,6 @@ TITLES = {
 }
 LESS_WANTED = ("list_cost_usd", "cache_read_input_tokens", "failed_calls", "output_tokens", "input_tokens")
 """The columns that a narrow terminal goes without, the first one first."""
-LEAST_NAME, MIN_NAME = 18, 6
-"""Letters of a name: as many as a column is given up for, and as many as there always are."""
 OTHERS = "all others"
 MONEY = ("list_cost_usd", "effective_cost_usd", "avoided_cost_usd")
 
@@ -68,13 +67,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Ask the collector and print its answer."""
+    if arguments.week and not arguments.statement:
+        sys.stderr.write("--week is for --statement; other reports take --since and --until\n")
+        return 2
     config = load_config(arguments.config)
     by = arguments.by or ("" if arguments.view else "request_model")
     dimensions = tuple(name.strip() for name in by.split(",") if name.strip())
     filters: dict[str, list[str]] = {}
     for text in arguments.where:
         name, equals, value = text.partition("=")
-        if not equals:
+        if not (name and equals):
             sys.stderr.write(f"--where {text!r}: write DIM=VALUE\n")
             return 2
         filters.setdefault(name, []).append(value)
@@ -151,44 +153,26 @@ def print_table(
     No figure is ever cut off: a narrow terminal leaves out the columns that matter least, and names are
     shortened. What does not go to a terminal is as wide as it has to be.
     """
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from sidecar.commands.screen import printable
-
-    console = Console()
     lines = [*rows, *(others(rows, total) if is_cut else [])]
-    names = [[printable(str(row.get(name) or "(none)")) for name in dimensions] for row in lines]
-    figures = {name: [shown(name, row.get(name)) for row in (*lines, total)] for name in COLUMNS}
-    widths = {name: max(map(len, (*column, TITLES[name]))) + 3 for name, column in figures.items()}
-    kept = list(COLUMNS)
-    if console.is_terminal:
-        room = console.width - 1 - len(dimensions) * (LEAST_NAME + 3)
-        for name in LESS_WANTED:
-            if sum(widths[one] for one in kept) > room:
-                kept.remove(name)
-    else:
-        spelt = [max(map(cell_len, column)) + 3 for column in zip(dimensions, *names, strict=True)]
-        console.width = 1 + sum(widths.values()) + sum(spelt)
-    spare = console.width - 1 - sum(widths[name] for name in kept) - 3 * len(dimensions)
-    most = max(MIN_NAME, spare // max(1, len(dimensions)))
-    table = Table(show_footer=True)
-    for number, name in enumerate(dimensions):
-        table.add_column(
-            name, footer="" if number else "total", no_wrap=True, overflow="ellipsis", max_width=most
+    columns = [
+        Column(
+            title=name,
+            cells=[str(row.get(name) or "(none)") for row in lines],
+            footer="" if number else "total",
+            one_line=True,
         )
-    for name in kept:
-        table.add_column(
-            TITLES[name], footer=figures[name][-1], justify="right", no_wrap=True, min_width=widths[name] - 3
+        for number, name in enumerate(dimensions)
+    ]
+    columns += [
+        Column(
+            title=TITLES[name],
+            cells=[shown(name, row.get(name)) for row in lines],
+            footer=shown(name, total.get(name)),
+            figures=True,
         )
-    for place, texts in enumerate(names):
-        table.add_row(*map(Text, texts), *(figures[name][place] for name in kept))
-    console.print(table)
-    if len(kept) < len(COLUMNS):
-        left_out = ", ".join(TITLES[name] for name in COLUMNS if name not in kept)
-        console.print(Text(f"Not shown in a terminal this narrow: {left_out}."))
+        for name in COLUMNS
+    ]
+    print_columns(columns, [TITLES[name] for name in LESS_WANTED])
 
 
 def others(rows: list[dict[str, Any]], total: dict[str, Any]) -> list[dict[str, Any]]:

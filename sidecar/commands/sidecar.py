@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    config = checked_config(arguments.config)
+    config = checked_config(arguments.config, writes=True)
     if arguments.keeper:
         from sidecar.commands import keeper
 

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from collector.settings import Duration
+from sidecar.commands.arguments import duration
 from sidecar.commands.budgets import operate
 from sidecar.commands.questions import NoAnswer, ask
 from sidecar.commands.screen import DIMENSIONS, Choices, Figures, page
@@ -33,7 +34,7 @@ Rows = list[dict[str, Any]]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """How often, over how long, and whether to look once only."""
     parser.add_argument(
-        "--every", type=Duration.parse, default=Duration(2.0), metavar="2s", help="time between two looks"
+        "--every", type=duration, default=Duration(2.0), metavar="2s", help="time between two looks"
     )
     parser.add_argument(
         "--since", default="1h", metavar="1h", help="how far back the table counts: 15m, 1h, 24h, 7d"

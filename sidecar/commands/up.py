@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from collector.settings import Address
-from sidecar.commands.process import checked_config, started
+from sidecar.commands.process import checked_config, key_for, started, uses_virtual_keys
 from sidecar.commands.supervise import Part, Supervisor, bursar, stop_on_signals
 from sidecar.config import BursarConfig
 from sidecar.interpreter import interpreter
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Start everything and wait."""
-    config = checked_config(arguments.config)
+    config = checked_config(arguments.config, writes=True)
     started("up", config, supervised=False)
     return asyncio.run(serve(config, arguments))
 
@@ -149,8 +149,9 @@ def say(config: BursarConfig, parts: list[str]) -> None:
 def detected(config: BursarConfig) -> list[str]:
     """One line for each thing that is used where it is there."""
     lines = []
+    virtual_keys = uses_virtual_keys(config)
     for name, upstream in config.upstreams.items():
-        key = "our key" if upstream.api_key else "the agent's own key is passed on"
+        key = key_for(upstream, virtual_keys=virtual_keys)
         lines.append(f"upstream {name:<10} {', '.join(upstream.urls) or upstream.kind} ({key})")
     lines += [
         f"{variable:<19} {'set' if os.environ.get(variable) else 'not set'}"

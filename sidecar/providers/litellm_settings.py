@@ -65,7 +65,7 @@ class LitellmWorkerConfig:
     """The process that litellm runs in. It starts with the first call that needs it."""
 
     python: Path | None = None
-    """An interpreter of another environment that has ``bursar[litellm]``; ours when empty."""
+    """An interpreter of another environment that has Bursar's extra ``litellm``; ours when empty."""
     environment: tuple[str, ...] = ()
     """Variables that the process may see (HTTPS_PROXY, SSL_CERT_FILE, AWS_ROLE_ARN, ...). Of all others, keys
     of providers among them, it sees none."""

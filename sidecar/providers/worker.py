@@ -40,7 +40,7 @@ STOP_WITHIN_S = 5.0
 TRY_AGAIN_S = 5.0
 """How long one that could not be started is not tried again."""
 
-INSTALL = "litellm is not installed here: pip install 'bursar[litellm]'"
+INSTALL = "litellm is not installed here: pip install '.[litellm]' in Bursar's clone"
 
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What of our environment the worker sees anyway: nothing by which litellm would find a key or an account."""

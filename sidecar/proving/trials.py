@@ -45,11 +45,16 @@ class Outcome:
 
     def exactly(self, what: str, value: object, wanted: object) -> None:
         """A figure that must be ``wanted``."""
-        self.measures.append(Measure(self.trial, what, str(value), f"= {wanted}", value == wanted))
+        self.measures.append(Measure(self.trial, what, _shown(value), f"= {_shown(wanted)}", value == wanted))
 
     def _note(self, what: str, value: Decimal | float, bound: str, passed: bool, unit: str) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else f"{value:f}"
         self.measures.append(Measure(self.trial, what, f"{shown} {unit}".strip(), bound, passed))
+
+
+def _shown(value: object) -> str:
+    """``value`` for people: an amount without the zeros behind it, and never 0E-12."""
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else str(value)
 
 
 Trial = Callable[[Path, int], Awaitable[Outcome | None]]

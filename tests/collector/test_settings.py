@@ -109,6 +109,39 @@ def test_a_mistake_says_where_it_is(tmp_path: Path, text: str, said: str) -> Non
     assert any(line.startswith(said) for line in problems(tmp_path, text))
 
 
+def test_a_file_that_is_not_utf8_is_a_mistake_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "bursar.yaml"
+    path.write_bytes("wait: 1s\ntarget: café\n".encode("latin-1"))
+
+    with pytest.raises(InvalidSettings) as caught:
+        load(Whole, path, {})
+
+    assert str(caught.value) == f"{path}:2: not UTF-8 text: byte 0xe9"
+
+
+def test_a_file_of_a_secret_that_is_not_utf8_is_a_mistake(tmp_path: Path) -> None:
+    (tmp_path / "bin.key").write_bytes(b"\xff\xfe")
+
+    (said,) = problems(tmp_path, "inner: {key: 'file:bin.key'}")
+
+    assert said == "bursar.yaml:1: inner.key: cannot read bin.key: not UTF-8 text: byte 0xff"
+
+
+@pytest.mark.parametrize("text", ["items: &a [*a]\n", "items: &a {b: {c: *a}}\n"])
+def test_an_alias_for_what_it_stands_in_is_a_mistake(tmp_path: Path, text: str) -> None:
+    assert problems(tmp_path, text) == ["bursar.yaml:1: holds itself, through an alias (*)"]
+
+
+def test_an_alias_may_be_used_twice(tmp_path: Path) -> None:
+    found = read(tmp_path, "items: {a: &a {limit: 1}, b: *a}\n")
+
+    assert found.items["a"] == found.items["b"] == Item(limit=Decimal(1))
+
+
+def test_brackets_without_end_are_a_mistake(tmp_path: Path) -> None:
+    assert problems(tmp_path, f"target: {'[' * 5000}") == ["bursar.yaml: is nested too deeply"]
+
+
 def test_a_reference_stands_even_inside_braces(tmp_path: Path) -> None:
     found = read(
         tmp_path, "inner: {key: ${THE_KEY}, needed: 2}\ntarget: http://${HOST}/x\n", THE_KEY="abc", HOST="h"

@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -107,3 +108,13 @@ def test_an_unknown_command_is_misuse(capsys: pytest.CaptureFixture[str]) -> Non
         cli.main(["nonsense"])
     assert ended.value.code == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+def test_what_is_said_to_install_is_an_extra_of_the_clone_and_no_package_of_an_index() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sources = {path: path.read_text() for path in (ROOT / "README.md", *(ROOT / "sidecar").rglob("*.py"))}
+
+    assert [path for path, text in sources.items() if "bursar[" in text] == []
+    found = [some for text in sources.values() for some in re.findall(r"'\.\[([^]]+)\]'", text)]
+    named = {name for some in found for name in some.split(",")}
+    assert {"dashboard", "mcp", "litellm", "semantic", "encryption"} <= named <= set(extras)

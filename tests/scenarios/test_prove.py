@@ -63,6 +63,18 @@ def test_a_redis_that_is_not_installed_is_said_and_no_failure(tmp_path: Path) ->
     assert "no redis-server is installed" in found.stderr
 
 
+def test_an_amount_of_nothing_is_shown_as_nothing() -> None:
+    outcome = Outcome("trial")
+
+    outcome.exactly("still held", Decimal("0E-12"), Decimal(0))
+    outcome.exactly("spent", Decimal("100.50"), Decimal("100.5"))
+
+    assert [(m.value, m.bound, m.passed) for m in outcome.measures] == [
+        ("0", "= 0", True),
+        ("100.5", "= 100.5", True),
+    ]
+
+
 def test_a_bound_that_is_not_kept_fails_the_proof() -> None:
     outcome = Outcome("trial")
     outcome.at_most("overshoot", Decimal("0.000000001"), Decimal(0), "USD")

@@ -72,6 +72,21 @@ def test_a_damaged_file_leaves_the_known_keys_in_force(tmp_path: Path) -> None:
     assert ring.find(token, 2) is not None
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"keys": ["x"]}', '{"keys": 3}', '{"keys": [{"id": "x"}]}'])
+def test_a_file_that_holds_something_else_is_damaged(tmp_path: Path, text: str) -> None:
+    (tmp_path / "keys.json").write_text(text)
+
+    with pytest.raises(KeyFileBroken, match=r"keys\.json: holds no list of keys"):
+        KeyRing(tmp_path)
+
+
+def test_a_folder_that_is_none_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+
+    with pytest.raises(KeyFileBroken, match="Not a directory"):
+        KeyRing(tmp_path / "data")
+
+
 def test_fields_of_a_newer_version_are_passed_over(tmp_path: Path) -> None:
     ring = KeyRing(tmp_path)
     token, _ = ring.create(1, models=("a", "b"), tags={"x": "y"})

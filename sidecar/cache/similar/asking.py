@@ -197,7 +197,7 @@ class Similar:
 
     async def _serve(self) -> None:
         if find_spec("numpy") is None:
-            self.problem = "similar answers need numpy: pip install 'bursar[semantic]'"
+            self.problem = "similar answers need numpy: pip install '.[semantic]' in Bursar's clone"
             raise OSError(self.problem)
         wanted = ("PATH", "PYTHONPATH", "LANG", "HOME", "SSL_CERT_FILE", "BURSAR_NATIVE")
         self._process = process = await asyncio.create_subprocess_exec(

@@ -75,10 +75,22 @@ def test_a_region_is_told_with_what_it_does_and_who_says_so(book: PriceBook) -> 
     assert "region     eu: openai charges x 1.1 in eu" in lines
     assert any("data-residency" in line and "read on" in line for line in lines)
     assert any(line.split()[:2] == ["input", "2.75"] for line in lines)
+    (long,) = [line.split() for line in lines if line.startswith("above 272000")]
+    assert long[3:] == ["5.5", "in", "24.75", "out", "0.55", "read"]  # 1.1 x 5, 22.5 and 0.5
+    (flex,) = [line.split() for line in lines if line.startswith("flex service")]
+    assert flex[2:4] == ["1.375", "in"]  # 1.1 x 1.25
+    assert not any(line.startswith("in region") for line in lines)  # it is in all figures
     unknown = "\n".join(format_explanation(book.explain("gpt-5.4", region="mars")))
     assert "is not known" in unknown
     assert "prior" in unknown
     assert "region " not in "\n".join(format_explanation(book.explain("gpt-4o")))
+
+
+def test_a_stand_in_for_a_model_of_no_named_provider_says_so(book: PriceBook) -> None:
+    said = "no provider was named; the dearest host of one, groq, stands in"
+    assert f"why        {said}" in format_explanation(book.explain("llama-3.3-70b-versatile"))
+
+    assert "openai lists no such model" in book.explain("llama-3.3-70b-versatile", "openai").why
 
 
 def test_hours_and_days_are_listed(book: PriceBook) -> None:

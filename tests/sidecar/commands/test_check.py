@@ -20,7 +20,7 @@ def test_answers_to_be_encrypted_are_refused_where_nothing_can_encrypt_them(
 
     assert main([*command, "--config", str(path)]) == 2
     said = capsys.readouterr().err
-    assert "cache.encrypt" in said and "bursar[encryption]" in said
+    assert "cache.encrypt" in said and "'.[encryption]'" in said
 
 
 def test_encryption_of_answers_that_are_in_memory_alone_is_said_to_do_nothing(

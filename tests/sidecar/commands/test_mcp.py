@@ -341,7 +341,7 @@ def test_without_the_sdk_it_says_what_to_install(tmp_path: Path) -> None:
     done = run(tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
 
     assert done.returncode == 1
-    assert "pip install 'bursar[mcp]'" in done.stderr
+    assert "pip install '.[mcp]'" in done.stderr
 
 
 def test_other_commands_do_without_the_sdk() -> None:

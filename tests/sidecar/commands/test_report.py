@@ -31,6 +31,13 @@ def test_what_goes_to_a_file_has_every_digit_and_every_column(capsys: pytest.Cap
         assert told in text
 
 
+def test_a_file_has_every_name_whole_beside_others_that_are_short(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-model-with-a-name-that-is-far-too-long-for-half-of-the-room"
+    rows = [row("1", 1, agent="a", request_model=name)]
+    report.print_table(rows, TOTAL, ("agent", "request_model"), is_cut=False)
+    assert name in capsys.readouterr().out
+
+
 def test_a_narrow_terminal_goes_without_columns_and_says_which_but_never_cuts_a_figure(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,3 +64,8 @@ def test_a_name_never_steers_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     text = printed(capsys, [row("1", 1, request_model="evil\x1b[2J")])
     assert "\x1b" not in text
     assert "evil\\x1b[2J" in text
+
+
+def test_a_week_is_refused_where_there_is_no_statement(bursar) -> None:
+    ran = bursar("report", "--week", "2026-W48")
+    assert (ran.code, "--statement" in ran.err) == (2, True)

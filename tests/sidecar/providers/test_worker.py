@@ -28,7 +28,7 @@ def test_without_litellm_the_caller_is_told_what_to_install(tmp_path: Path) -> N
         first, second = ask(stack), ask(stack)
     assert first.status_code == second.status_code == 502
     assert first.json()["error"]["code"] == "litellm_missing"
-    assert "pip install 'bursar[litellm]'" in first.json()["error"]["message"]
+    assert "pip install '.[litellm]'" in first.json()["error"]["message"]
     assert stack.log("sidecar").count("litellm is not installed here") == 1
 
 
