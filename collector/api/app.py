@@ -106,6 +106,17 @@ class Api:
             raise HTTPException(400, "the statement is not UTF-8") from error
 
     async def _in_sandbox(self, text: str, arrow: bool) -> bytes:
+        snapshot = self._state.snapshot
+        try:
+            # It is ours to remove: a process that is killed leaves it, with a link to the whole snapshot.
+            with sandbox.folder_beside(snapshot) as folder:
+                return await self._answered(
+                    sandbox.request_bytes(snapshot, text, folder=folder, arrow=arrow, limits=self._limits)
+                )
+        except OSError as error:
+            raise HTTPException(503, f"no statement can be run: {error.strerror}") from error
+
+    async def _answered(self, given: bytes) -> bytes:
         # Nothing of our own environment: it may hold keys, and a query may ask for it.
         environment = {"PATH": os.defpath, "PYTHONPATH": _PACKAGE_ROOT, "MALLOC_ARENA_MAX": "2"}
         process = await asyncio.create_subprocess_exec(
@@ -116,7 +127,6 @@ class Api:
             stderr=asyncio.subprocess.DEVNULL,
             env=environment,
         )
-        given = sandbox.request_bytes(self._state.snapshot, text, arrow=arrow, limits=self._limits)
         try:
             # The sandbox keeps its own time; this is for one that cannot.
             output, _ = await asyncio.wait_for(process.communicate(given), self._limits.seconds + 5)

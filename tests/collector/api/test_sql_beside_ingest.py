@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 
 import pytest
 from support.collector_api import HERE, client_of, state_over
@@ -31,3 +32,19 @@ async def test_a_dear_statement_is_ended_while_calls_are_booked(tmp_path, databa
         ended = await asked
     assert ended.status_code in (408, 413)
     assert str(tmp_path) not in ended.text
+
+
+async def test_a_statement_that_is_killed_leaves_nothing_of_the_snapshot(tmp_path, database):
+    state = state_over(database, tmp_path)
+    state.ledger.publisher.publish()
+    async with client_of(build_app(state, HERE, None, SandboxLimits(seconds=60))) as client:
+        asked = asyncio.create_task(client.post("/v1/sql", content=CROSS_JOIN))
+        until = time.monotonic() + 30
+        while not list(tmp_path.glob(".sandbox-*/snapshot.duckdb")) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+
+    assert not list(tmp_path.glob(".sandbox-*"))
