@@ -1,10 +1,15 @@
 """Following the journal directory: growth, rotation, crashes, and damage of every kind (F01)."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.domain.money import usd
+from collector.ingest import follower as follower_module
 from collector.ingest.books import Books
 from collector.ingest.follower import Follower, FollowerConfig
 from collector.journal import segments
@@ -382,3 +387,58 @@ def test_what_follows_a_torn_end_of_a_dead_source_is_no_lag(journal, books, cloc
     clock[0] += 30
     assert not follower.due()
     assert not any(lag.bytes for lag in follower.lag.values())
+
+
+# ---- one that is odd, and the others ---------------------------------------------------------
+
+
+def test_a_segment_that_cannot_be_read_is_noted_and_waited_for_while_others_are_booked(
+    journal, follower, rows, call, monkeypatch
+):
+    journal.write(call(cost=1), source="a")
+    journal.write(call(cost=2), source="b")
+    read = follower_module.read_frames
+
+    def refused(path, *args, **more):
+        if path.name.startswith("a-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *args, **more)
+
+    with monkeypatch.context() as rights:
+        rights.setattr(follower_module, "read_frames", refused)
+        follower.step()
+        follower.step()
+
+    assert rows("SELECT sum(effective_cost_usd) FROM calls") == [(usd(2),)]
+    assert rows("SELECT source, reason FROM quarantined") == [("a", "unreadable")]
+
+    follower.catch_up()
+    assert rows("SELECT sum(effective_cost_usd) FROM calls") == [(usd(3),)]
+
+
+def test_what_only_looks_like_a_segment_is_noted_once_and_the_rest_is_booked(journal, follower, rows, call):
+    journal.write(call(), source="good")
+    (journal.directory / "aaa-1.seg").mkdir()
+    os.mkfifo(journal.directory / "pipe-000001.seg")
+    (journal.directory / "good-\u00b2.seg").write_bytes(b"")
+    Path(os.fsdecode(bytes(journal.directory) + b"/a\xff-000001.seg")).write_bytes(b"")
+
+    follower.step()
+    follower.step()
+
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+    assert rows("SELECT source, reason, count(*) FROM quarantined GROUP BY ALL") == [("", "no_segment", 4)]
+
+
+def test_a_source_of_which_nobody_can_tell_whether_it_lives_is_waited_for(journal, books, rows, call):
+    def alive(directory, source):
+        if source == "a":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return False
+
+    journal.write(call(), source="a")
+    journal.write(call(), source="b")
+    Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), alive=alive).catch_up()
+
+    assert rows("SELECT count(*) FROM calls") == [(2,)]
+    assert rows("SELECT source, ended FROM sources ORDER BY 1") == [("a", False), ("b", True)]
