@@ -241,7 +241,7 @@ def _take_spans(
         receiver = OtlpReceiver(
             OtlpConfig(http=config.otlp_http, grpc=config.otlp_grpc, key=control_key),
             database,
-            journal_lag_s=lambda: state.lag_s(time.time()),
+            journal_lag_s=state.lag_s,
             told=tell,
         )
         state.measured.append(receiver.metrics)

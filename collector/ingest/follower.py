@@ -72,7 +72,7 @@ class Lag:
 
     bytes: int = 0
     since: float = 0.0
-    """Unix time since which something has been waiting; 0 when nothing is."""
+    """When the follower's clock showed that something has been waiting since; 0 when nothing is."""
 
 
 class Follower:
@@ -83,7 +83,8 @@ class Follower:
         books: where it is booked.
         config: limits.
         alive: whether the process of a source still runs.
-        now: the clock, in Unix seconds.
+        now: the clock, in Unix seconds, for what is told of calls.
+        clock: monotonic seconds, for pauses and waits.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Follower:
         *,
         alive: Callable[[Path, str], bool] = source_is_alive,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
         self.books = books
@@ -105,9 +107,10 @@ class Follower:
         self._config = config or FollowerConfig()
         self._alive = alive
         self._now = now
+        self._clock = clock
         self._looked_at = float("-inf")
         self._stepped_at = float("-inf")
-        self._seen_at = now()
+        self._seen_at = clock()
         self._turn = threading.Lock()
         self._living: dict[str, bool] = {}
         self._noted: set[tuple[str, int | str, str]] = set()
@@ -127,7 +130,7 @@ class Follower:
 
         Enough waits, or for long enough, or all of a rush has come, or a source has ended.
         """
-        now = self._now()
+        now = self._clock()
         with self._turn:
             found = self._found()
             self._look(found)
@@ -161,10 +164,15 @@ class Follower:
         if not self._turn.acquire(timeout=_LONGEST_TURN_S):
             return
         try:
-            if self._now() - self._stepped_at >= self._config.fresh_s:
+            if self._clock() - self._stepped_at >= self._config.fresh_s:
                 self._step()
         finally:
             self._turn.release()
+
+    def lag_s(self) -> float:
+        """How long the oldest frame that is not booked has been waiting."""
+        waiting = [lag.since for lag in list(self.lag.values()) if lag.since]
+        return max(0.0, self._clock() - min(waiting)) if waiting else 0.0
 
     def _step(self) -> int:
         found = self._found()
@@ -184,7 +192,7 @@ class Follower:
                     self._living.pop(source, None)
                     self.lag.pop(source, None)
                     self._noted = {noted for noted in self._noted if noted[0] != source}
-        self._stepped_at = self._seen_at = self._now()
+        self._stepped_at = self._seen_at = self._clock()
         return batch.frames
 
     def catch_up(self, limit: int = 1 << 30) -> int:
@@ -204,9 +212,9 @@ class Follower:
 
     def _look(self, found: dict[str, list[Segment]]) -> None:
         """Ask who still runs, before reading: what they wrote until then is read afterwards."""
-        if self._now() - self._looked_at < self._config.liveness_interval_s:
+        if self._clock() - self._looked_at < self._config.liveness_interval_s:
             return
-        self._looked_at = self._now()
+        self._looked_at = self._clock()
         for source in found:
             mark = self.books.marks.get(source)
             if mark is None or not mark.ended:
