@@ -41,6 +41,8 @@ MAGIC = b"BURSARJ\x01"
 FORMAT_VERSION = 1
 SUFFIX = ".seg"
 MAX_FRAME_BYTES = 16 << 20
+MAX_SEQUENCE = (1 << 63) - 1
+"""No source writes as many frames: a larger number is damage, and no column holds it."""
 
 _HEADER = struct.Struct("<II")
 _FRAME = struct.Struct("<IIQB")
@@ -49,6 +51,8 @@ _SEQUENCED = struct.Struct("<QB")
 _monotonic = time.monotonic
 _RING_FRAMES_AT_ONCE = 64
 _HELD_FRAMES = 256
+_MOST_DIGITS = 19
+"""Of a segment's number: with fewer it fits its column."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -117,15 +121,48 @@ class BadSegment(ValueError):
 
 def segments(directory: Path) -> list[Segment]:
     """The segments in ``directory``, by source and number; empty where there is no such folder."""
-    found = []
+    return _told_apart(directory)[0]
+
+
+def strangers(directory: Path) -> list[str]:
+    """The names in ``directory`` that end as a segment's does, and are none that a writer makes."""
+    return _told_apart(directory)[1]
+
+
+def _told_apart(directory: Path) -> tuple[list[Segment], list[str]]:
+    found: list[Segment] = []
+    others: list[str] = []
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(directory):
-            stem, dot, suffix = entry.name.rpartition(".")
-            source, dash, number = stem.rpartition("-")
-            if dot and suffix == SUFFIX[1:] and dash and number.isdigit():
-                found.append(Segment(Path(entry.path), source, int(number)))
+            if not entry.name.endswith(SUFFIX):
+                continue
+            segment = _segment_of(entry)
+            if segment is None:
+                others.append(ascii(entry.name)[1:-1])
+            else:
+                found.append(segment)
     found.sort(key=lambda segment: (segment.source, segment.number))
-    return found
+    return found, others
+
+
+def _segment_of(entry: "os.DirEntry[str]") -> Segment | None:
+    source, _, number = entry.name.removesuffix(SUFFIX).rpartition("-")
+    if not (source and number.isascii() and number.isdecimal() and len(number) < _MOST_DIGITS):
+        return None
+    if not entry.name.isprintable():  # What is not UTF-8 is not, either.
+        return None
+    # One number has one name, so that no two segments of a source have the same.
+    if segment_name(source, int(number)) != entry.name:
+        return None
+    try:
+        return Segment(Path(entry.path), source, int(number)) if entry.is_file() else None
+    except OSError:
+        return None
+
+
+def segment_name(source: str, number: int) -> str:
+    """The file name of a segment."""
+    return f"{source}-{number:06d}{SUFFIX}"
 
 
 def segment_header(path: Path) -> SegmentHeader:
@@ -142,14 +179,17 @@ def segment_header(path: Path) -> SegmentHeader:
         packed = file.read(length) if length <= 4096 else b""
     if len(packed) != length or zlib.crc32(packed) != crc:
         raise BadSegment(f"{path.name}: damaged header")
-    fields = _decode(packed)
-    return SegmentHeader(
-        source=fields["source"],
-        version=fields["version"],
-        first_sequence=fields["first_sequence"],
-        created_us=fields["created_us"],
-        body_offset=len(start) + length,
-    )
+    try:
+        fields = _decode(packed)
+        return SegmentHeader(
+            source=fields["source"],
+            version=fields["version"],
+            first_sequence=fields["first_sequence"],
+            created_us=fields["created_us"],
+            body_offset=len(start) + length,
+        )
+    except (msgspec.MsgspecError, RecursionError, LookupError, TypeError, ValueError) as error:
+        raise BadSegment(f"{path.name}: no segment's header") from error
 
 
 def read_frames(
@@ -200,7 +240,7 @@ def parse_frames(data: bytes, offset: int = 0) -> tuple[list[Frame], int, ReadEn
         if end > size:
             return frames, position, ReadEnd.TORN
         # Sequence, kind and payload lie side by side.
-        if crc32(view[position + 8 : end]) != crc:
+        if crc32(view[position + 8 : end]) != crc or sequence > MAX_SEQUENCE:
             return frames, position, ReadEnd.CORRUPT
         # A named tuple's own constructor takes three times as long.
         add(new(Frame, (sequence, kind, data[start:end], offset + end)))
@@ -274,7 +314,7 @@ def lock_path(directory: Path, source: str) -> Path:
 def source_is_alive(directory: Path, source: str) -> bool:
     """Whether the process that writes ``source`` still runs on this machine."""
     try:
-        fd = os.open(lock_path(directory, source), os.O_RDONLY)
+        fd = os.open(lock_path(directory, source), os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
     try:
@@ -463,7 +503,7 @@ class JournalWriter:
 
     def _open_segment(self) -> None:
         self._number += 1
-        path = self._directory / f"{self.source}-{self._number:06d}{SUFFIX}"
+        path = self._directory / segment_name(self.source, self._number)
         fields = {
             "source": self.source,
             "version": FORMAT_VERSION,

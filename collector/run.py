@@ -102,6 +102,7 @@ def run(
     from collector.judging.judge import Judge, prices_of
     from collector.judging.noticing import Notices
     from collector.probes.watch import Watch
+    from collector.store import sandbox
     from collector.store.opening import AlreadyRunning, FolderLock
 
     try:
@@ -110,6 +111,7 @@ def run(
         _log.error(str(error))
         return 1
     try:
+        sandbox.sweep(data_dir)
         state = State(data_dir=data_dir)
         watch = Watch(config, pools, state.books, data_dir, price_of)
         notices = Notices()
@@ -239,7 +241,7 @@ def _take_spans(
         receiver = OtlpReceiver(
             OtlpConfig(http=config.otlp_http, grpc=config.otlp_grpc, key=control_key),
             database,
-            journal_lag_s=lambda: state.lag_s(time.time()),
+            journal_lag_s=state.lag_s,
             told=tell,
         )
         state.measured.append(receiver.metrics)

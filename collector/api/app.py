@@ -17,9 +17,10 @@ import http
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -48,6 +49,8 @@ from collector.store.duckdb import StoreError
 from collector.store.spent import Spent, Wanted, read_spent
 
 MOST_SQL_AT_ONCE = 2
+MOST_SQL_WAITING = 8
+"""Statements that wait for one of those to end; more are told to come back."""
 _PACKAGE_ROOT = str(Path(collector.__file__).resolve().parents[1])
 
 
@@ -58,6 +61,7 @@ class Api:
         self._state = state
         self._limits = limits or sandbox.SandboxLimits()
         self._sql_places = asyncio.Semaphore(MOST_SQL_AT_ONCE)
+        self._sql_taken = 0
         self._questions = Questions(state)
         self._scores = found.InjectionScores()
         state.measured.append(self._scores)
@@ -85,8 +89,13 @@ class Api:
         """One SELECT, in a process of its own."""
         text = await self._statement(request)
         arrow = wants_arrow(request)
-        async with self._sql_places:
-            output = await self._in_sandbox(text, arrow)
+        if self._sql_taken >= MOST_SQL_AT_ONCE + MOST_SQL_WAITING:
+            raise HTTPException(503, "as many statements wait as may; try again in a moment")
+        self._sql_taken += 1
+        try:
+            output = await _while_they_stay(request, self._in_turn(text, arrow))
+        finally:
+            self._sql_taken -= 1
         head, body = sandbox.answer_parts(output)
         if head["status"] != http.HTTPStatus.OK:
             return refusals.error(head["status"], head["error"])
@@ -105,7 +114,22 @@ class Api:
         except UnicodeDecodeError as error:
             raise HTTPException(400, "the statement is not UTF-8") from error
 
+    async def _in_turn(self, text: str, arrow: bool) -> bytes:
+        async with self._sql_places:
+            return await self._in_sandbox(text, arrow)
+
     async def _in_sandbox(self, text: str, arrow: bool) -> bytes:
+        snapshot = self._state.snapshot
+        try:
+            # It is ours to remove: a process that is killed leaves it, with a link to the whole snapshot.
+            with sandbox.folder_beside(snapshot) as folder:
+                return await self._answered(
+                    sandbox.request_bytes(snapshot, text, folder=folder, arrow=arrow, limits=self._limits)
+                )
+        except OSError as error:
+            raise HTTPException(503, f"no statement can be run: {error.strerror}") from error
+
+    async def _answered(self, given: bytes) -> bytes:
         # Nothing of our own environment: it may hold keys, and a query may ask for it.
         environment = {"PATH": os.defpath, "PYTHONPATH": _PACKAGE_ROOT, "MALLOC_ARENA_MAX": "2"}
         process = await asyncio.create_subprocess_exec(
@@ -116,7 +140,6 @@ class Api:
             stderr=asyncio.subprocess.DEVNULL,
             env=environment,
         )
-        given = sandbox.request_bytes(self._state.snapshot, text, arrow=arrow, limits=self._limits)
         try:
             # The sandbox keeps its own time; this is for one that cannot.
             output, _ = await asyncio.wait_for(process.communicate(given), self._limits.seconds + 5)
@@ -226,6 +249,25 @@ class Api:
 
     def _ledger(self) -> Ledger:
         return opened(self._state)
+
+
+async def _while_they_stay(request: Request, work: Coroutine[Any, Any, bytes]) -> bytes:
+    """What ``work`` gives; it is ended when the client of ``request``, whose body has been read, leaves."""
+    doing, leaving = asyncio.create_task(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise HTTPException(503, "the client left")
+        return doing.result()
+    finally:
+        doing.cancel()
+        leaving.cancel()
+        await asyncio.gather(doing, leaving, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Sql(msgspec.Struct, forbid_unknown_fields=True):

@@ -1,6 +1,5 @@
 """The collector's own metrics, read from its state when they are scraped."""
 
-import time
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -21,12 +20,12 @@ class StateMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families at this moment."""
-        state, now = self._state, time.time()
+        state = self._state
         yield GaugeMetricFamily(
             "bursar_collector_ready", "1 while the ledger is open", value=0 if state.trouble else 1
         )
         yield GaugeMetricFamily(
-            "bursar_journal_lag_seconds", "Age of the oldest journal frame not booked", value=state.lag_s(now)
+            "bursar_journal_lag_seconds", "Age of the oldest journal frame not booked", value=state.lag_s()
         )
         yield CounterMetricFamily(
             "bursar_collector_rebuilds", "Databases set aside and rebuilt", value=state.rebuilds

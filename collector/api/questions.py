@@ -182,16 +182,16 @@ class Questions:
         return viewing.shown(asked.question, table, viewer)
 
     def _with_health(self, ledger: Ledger, table: pa.Table) -> pa.Table:
-        counts, now = ledger.books.counts, time.time()
+        counts = ledger.books.counts
         about: dict[str, Any] = {
-            "journal_lag_s": self._state.lag_s(now),
+            "journal_lag_s": self._state.lag_s(),
             "journal_behind_bytes": sum(lag.bytes for lag in list(ledger.follower.lag.values())),
             "last_commit_at": counts.committed_at,
             "snapshot_at": ledger.publisher.published_at,
             "database_bytes": ledger.books.database.size_bytes,
             "rebuilds": self._state.rebuilds,
             "version": collector.__version__,
-            "uptime_s": now - self._state.started_at,
+            "uptime_s": self._state.uptime_s(),
         }
         for name, value in about.items():
             if name.endswith("_at"):

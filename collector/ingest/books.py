@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from collector import logs
@@ -26,8 +27,8 @@ from collector.store.staging import Staged, Staging
 
 _log = logs.get("collector.ingest")
 
-UNFITTING = (pa.ArrowException, OverflowError, TypeError, ValueError)
-"""A value does not fit its Arrow column."""
+UNFITTING = (pa.ArrowException, OverflowError, RecursionError, TypeError, ValueError)
+"""A value does not fit its Arrow column, or is nested too deeply to be written down."""
 
 _FRAMES_AT_ONCE = 4096
 """Frames decoded and turned into columns together: all that the follower reads at once. A few thousand are
@@ -112,7 +113,7 @@ class Books:
         for intent in opened:
             try:
                 record = presumed_record(decode_intent(intent.intent))
-            except (ValueError, TypeError, IndexError) as error:
+            except (msgspec.MsgspecError, RecursionError, ValueError, TypeError, IndexError) as error:
                 batch.notes.append(Note(intent.source, "undecodable", f"intent: {str(error)[:200]}", 1))
                 batch.settled.append(intent.call_id)
                 continue

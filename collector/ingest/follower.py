@@ -5,6 +5,8 @@ A transaction has a price of its own, whatever is in it: that of booking some fo
 calls. So little is booked seldom and much at once; and whoever asks a question has what waits
 booked first (`Follower.freshen`). The journal is on disk already: nothing is at risk by waiting.
 
+One source that cannot be read is noted, and the others are booked.
+
 A source is followed segment by segment; a torn or damaged end of a segment is passed only
 when it cannot grow any more: a newer segment of the source exists, or its process is gone.
 """
@@ -29,6 +31,7 @@ from collector.journal import (
     segment_header,
     segments,
     source_is_alive,
+    strangers,
 )
 
 _LEAST_READ = 64 << 10
@@ -36,6 +39,7 @@ _MOST_HEADER = 4096
 """Bytes that a segment's header takes at most."""
 _READ_AT_ONCE = 1 << 20
 """Frames are taken while they are still in the processor's cache: some two thousand."""
+_MOST_STRANGERS = 100
 _LONGEST_TURN_S = 2.0
 """How long a question waits for a step that is being made."""
 _IDLE_STEP_S = 60.0
@@ -68,7 +72,7 @@ class Lag:
 
     bytes: int = 0
     since: float = 0.0
-    """Unix time since which something has been waiting; 0 when nothing is."""
+    """When the follower's clock showed that something has been waiting since; 0 when nothing is."""
 
 
 class Follower:
@@ -79,7 +83,8 @@ class Follower:
         books: where it is booked.
         config: limits.
         alive: whether the process of a source still runs.
-        now: the clock, in Unix seconds.
+        now: the clock, in Unix seconds, for what is told of calls.
+        clock: monotonic seconds, for pauses and waits.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Follower:
         *,
         alive: Callable[[Path, str], bool] = source_is_alive,
         now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.directory = directory
         self.books = books
@@ -101,12 +107,13 @@ class Follower:
         self._config = config or FollowerConfig()
         self._alive = alive
         self._now = now
+        self._clock = clock
         self._looked_at = float("-inf")
         self._stepped_at = float("-inf")
-        self._seen_at = now()
+        self._seen_at = clock()
         self._turn = threading.Lock()
         self._living: dict[str, bool] = {}
-        self._noted: set[tuple[str, int, str]] = set()
+        self._noted: set[tuple[str, int | str, str]] = set()
         """Damage that was already told of, so that it is told once."""
 
     def step(self) -> int:
@@ -123,7 +130,7 @@ class Follower:
 
         Enough waits, or for long enough, or all of a rush has come, or a source has ended.
         """
-        now = self._now()
+        now = self._clock()
         with self._turn:
             found = self._found()
             self._look(found)
@@ -157,10 +164,15 @@ class Follower:
         if not self._turn.acquire(timeout=_LONGEST_TURN_S):
             return
         try:
-            if self._now() - self._stepped_at >= self._config.fresh_s:
+            if self._clock() - self._stepped_at >= self._config.fresh_s:
                 self._step()
         finally:
             self._turn.release()
+
+    def lag_s(self) -> float:
+        """How long the oldest frame that is not booked has been waiting."""
+        waiting = [lag.since for lag in list(self.lag.values()) if lag.since]
+        return max(0.0, self._clock() - min(waiting)) if waiting else 0.0
 
     def _step(self) -> int:
         found = self._found()
@@ -172,6 +184,7 @@ class Follower:
         self.busy = self._config.step_bytes - budget >= self._config.rush_bytes
         self._waited = 0
         self._presume_overdue(batch)
+        self._note_strangers(batch)
         if batch:
             self.books.enter(batch)
             for source, mark in batch.marks.items():
@@ -179,7 +192,7 @@ class Follower:
                     self._living.pop(source, None)
                     self.lag.pop(source, None)
                     self._noted = {noted for noted in self._noted if noted[0] != source}
-        self._stepped_at = self._seen_at = self._now()
+        self._stepped_at = self._seen_at = self._clock()
         return batch.frames
 
     def catch_up(self, limit: int = 1 << 30) -> int:
@@ -199,13 +212,17 @@ class Follower:
 
     def _look(self, found: dict[str, list[Segment]]) -> None:
         """Ask who still runs, before reading: what they wrote until then is read afterwards."""
-        if self._now() - self._looked_at < self._config.liveness_interval_s:
+        if self._clock() - self._looked_at < self._config.liveness_interval_s:
             return
-        self._looked_at = self._now()
+        self._looked_at = self._clock()
         for source in found:
             mark = self.books.marks.get(source)
             if mark is None or not mark.ended:
-                self._living[source] = self._alive(self.directory, source)
+                try:
+                    self._living[source] = self._alive(self.directory, source)
+                except OSError:
+                    # Nobody can tell: what it wrote last is waited for.
+                    self._living[source] = True
 
     def _read(self, batch: Entry, source: str, parts: list[Segment], budget: int) -> int:
         """Read on in ``source``; the bytes taken."""
@@ -226,7 +243,13 @@ class Follower:
             if size <= mark.position and grows:
                 break
             wanted = min(max(budget - taken, _LEAST_READ), _READ_AT_ONCE)
-            frames, end, problem = _frames(part.path, mark.position, wanted)
+            try:
+                frames, end, problem = _frames(part.path, mark.position, wanted)
+            except OSError as error:
+                # It may yet be readable, and what follows it must not overtake it.
+                detail = f"{part.path.name} cannot be read, and is waited for: {error.strerror}"
+                self._note(batch, Note(source, "unreadable", detail), part.number)
+                break
             if frames:
                 taken += frames[-1].end - mark.position
                 position = frames[-1].end
@@ -261,11 +284,20 @@ class Follower:
         # A torn frame at the end of a growing segment is one that is being written.
         if (grows and end is ReadEnd.TORN) or size <= position:
             return
-        if (source, part.number, end.value) in self._noted:
-            return
-        self._noted.add((source, part.number, end.value))
         detail = problem or f"{part.path.name} ends at {position} of {size} bytes"
-        batch.notes.append(Note(source, "no_header" if problem else end.value, detail))
+        self._note(batch, Note(source, "no_header" if problem else end.value, detail), part.number)
+
+    def _note(self, batch: Entry, note: Note, where: int | str) -> None:
+        """Tell of something, once."""
+        told = (note.source, where, note.reason)
+        if told not in self._noted:
+            self._noted.add(told)
+            batch.notes.append(note)
+
+    def _note_strangers(self, batch: Entry) -> None:
+        """Files that somebody put here: nothing of them is booked."""
+        for name in strangers(self.directory)[:_MOST_STRANGERS]:
+            self._note(batch, Note("", "no_segment", f"{name} is no segment, and is not read"), name)
 
     def _presume_overdue(self, batch: Entry) -> None:
         """No call lasts this long: its record was lost."""
@@ -299,7 +331,7 @@ def _part_at(parts: list[Segment], mark: Mark) -> Segment | None:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except OSError:
         return 0
 
 
@@ -313,7 +345,11 @@ def _unread(path: Path, position: int) -> int:
 
 
 def _frames(path: Path, position: int, budget: int) -> tuple[Sequence[Frame], ReadEnd, str]:
-    """Whole frames, why they end, and what is wrong with the segment's header."""
+    """Whole frames, why they end, and what is wrong with the segment's header.
+
+    Raises:
+        OSError: it is there, and cannot be read.
+    """
     try:
         frames, end = read_frames(path, position, max_bytes=budget, parse=packed_frames)
     except (BadSegment, FileNotFoundError, ValueError, KeyError, TypeError) as error:

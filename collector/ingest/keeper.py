@@ -116,22 +116,23 @@ class Keeper:
                     suspect = False
                 more = self._work()
                 self._set_trouble("")
-                retry_s = 0.5
             except StoreError as error:
                 self._set_trouble(str(error))
                 if isinstance(error, DatabaseDamaged):
                     suspect = True
                     self._close()
-                self._stop.wait(retry_s)
-                retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
-                continue
             except OSError as error:
                 self._set_trouble(f"{type(error).__name__}: {error.strerror}")
-                self._stop.wait(retry_s)
-                retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
+            except Exception as error:  # Whatever nobody thought of: the books are kept on, and it is told.
+                self._set_trouble(f"{type(error).__name__}: {str(error)[:200]}")
+                _log.error("a round of book-keeping failed", failure=error)
+            else:
+                retry_s = 0.5
+                if not more:
+                    self._stop.wait(self._pause_s())
                 continue
-            if not more:
-                self._stop.wait(self._pause_s())
+            self._stop.wait(retry_s)
+            retry_s = min(_LONGEST_RETRY_S, retry_s * 2)
         self._end()
 
     # -- the ledger's life
@@ -183,10 +184,13 @@ class Keeper:
         ledger = self._state.ledger
         assert ledger is not None
         now = self._clock()
-        if ledger.follower.due() and ledger.follower.step():
+        taken = ledger.follower.step() if ledger.follower.due() else 0
+        if taken:
             self._busy_at = now
         self._checkpoint(ledger, now)
-        more = any(lag.bytes > self._config.follower.step_bytes for lag in ledger.follower.lag.values())
+        lags = ledger.follower.lag.values()
+        # What waits and cannot be read is no reason to hurry.
+        more = taken > 0 and any(lag.bytes > self._config.follower.step_bytes for lag in lags)
         if not more and now - self._summed_at >= _SUMS_INTERVAL_S:
             # One step at a time, so that the sums of a long absence do not hold up the journal.
             more = ledger.books.advance_rollups()
@@ -268,7 +272,7 @@ class Keeper:
                 ledger.follower.step()
                 with ledger.books.database.turn:
                     ledger.books.database.checkpoint()
-            except (StoreError, DatabaseError, OSError) as error:
+            except Exception as error:
                 _log.warning("the last records will be booked at the next start", reason=str(error)[:200])
         if self._snapshots is not None:
             self._snapshots.join(timeout=5)

@@ -48,7 +48,8 @@ class Note(NamedTuple):
 
     source: str
     reason: str
-    """``gap``, ``torn``, ``corrupt``, ``undecodable``, ``clamped``, ``no_header``."""
+    """``gap``, ``torn``, ``corrupt``, ``undecodable``, ``clamped``, ``no_header``, ``unreadable``,
+    ``no_segment``."""
     detail: str
     frames: int = 0
     """How many frames it cost, as far as sequences tell."""
@@ -107,7 +108,7 @@ def record_of(payload: bytes) -> CallRecord:
             return msgspec.convert(fitted, CallRecord)
         except (msgspec.MsgspecError, TypeError, IndexError, AttributeError, KeyError) as error:
             raise ValueError(f"not a call record: {error}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ValueError(f"not msgpack: {error}") from error
 
 
@@ -198,7 +199,7 @@ def take(
                     batch.budget_events.append(row)
             else:
                 batch.notes.append(Note(source, "undecodable", f"kind {kind} at {sequence}", 1))
-        except (ValueError, msgspec.MsgspecError) as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             batch.notes.append(Note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1))
     batch.frames += taken
     batch.marks[source] = mark._replace(sequence=sequence)

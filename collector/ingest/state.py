@@ -36,7 +36,7 @@ class State:
     """Why it is not ready; empty when it is."""
     rebuilds: int = 0
     """Databases that were set aside since the process started."""
-    started_at: float = field(default_factory=time.time)
+    _began: float = field(default_factory=time.monotonic)
     measured: list["Collector"] = field(default_factory=list)
     """Others of the process that have metrics."""
     told: list[Callable[[], str]] = field(default_factory=list)
@@ -52,9 +52,12 @@ class State:
         ledger = self.ledger
         return ledger.books if ledger is not None else None
 
-    def lag_s(self, now: float) -> float:
+    def lag_s(self) -> float:
         """How long the oldest journal frame that is not booked has been waiting."""
         if self.ledger is None:
-            return now - self.started_at
-        waiting = [lag.since for lag in list(self.ledger.follower.lag.values()) if lag.since]
-        return max(0.0, now - min(waiting)) if waiting else 0.0
+            return self.uptime_s()
+        return self.ledger.follower.lag_s()
+
+    def uptime_s(self) -> float:
+        """Since the process started."""
+        return time.monotonic() - self._began

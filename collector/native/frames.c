@@ -73,8 +73,10 @@ PyObject *places(PyObject *Py_UNUSED(module), PyObject *given)
         end = CORRUPT;
         if (crc32_of(data + at + CHECKED_FROM, HEAD - CHECKED_FROM + length) != crc)
             break;
-        end = END;
         place.sequence = little_endian(data + at + 8) | (uint64_t)little_endian(data + at + 12) << 32;
+        if (place.sequence > INT64_MAX)
+            break;
+        end = END;
         place.kind = data[at + 16];
         place.start = (uint32_t)at + HEAD;
         place.size = length;

@@ -39,7 +39,7 @@ class StoreError(Exception):
 
     StoreError
     ├── DatabaseHeld          another process has it open; it will be let go of
-    ├── DatabaseUnavailable   the disk or the rights stand against it, not the file's content
+    ├── DatabaseUnavailable   the disk, the rights or our age stand against it, not the file's content
     └── DatabaseDamaged       the file cannot be what was written
     """
 
@@ -54,7 +54,7 @@ class DatabaseHeld(StoreError):
 
 
 class DatabaseUnavailable(StoreError):
-    """The file cannot be reached; nothing says that it is damaged."""
+    """The file cannot be reached, or a newer program wrote it; nothing says that it is damaged."""
 
 
 class DatabaseDamaged(StoreError):
@@ -70,6 +70,7 @@ _UNAVAILABLE = (
     "Too many open files",
     "Input/output error",
     "File too large",
+    "storage version greater than the latest",  # Written by a newer DuckDB.
 )
 
 

@@ -1,7 +1,7 @@
 """Starting without a human: whatever state the files are in, the collector ends up with books.
 
 1. The lock file: one collector a data folder.
-2. Open. Held by another process, or no disk: the caller tries again later.
+2. Open. Held by another process, no disk, or written by a newer program: the caller tries again later.
 3. Damaged with a write-ahead log: set the log aside and open without it. What it held comes
    back from the journal, because the marks went back with it.
 4. Still damaged: set the database aside, begin from the published snapshot, else from nothing;
@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from collector import logs
-from collector.store.duckdb import Database, DatabaseConfig, DatabaseDamaged, DatabaseError, told_apart
+from collector.store.duckdb import (
+    Database,
+    DatabaseConfig,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseUnavailable,
+    told_apart,
+)
 from collector.store.migrate import SchemaTooNew, migrate
 
 LIVE = "bursar.duckdb"
@@ -96,13 +103,13 @@ def open_ledger(
     opened: list[str] = []
     try:
         return Opened(_checked(live, config, suspect))
-    except (DatabaseDamaged, SchemaTooNew) as error:
+    except DatabaseDamaged as error:
         reason = str(error)
     if wal.exists():
         opened.append(_set_aside(data_dir, wal, reason, now))
         try:
             return Opened(_checked(live, config, suspect), opened)
-        except (DatabaseDamaged, SchemaTooNew) as error:
+        except DatabaseDamaged as error:
             reason = str(error)
     opened.append(_set_aside(data_dir, live, reason, now))
     _remove(wal)
@@ -110,7 +117,7 @@ def open_ledger(
         shutil.copyfile(data_dir / SNAPSHOT, live)
         try:
             return Opened(_checked(live, config, True), opened, from_snapshot=True)
-        except (DatabaseDamaged, SchemaTooNew) as error:
+        except DatabaseDamaged as error:
             _log.warning("the snapshot is of no use for the rebuild", reason=str(error))
             _remove(live)
             _remove(wal)
@@ -126,6 +133,11 @@ def _checked(path: Path, config: DatabaseConfig, whole: bool) -> Database:
     except DatabaseError as error:
         database.close()
         raise told_apart(error, path) from error
+    except SchemaTooNew as error:
+        database.close()
+        raise DatabaseUnavailable(
+            f"{path.name} was written by a newer Bursar, is left as it is, and waits for one: {error}"
+        ) from error
     except BaseException:
         database.close()
         raise

@@ -12,10 +12,11 @@ secret, and cannot hold up the collector whatever happens in it.
 import json
 import os
 import resource
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -199,9 +200,41 @@ def _first_line(error: Exception) -> str:
 # ---- the process --------------------------------------------------------------------------
 
 
-def request_bytes(path: Path, sql: str, *, arrow: bool, limits: SandboxLimits) -> bytes:
-    """What the process reads from stdin."""
-    return json.dumps({"path": str(path), "sql": sql, "arrow": arrow, "limits": asdict(limits)}).encode()
+_FOLDER = ".sandbox-"
+
+
+@contextmanager
+def folder_beside(snapshot: Path) -> Iterator[Path]:
+    """A folder on the snapshot's disk, for as long as a statement runs, however that ends.
+
+    Raises:
+        OSError: there is no room for one.
+    """
+    folder = Path(tempfile.mkdtemp(dir=snapshot.parent, prefix=_FOLDER))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(data_dir: Path) -> None:
+    """Remove the folders that statements of a collector that was killed left."""
+    for folder in data_dir.glob(f"{_FOLDER}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def request_bytes(path: Path, sql: str, *, folder: Path, arrow: bool, limits: SandboxLimits) -> bytes:
+    """What the process reads from stdin.
+
+    Args:
+        path: the snapshot.
+        sql: what is asked.
+        folder: one of its own, on the snapshot's disk; see `folder_beside`.
+        arrow: whether the answer is Arrow, and not JSON.
+        limits: see there.
+    """
+    asked = {"path": str(path), "sql": sql, "folder": str(folder), "arrow": arrow, "limits": asdict(limits)}
+    return json.dumps(asked).encode()
 
 
 def answer_parts(output: bytes) -> tuple[dict[str, Any], bytes]:
@@ -222,15 +255,13 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError):
         os.nice(5)
-    snapshot = Path(request["path"])
     # A name of its own: the snapshot may be replaced while it is being read.
-    with tempfile.TemporaryDirectory(dir=snapshot.parent, prefix=".sandbox-") as folder:
-        mine = Path(folder) / "snapshot.duckdb"
-        try:
-            mine.hardlink_to(snapshot)
-            head, body = select(mine, request["sql"], arrow=request["arrow"], limits=limits)
-        except FileNotFoundError:
-            head, body = _failure(503, "there is no snapshot to ask yet; try again in a minute")
+    mine = Path(request["folder"]) / "snapshot.duckdb"
+    try:
+        mine.hardlink_to(request["path"])
+        head, body = select(mine, request["sql"], arrow=request["arrow"], limits=limits)
+    except FileNotFoundError:
+        head, body = _failure(503, "there is no snapshot to ask yet; try again in a minute")
     sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + body)
     sys.stdout.buffer.flush()
 

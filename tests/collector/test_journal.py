@@ -4,14 +4,17 @@ import errno
 import os
 import random
 import time
+import zlib
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector import journal
 from collector.domain.record import AttemptRecord, CallRecord, Intent
+from collector.frames import packed_frames
 from collector.journal import (
     BadSegment,
     FrameKind,
@@ -26,6 +29,7 @@ from collector.journal import (
     segment_header,
     segments,
     source_is_alive,
+    strangers,
 )
 from collector.journal_room import JournalFull, Pressure, lightened, pressure_of
 
@@ -383,6 +387,45 @@ def test_segments_of_many_sources_are_told_apart(tmp_path: Path) -> None:
         ("b-0-1", 1),
     ]
     assert segments(tmp_path / "nowhere") == []
+
+
+def test_what_only_looks_like_a_segment_is_told_apart(tmp_path: Path) -> None:
+    JournalWriter(tmp_path, "good").close()
+    (whole,) = segments(tmp_path)
+    (tmp_path / "folder-000001.seg").mkdir()
+    os.mkfifo(tmp_path / "pipe-000001.seg")
+    (tmp_path / "loop-000001.seg").symlink_to("loop-000001.seg")
+    odd = ["good-\u00b2.seg", "good-1.seg", "good-0000001.seg", "good-.seg", "-000001.seg", "good-000001"]
+    odd.append(f"good-{10**19}.seg")
+    for name in odd:
+        (tmp_path / name).write_bytes(whole.path.read_bytes())
+    Path(os.fsdecode(bytes(tmp_path) + b"/a\xff-000001.seg")).write_bytes(whole.path.read_bytes())
+
+    assert segments(tmp_path) == [whole]
+    assert sorted(strangers(tmp_path)) == sorted(
+        [
+            *("folder-000001.seg", "pipe-000001.seg", "loop-000001.seg", "a\\udcff-000001.seg"),
+            *(ascii(name)[1:-1] for name in odd if name.endswith(".seg")),
+        ]
+    )
+
+
+@pytest.mark.parametrize("header", [b"\x91" * 4000, b"\xc1", b"\x01", msgspec.msgpack.encode({"source": 1})])
+def test_a_header_that_says_nothing_is_none(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / "a-000001.seg"
+    lengths = len(header).to_bytes(4, "little") + zlib.crc32(header).to_bytes(4, "little")
+    path.write_bytes(journal.MAGIC + lengths + header)
+
+    with pytest.raises(BadSegment):
+        segment_header(path)
+
+
+@pytest.mark.parametrize(("sequence", "whole"), [(2**63 - 1, 1), (2**63, 0), (2**64 - 1, 0)])
+def test_a_sequence_that_no_source_comes_to_is_damage(sequence: int, whole: int) -> None:
+    frame = journal.frame_bytes(sequence, FrameKind.RECORD, b"x")
+    for read in (journal.parse_frames, packed_frames):
+        frames, _, end = read(frame)
+        assert (len(frames), end) == (whole, ReadEnd.END if whole else ReadEnd.CORRUPT)
 
 
 # ---- frames that wait for others -----------------------------------------------------------------

@@ -70,7 +70,9 @@ class OtlpApp:
             if signal != "traces":
                 self._requests.set_aside(signal)
                 return 200, success(0, content_type), []
-            rejected = self._requests.take(body, encoding=encoding, content_type=content_type)
+            rejected = await asyncio.to_thread(
+                self._requests.take, body, encoding=encoding, content_type=content_type
+            )
         except Full as error:
             retry = [(b"retry-after", str(error.retry_after_s).encode())]
             return 503, status(_UNAVAILABLE, "the queue is full; come back later", content_type), retry

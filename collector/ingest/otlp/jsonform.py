@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.ingest.otlp.normalise import NOTHING, Fact, Spans, fact_of, plan_of
-from collector.ingest.otlp.protobuf import Malformed
+from collector.ingest.otlp.protobuf import MOST_PARTS, MOST_SPANS, Malformed
 from collector.ingest.otlp.vocabulary import EVALUATION
 
 _MOST_DEEP: Final = 8
@@ -88,12 +88,19 @@ def read(data: bytes, spans: Spans) -> None:
     Raises:
         Malformed: it is none.
     """
+    # Whatever becomes an object begins with a brace, and a text may have some more.
+    if data.count(b"{") > MOST_PARTS:
+        raise Malformed(f"it has more than {MOST_PARTS} parts; send them in several requests")
+    taken = 0
     try:
         request = _decode(data)
         for group in request.resource_spans:
             spans.resource(_facts(group.resource.attributes) if group.resource else ())
             for scoped in group.scope_spans:
                 spans.scope(scoped.scope.name if scoped.scope else "")
+                taken += len(scoped.spans)
+                if taken > MOST_SPANS:
+                    raise Malformed(f"it has more than {MOST_SPANS} spans; send them in several requests")
                 for span in scoped.spans:
                     _add(span, spans)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

@@ -8,7 +8,8 @@ Field numbers: `opentelemetry/proto/trace/v1/trace.proto`, `common/v1/common.pro
 unknown fields are passed over, as the encoding demands.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from struct import Struct
 from typing import Any, Final
 
@@ -22,6 +23,13 @@ _MOST_REMEMBERED: Final = 8192
 _LONGEST_REMEMBERED: Final = 96
 _MOST_TEXT: Final = 4096
 """Bytes of a text that are read; no column holds more."""
+_MOST_ITEMS: Final = 64
+"""Of a list that are read."""
+MOST_SPANS: Final = 100_000
+"""In one request: exporters send some hundreds at once."""
+MOST_PARTS: Final = 1_000_000
+"""Resources, scopes, spans, events and attributes that one request may have together. A part can be two
+bytes long, and a body that says the same two over and over is packed to a thousandth."""
 
 
 class Malformed(ValueError):
@@ -34,6 +42,7 @@ class SpanDecoder:
     def __init__(self) -> None:
         self._remembered: dict[bytes, Fact] = {}
         self._plans: dict[bytes, Plan | None] = {}
+        self._parts_left = self._spans_left = 0
 
     def read(self, data: bytes, spans: Spans) -> None:
         """Add the spans of an ``ExportTraceServiceRequest`` to ``spans``.
@@ -41,36 +50,45 @@ class SpanDecoder:
         Raises:
             Malformed: it is none. What was read before stays in ``spans``.
         """
+        self._parts_left, self._spans_left = MOST_PARTS, MOST_SPANS
         try:
-            for number, start, end in _members(data, 0, len(data)):
+            for number, start, end in self._parts(data, 0, len(data)):
                 if number == 1:
                     self._resource_spans(data, start, end, spans)
         except (IndexError, UnicodeDecodeError, Overrun) as error:
             raise Malformed(f"not an ExportTraceServiceRequest: {error}") from error
 
     def _resource_spans(self, data: bytes, start: int, end: int, spans: Spans) -> None:
-        groups = []
         spans.resource(())
-        for number, at, until in _members(data, start, end):
+        for number, at, until in self._parts(data, start, end):
             if number == 1:
                 spans.resource(self._facts(data, at, until, 1))
-            elif number == 2:
-                groups.append((at, until))
-        for at, until in groups:
-            self._scope_spans(data, at, until, spans)
+        for number, at, until in _members(data, start, end):
+            if number == 2:
+                self._scope_spans(data, at, until, spans)
 
     def _scope_spans(self, data: bytes, start: int, end: int, spans: Spans) -> None:
-        members = list(_members(data, start, end))
         scope = ""
-        for number, at, until in members:
+        for number, at, until in self._parts(data, start, end):
             if number == 1:
-                for inner, first, last in _members(data, at, until):
+                for inner, first, last in self._parts(data, at, until):
                     if inner == 1:
                         scope = data[first:last].decode()
         spans.scope(scope)
-        for number, at, until in members:
+        for number, at, until in _members(data, start, end):
             if number == 2:
                 self._span(data, at, until, spans)
+
+    def _parts(self, data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """The members of a message, as long as the request has not too many."""
+        for member in _members(data, start, end):
+            self._count_part()
+            yield member
+
+    def _count_part(self) -> None:
+        self._parts_left -= 1
+        if self._parts_left < 0:
+            raise Overrun(f"it has more than {MOST_PARTS} parts")
 
     def _span(self, data: bytes, position: int, end: int, spans: Spans) -> None:
         trace_id = span_id = parent_id = b""
@@ -80,6 +98,9 @@ class SpanDecoder:
         events: list[tuple[str, int, str]] = []
         evaluations: list[tuple[int, dict[str, Any]]] = []
         remembered = self._remembered.get
+        self._spans_left -= 1
+        if self._spans_left < 0:
+            raise Overrun(f"it has more than {MOST_SPANS} spans; send them in several requests")
         while position < end:
             tag = data[position]
             position += 1
@@ -109,7 +130,7 @@ class SpanDecoder:
                 elif tag == 0x5A:
                     event = self._event(data, position, until)
                     if event[0] == EVALUATION:
-                        evaluations.append((event[1], _attributes(data, position, until)))
+                        evaluations.append((event[1], self._attributes(data, position, until)))
                     else:
                         events.append(event)
                 elif tag == 0x7A:
@@ -135,6 +156,7 @@ class SpanDecoder:
 
     def _fact(self, raw: bytes) -> Fact:
         """What a KeyValue says."""
+        self._count_part()
         key_end = raw[1] + 2 if len(raw) > 1 else 0
         if raw[:1] == b"\x0a" and raw[1] < 0x80 and raw[key_end : key_end + 1] == b"\x12":
             key = raw[2:key_end]
@@ -166,7 +188,7 @@ class SpanDecoder:
     def _any_fact(self, raw: bytes) -> Fact:
         """What a KeyValue says whose fields stand in an unusual order, or are unusual ones."""
         key, first, last = b"", 0, 0
-        for number, at, until in _members(raw, 0, len(raw)):
+        for number, at, until in self._parts(raw, 0, len(raw)):
             if number == 1:
                 key = raw[at:until]
             elif number == 2:
@@ -187,10 +209,11 @@ class SpanDecoder:
 
     def _event(self, data: bytes, start: int, end: int) -> tuple[str, int, str]:
         """A span event: its name, its time, and the type of the exception if it is one."""
+        self._count_part()
         name, error, at_ns = "", "", 0
         if end - start > 9 and data[start] == 0x09:
             at_ns = _u64(data, start + 1)[0]
-        for number, at, until in _members(data, start, end):
+        for number, at, until in self._parts(data, start, end):
             if number == 2:
                 name = data[at:until].decode()
         if name == "exception":
@@ -198,20 +221,19 @@ class SpanDecoder:
             error = next((str(value) for _, key, value in facts if key == "exception.type"), "")
         return name, at_ns, error
 
-
-def _attributes(data: bytes, start: int, end: int) -> dict[str, Any]:
-    """All attributes of a span event, whatever they are called."""
-    found: dict[str, Any] = {}
-    for number, at, until in _members(data, start, end):
-        if number == 3:
-            key, value = "", None
-            for inner, first, last in _members(data, at, until):
-                if inner == 1:
-                    key = data[first:last].decode()
-                elif inner == 2:
-                    value = _any_value(data, first, last, 0)
-            found[key] = value
-    return found
+    def _attributes(self, data: bytes, start: int, end: int) -> dict[str, Any]:
+        """All attributes of a span event, whatever they are called."""
+        found: dict[str, Any] = {}
+        for number, at, until in self._parts(data, start, end):
+            if number == 3:
+                key, value = "", None
+                for inner, first, last in self._parts(data, at, until):
+                    if inner == 1:
+                        key = data[first:last].decode()
+                    elif inner == 2:
+                        value = _any_value(data, first, last, 0)
+                found[key] = value
+        return found
 
 
 class Overrun(ValueError):
@@ -231,9 +253,8 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
             raise Overrun("a number has more than ten digits")
 
 
-def _members(data: bytes, position: int, end: int) -> list[tuple[int, int, int]]:
+def _members(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int]]:
     """The length-delimited fields of a message: number, where the content starts and where it ends."""
-    found = []
     while position < end:
         tag = data[position]
         if tag & 7 == 2 and tag < 0x80:
@@ -241,13 +262,12 @@ def _members(data: bytes, position: int, end: int) -> list[tuple[int, int, int]]
             until = position + size
             if until > end:
                 raise Overrun("a field is longer than its message")
-            found.append((tag >> 3, position, until))
+            yield tag >> 3, position, until
             position = until
         else:
             position = _skip(data, position, end)
     if position != end:
         raise Overrun("a field is longer than its message")
-    return found
 
 
 def _skip(data: bytes, position: int, end: int) -> int:
@@ -293,8 +313,10 @@ def _any_value(data: bytes, position: int, end: int, depth: int) -> Any:
             if tag == 0x0A:
                 value = data[position : min(until, position + _MOST_TEXT)].decode("utf-8", "replace")
             elif depth < _MOST_DEEP:
-                items = [at for at in _members(data, position, until) if at[0] == 1]
-                value = [_any_value(data, first, last, depth + 1) for _, first, last in items[:64]]
+                items = islice(_members(data, position, until), _MOST_ITEMS)
+                value = [
+                    _any_value(data, first, last, depth + 1) for number, first, last in items if number == 1
+                ]
             position = until
         elif tag == 0x10:
             number, position = _varint(data, position + 1)

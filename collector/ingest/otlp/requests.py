@@ -67,6 +67,7 @@ class Requests:
         self._now_us = now_us
         self._own = threading.local()
         self._lock = threading.Lock()
+        self._unpacking = threading.Lock()
         self._in_flight = 0
 
     def take(self, body: bytes, *, encoding: str = "", content_type: str = PROTOBUF) -> int:
@@ -83,12 +84,14 @@ class Requests:
             TooLarge: nor this.
         """
         self._intake.check_room()
-        data = self._unpacked(body, encoding)
-        with self._lock:
-            if self._in_flight and self._in_flight + len(data) > self.limits.in_flight_bytes:
-                self._intake.counts.refused += 1
-                raise Full
-            self._in_flight += len(data)
+        # One at a time: what is unpacked counts only once it is known how long it is.
+        with self._unpacking:
+            data = self._unpacked(body, encoding)
+            with self._lock:
+                if self._in_flight and self._in_flight + len(data) > self.limits.in_flight_bytes:
+                    self._intake.counts.refused += 1
+                    raise Full
+                self._in_flight += len(data)
         try:
             return self._read(data, content_type)
         finally:

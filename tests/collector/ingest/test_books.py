@@ -2,12 +2,13 @@
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from collector.domain.money import usd
 from collector.ingest.books import Books
 from collector.ingest.pairing import Mark
-from collector.journal import encoded, parse_frames
+from collector.journal import Frame, FrameKind, encoded, parse_frames
 from collector.store.duckdb import DatabaseConfig, StoreError
 from collector.store.opening import open_ledger
 
@@ -216,3 +217,19 @@ def test_books_open_again_on_a_ledger_that_is_there_already_and_go_on(tmp_path, 
 
     assert books.counts.calls == 2
     opened.database.close()
+
+
+@pytest.mark.parametrize("depth", [200, 600, 900, 970, 5000])
+def test_however_deep_attributes_are_nested_the_others_are_booked(books, rows, call, depth):
+    packed = msgspec.msgpack.encode(call(request_attributes={"a": 0})).replace(
+        msgspec.msgpack.encode({"a": 0}), b"\x81\xa1a" + b"\x91" * depth + b"\xc0"
+    )
+    frames = [
+        Frame(1, FrameKind.RECORD, packed, 0),
+        Frame(2, FrameKind.RECORD, msgspec.msgpack.encode(call(agent="good")), 0),
+    ]
+    entry = books.begin()
+    books.take(entry, "s", frames, Mark())
+    books.enter(entry)
+
+    assert ("good",) in rows("SELECT agent FROM calls")

@@ -1,10 +1,15 @@
 """Following the journal directory: growth, rotation, crashes, and damage of every kind (F01)."""
 
+import errno
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.domain.money import usd
+from collector.ingest import follower as follower_module
 from collector.ingest.books import Books
 from collector.ingest.follower import Follower, FollowerConfig
 from collector.journal import segments
@@ -233,7 +238,7 @@ def test_a_step_that_the_database_refuses_is_taken_again_from_the_same_place(
 def test_the_lag_says_how_much_waits_and_since_when(journal, books, call):
     now = [1000.0]
     follower = Follower(
-        journal.directory, books, FollowerConfig(step_bytes=1, liveness_interval_s=0), now=lambda: now[0]
+        journal.directory, books, FollowerConfig(step_bytes=1, liveness_interval_s=0), clock=lambda: now[0]
     )
     writer = journal.writer()
     for _ in range(900):
@@ -254,7 +259,7 @@ def test_the_lag_says_how_much_waits_and_since_when(journal, books, call):
 def test_a_journal_that_has_only_begun_is_no_lag(journal, books, call):
     """A sidecar writes the header of its journal when it starts, perhaps long before the first call."""
     now = [1000.0]
-    follower = Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), now=lambda: now[0])
+    follower = Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), clock=lambda: now[0])
     writer = journal.writer()
     (segment,) = segments(journal.directory)
     assert segment.path.stat().st_size > 0
@@ -270,17 +275,17 @@ def test_a_journal_that_has_only_begun_is_no_lag(journal, books, call):
 
 
 @pytest.fixture
-def clock(noon_us):
-    return [noon_us / 1e6 + 1]
+def clock():
+    return [1000.0]
 
 
 @pytest.fixture
-def patient(journal, books, clock):
+def patient(journal, books, clock, noon_us):
     """A follower that books 20 kB at once, and less after five seconds."""
     config = FollowerConfig(
         liveness_interval_s=0, enough_bytes=20_000, rush_bytes=40_000, patience_s=5, fresh_s=1
     )
-    follower = Follower(journal.directory, books, config, now=lambda: clock[0])
+    follower = Follower(journal.directory, books, config, now=lambda: noon_us / 1e6, clock=lambda: clock[0])
     follower.step()
     return follower
 
@@ -377,8 +382,81 @@ def test_what_follows_a_torn_end_of_a_dead_source_is_no_lag(journal, books, cloc
     (segment,) = segments(journal.directory)
     with segment.path.open("r+b") as file:
         file.truncate(segment.path.stat().st_size - 7)
-    follower = Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), now=lambda: clock[0])
+    follower = Follower(
+        journal.directory, books, FollowerConfig(liveness_interval_s=0), clock=lambda: clock[0]
+    )
     follower.catch_up()
     clock[0] += 30
     assert not follower.due()
     assert not any(lag.bytes for lag in follower.lag.values())
+
+
+def test_a_wall_clock_that_is_set_back_holds_nothing_up(journal, books, rows, clock, call, noon_us):
+    wall = [noon_us / 1e6]
+    follower = Follower(journal.directory, books, now=lambda: wall[0], clock=lambda: clock[0])
+    writer = journal.writer()
+    writer.record(call())
+    follower.step()
+
+    wall[0] -= 3600
+    writer.record(call())
+    clock[0] += 6
+
+    assert follower.due()
+    follower.freshen()
+    assert rows("SELECT count(*) FROM calls") == [(2,)]
+
+
+# ---- one that is odd, and the others ---------------------------------------------------------
+
+
+def test_a_segment_that_cannot_be_read_is_noted_and_waited_for_while_others_are_booked(
+    journal, follower, rows, call, monkeypatch
+):
+    journal.write(call(cost=1), source="a")
+    journal.write(call(cost=2), source="b")
+    read = follower_module.read_frames
+
+    def refused(path, *args, **more):
+        if path.name.startswith("a-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *args, **more)
+
+    with monkeypatch.context() as rights:
+        rights.setattr(follower_module, "read_frames", refused)
+        follower.step()
+        follower.step()
+
+    assert rows("SELECT sum(effective_cost_usd) FROM calls") == [(usd(2),)]
+    assert rows("SELECT source, reason FROM quarantined") == [("a", "unreadable")]
+
+    follower.catch_up()
+    assert rows("SELECT sum(effective_cost_usd) FROM calls") == [(usd(3),)]
+
+
+def test_what_only_looks_like_a_segment_is_noted_once_and_the_rest_is_booked(journal, follower, rows, call):
+    journal.write(call(), source="good")
+    (journal.directory / "aaa-1.seg").mkdir()
+    os.mkfifo(journal.directory / "pipe-000001.seg")
+    (journal.directory / "good-\u00b2.seg").write_bytes(b"")
+    Path(os.fsdecode(bytes(journal.directory) + b"/a\xff-000001.seg")).write_bytes(b"")
+
+    follower.step()
+    follower.step()
+
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+    assert rows("SELECT source, reason, count(*) FROM quarantined GROUP BY ALL") == [("", "no_segment", 4)]
+
+
+def test_a_source_of_which_nobody_can_tell_whether_it_lives_is_waited_for(journal, books, rows, call):
+    def alive(directory, source):
+        if source == "a":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return False
+
+    journal.write(call(), source="a")
+    journal.write(call(), source="b")
+    Follower(journal.directory, books, FollowerConfig(liveness_interval_s=0), alive=alive).catch_up()
+
+    assert rows("SELECT count(*) FROM calls") == [(2,)]
+    assert rows("SELECT source, ended FROM sources ORDER BY 1") == [("a", False), ("b", True)]

@@ -57,3 +57,26 @@ def test_what_others_write_while_no_calls_come_is_folded_once_a_minute_and_when_
             folded.append(now[0])
 
     assert folded == [65, 95]  # A minute after the start, and ten seconds after the last row of 80.
+
+
+def test_whatever_goes_wrong_in_a_round_the_next_one_is_made(tmp_path, monkeypatch):
+    state, stop = State(data_dir=tmp_path), threading.Event()
+    keeper = Keeper(KeeperConfig(data_dir=tmp_path, commit_interval_s=0.01), state, stop)
+    rounds, seen = [], []
+    work = keeper._work
+
+    def fails_once() -> bool:
+        rounds.append(1)
+        if len(rounds) == 1:
+            raise RecursionError("nobody thought of it")
+        seen.append(state.trouble)
+        stop.set()
+        return work()
+
+    monkeypatch.setattr(keeper, "_work", fails_once)
+    thread = threading.Thread(target=keeper.run)
+    thread.start()
+    thread.join(30)
+    stop.set()
+
+    assert seen == ["RecursionError: nobody thought of it"]

@@ -90,6 +90,20 @@ def test_a_frame_that_cannot_be_read_is_noted_and_the_others_are_taken(call):
     assert batch.marks["s"].sequence == 6
 
 
+NESTED = b"\x91" * 5000 + b"\x00"
+
+
+@pytest.mark.parametrize("kind", [FrameKind.RECORD, FrameKind.INTENT, FrameKind.EVENT])
+def test_a_frame_that_is_nested_without_end_is_noted_and_the_others_are_taken(call, kind):
+    good = call()
+    intent_head = b"\x93" + msgspec.msgpack.encode("id") + msgspec.msgpack.encode(1) + NESTED
+    payload = intent_head if kind is FrameKind.INTENT else NESTED
+    batch = taken([Frame(1, kind, payload, 0), Frame(2, FrameKind.RECORD, msgspec.msgpack.encode(good), 0)])
+
+    assert [note.reason for note in batch.notes] == ["undecodable"]
+    assert batch.records == [good]
+
+
 def test_a_record_of_a_newer_writer_is_read_without_the_fields_that_we_do_not_know(call):
     record = call()
     longer = [*msgspec.to_builtins(record), "a field of tomorrow"]

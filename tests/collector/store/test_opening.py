@@ -11,8 +11,8 @@ import pytest
 from collector.domain.money import usd
 from collector.ingest.books import Books
 from collector.ingest.follower import Follower, FollowerConfig
-from collector.store.duckdb import Database, DatabaseConfig, DatabaseHeld
-from collector.store.opening import LIVE, AlreadyRunning, FolderLock, open_ledger
+from collector.store.duckdb import Database, DatabaseConfig, DatabaseHeld, DatabaseUnavailable
+from collector.store.opening import LIVE, QUARANTINE, AlreadyRunning, FolderLock, open_ledger
 from collector.store.snapshot import Publisher
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -138,17 +138,6 @@ def test_a_database_that_is_no_database_is_rebuilt(site):
     assert site.restart()[0] == EXACT
 
 
-def test_a_database_of_a_newer_program_is_set_aside_whole(site):
-    database = Database(site.live)
-    database.connection.execute("INSERT INTO schema_version VALUES (1000, 'tomorrow')")
-    database.close()
-
-    found, set_aside = site.restart()
-
-    assert found == EXACT
-    assert "1000" in set_aside[-1]
-
-
 def test_the_snapshot_is_the_base_of_a_rebuild_when_the_journal_is_gone_that_far(tmp_path, journal_at, call):
     site = Site(tmp_path, journal_at, call, snapshot_after=3)
     database = Database(tmp_path / "snapshot.duckdb", read_only=True)
@@ -245,3 +234,19 @@ def test_a_program_without_a_file_of_its_own_draws_no_progress_on_its_output_eit
     said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
     assert said == "[(False,)]\n"
+
+
+def test_a_ledger_of_a_newer_program_is_left_as_it_is_and_waited_for(site):
+    opened = open_ledger(site.folder, CONFIG)
+    Follower(site.folder / "journal", Books(opened.database)).catch_up()
+    opened.database.connection.execute("INSERT INTO schema_version VALUES (1000, 'from the future')")
+    opened.database.close()
+
+    for _ in range(2):
+        with pytest.raises(DatabaseUnavailable, match=r"a newer Bursar.*1000"):
+            open_ledger(site.folder, CONFIG)
+
+    assert not (site.folder / QUARANTINE).exists()
+    database = Database(site.live)
+    assert database.connection.execute("SELECT count(*) FROM calls").fetchone() == (CALLS,)
+    database.close()

@@ -196,15 +196,16 @@ def test_bytes_are_capped(snapshot):
 
 
 def in_a_process(snapshot, sql, limits=LIMITS):
-    ended = subprocess.run(
-        [sys.executable, "-m", "collector.store.sandbox"],
-        input=sandbox.request_bytes(snapshot, sql, arrow=False, limits=limits),
-        capture_output=True,
-        cwd=ROOT,
-        env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
-        check=False,
-        timeout=60,
-    )
+    with sandbox.folder_beside(snapshot) as folder:
+        ended = subprocess.run(
+            [sys.executable, "-m", "collector.store.sandbox"],
+            input=sandbox.request_bytes(snapshot, sql, folder=folder, arrow=False, limits=limits),
+            capture_output=True,
+            cwd=ROOT,
+            env={"PATH": os.defpath, "PYTHONPATH": str(ROOT)},
+            check=False,
+            timeout=60,
+        )
     return ended.stdout
 
 
@@ -229,3 +230,14 @@ def test_the_process_has_a_wall_that_no_statement_can_move(snapshot):
 def test_without_a_snapshot_the_answer_is_to_wait(tmp_path):
     head, _ = sandbox.answer_parts(in_a_process(tmp_path / "snapshot.duckdb", "SELECT 1"))
     assert head["status"] == 503
+
+
+def test_what_statements_of_a_killed_collector_left_is_swept_away(tmp_path):
+    left = tmp_path / ".sandbox-x1"
+    left.mkdir()
+    (left / "snapshot.duckdb").write_bytes(b"1")
+    (tmp_path / "snapshot.duckdb").write_bytes(b"2")
+
+    sandbox.sweep(tmp_path)
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["snapshot.duckdb"]

@@ -215,3 +215,56 @@ def _varint(value: int) -> bytes:
         digits.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*digits, value])
+
+
+def member(number: int, content: bytes) -> bytes:
+    size = len(content)
+    digits = bytearray()
+    while size >= 0x80:
+        digits.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([number << 3 | 2, *digits, size]) + content
+
+
+MANY = 1_100_000
+MANY_SPANS = 110_000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"\x0a\x00" * MANY, id="resources"),
+        pytest.param(member(1, b"\x12\x00" * MANY), id="scopes"),
+        pytest.param(member(1, member(2, b"\x12\x00" * MANY_SPANS)), id="spans"),
+        pytest.param(member(1, member(2, member(2, b"\x4a\x00" * MANY))), id="attributes"),
+        pytest.param(member(1, member(2, member(2, b"\x5a\x00" * MANY))), id="events"),
+    ],
+)
+def test_a_request_of_very_many_empty_parts_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed, match="it has more than"):
+        SpanDecoder().read(body, Spans(NOW_US))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b'{"resourceSpans":[' + b"{}," * MANY + b"{}]}", id="resources"),
+        pytest.param(
+            b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"{}," * MANY_SPANS + b"{}]}]}]}", id="spans"
+        ),
+    ],
+)
+def test_a_request_of_very_many_empty_parts_in_json_is_refused(body: bytes) -> None:
+    with pytest.raises(Malformed, match="it has more than"):
+        jsonform.read(body, Spans(NOW_US))
+
+
+def test_of_a_list_the_first_items_are_read_however_long_it_is() -> None:
+    def request(texts: list[str]) -> bytes:
+        made = ExportTraceServiceRequest()
+        span = made.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8)
+        attribute = span.attributes.add(key="gen_ai.response.finish_reasons")
+        fill(attribute.value, texts)
+        return made.SerializeToString()
+
+    assert read(request(["stop"] * 200)).rows == read(request(["stop"] * 64)).rows

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from collector.ingest.otlp.batch import SpanBatch
 from collector.ingest.otlp.intake import IntakeLimits
 from collector.ingest.otlp.receiver import OtlpConfig, OtlpReceiver
-from collector.ingest.otlp.requests import RequestLimits
+from collector.ingest.otlp.requests import RequestLimits, Requests
 from collector.settings import Address
 
 PROTOBUF = "application/x-protobuf"
@@ -278,3 +278,28 @@ def test_metrics_tell_what_came_in(
     assert 'bursar_otlp_spans_total{result="stored"} 1.0' in text
     assert "bursar_otlp_lag_seconds 0.0" in text
     assert "bursar_bypass_calls_total 0.0" in text
+
+
+def test_others_are_answered_while_a_long_request_is_read(ledger: Any) -> None:
+    made = OtlpReceiver(OtlpConfig(http=LOCAL, grpc=None), lambda: ledger.database)
+    reading, go_on = threading.Event(), threading.Event()
+
+    class Slow(Requests):
+        def take(self, body: bytes, *, encoding: str = "", content_type: str = PROTOBUF) -> int:
+            if body == b"long":
+                reading.set()
+                go_on.wait(10)
+            return 0
+
+    made._requests = Slow(made.intake)
+    made.start()
+    try:
+        long = threading.Thread(target=post, args=(made, b"long"))
+        long.start()
+        assert reading.wait(5)
+
+        assert post(made, b"")[0] == 200
+    finally:
+        go_on.set()
+        long.join()
+        made.stop()
