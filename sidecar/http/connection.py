@@ -18,6 +18,7 @@ from functools import partial
 from typing import cast
 
 from sidecar.http.body import IncomingBody
+from sidecar.http.chunked import LONG_READ
 from sidecar.http.exchange import Request, Responder, head_bytes
 from sidecar.http.head import HeadError, LastHead, check_beginning, requested_path
 from sidecar.http.service import Service, extra_fields, start_task
@@ -243,6 +244,8 @@ class ServerConnection:
         assert request is not None and body is not None
         try:
             if not body.feed(data):
+                if request.length is None and len(data) >= LONG_READ:
+                    self._rest()
                 return
         except HeadError as error:
             self._refuse(error.status, error.message, request=request)
@@ -251,6 +254,18 @@ class ServerConnection:
         self._hold(body.rest, 0)
         self._body = self._request = None
         self._answer(request)
+
+    def _rest(self) -> None:
+        """Read no more of a chunked body until others had their turn."""
+        transport = self._transport
+        if self._reading and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._service.loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        transport = self._transport
+        if self._reading and transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     # Answers out.
 

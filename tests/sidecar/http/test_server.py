@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import time
 
 import pytest
 
@@ -161,6 +162,25 @@ async def test_requests_that_come_one_by_one_wait_as_long_as_nobody_reads_the_re
     await running.server.drain(0.1)
     client.close()
     assert running.server.connections == 0
+
+
+async def test_others_get_their_turn_while_a_body_comes_in_small_chunks(serve) -> None:
+    running = await serve()
+    client = socket.create_connection(("127.0.0.1", running.port))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+    small = b"20\r\n" + b"x" * 32 + b"\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sending = asyncio.create_task(asyncio.to_thread(client.sendall, head + small * 200_000 + b"0\r\n\r\n"))
+    client_reads = asyncio.create_task(asyncio.to_thread(client.recv, 100))
+    others, longest, before = await running.client(), 0.0, time.perf_counter()
+    while not client_reads.done():
+        assert (await others.ask(GET, "GET")).status == 200
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    await sending
+    assert (await client_reads).startswith(b"HTTP/1.1 200")
+    client.close()
+    assert longest < 0.15  # one read of 256 KiB takes ten milliseconds; 32 of them stood in one turn
 
 
 async def test_a_client_that_reads_nothing_is_let_go_and_so_are_the_requests_that_wait(
