@@ -21,24 +21,46 @@ _COMMON_SIZES = {b"%x" % size: size for size in range(1, 2048)}
 """The chunks of an event stream are small; looking their size up is half the cost of reading it."""
 _LINE_BYTES = 4096
 _TRAILER_BYTES = 16 * 1024
-_FREE_OVERHEAD = 16 * 1024
-_OVERHEAD_RATIO = 8
-"""Framing may take eight times the data: a chunk of one byte takes five. More is a flood of extensions."""
+_FREE_FRAMING = 64 * 1024
+"""Bytes of framing that may run ahead of the data they are weighed against: thirteen thousand chunks of one
+byte, a hundredth of a second of reading. Large chunks do not earn more than that."""
+
+REQUEST_FRAMING = 4
+"""How many times over the data of a request must make up for its framing: chunks of 24 bytes on average.
+Clients write what their buffers hold."""
+REPLY_FRAMING = 2
+"""The same of a reply: chunks of ten bytes. Models stream token by token, but each in an event of fifty
+bytes and more, which a server may write in two or three pieces."""
+
+LONG_READ = 64 * 1024
+"""Bytes of chunks in one read after which others get their turn: reading them takes milliseconds where they
+are small, and a socket that never runs dry is read dozens of times over."""
 
 
 class ChunkError(ValueError):
     """The bytes are not the chunked coding, or abuse it."""
+
+    before = b""
+    """The body bytes that the same piece held before."""
 
 
 class ChunkedDecoder:
     """Takes the framing off one message's body, piece by piece.
 
     The result does not depend on where the pieces were cut.
+
+    Args:
+        weight: how many times over the data must make up for their framing.
     """
 
-    __slots__ = ("_data_left", "_end_left", "_excess", "_held", "_trailer", "between", "done", "rest")
+    __slots__ = (
+        "_data_left", "_end_left", "_excess", "_free", "_held", "_trailer", "_weight", "between", "done",
+        "rest",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, weight: int = REQUEST_FRAMING) -> None:
+        self._weight = weight
+        self._free = -weight * _FREE_FRAMING
         self.done = False
         self.rest = b""
         """Bytes after the end of the message, once ``done``."""
@@ -48,11 +70,11 @@ class ChunkedDecoder:
         self._trailer = -1  # bytes of trailer so far; -1 before the last chunk
         self.between = True
         """Whether the next byte begins a chunk."""
-        self._excess = -_FREE_OVERHEAD  # bytes of framing beyond what the data so far allow
+        self._excess = self._free  # bytes of framing, weighed, beyond what the data so far allow
 
     def passed(self, coded: int, size: int) -> None:
         """Whole chunks of ``coded`` bytes, with ``size`` of body, were read elsewhere."""
-        self._excess += coded - (1 + _OVERHEAD_RATIO) * size
+        self._excess = max(self._free, self._excess + self._weight * (coded - size) - size)
 
     def feed(self, data: bytes) -> bytes:
         """The body bytes in ``data``; may be empty.
@@ -65,28 +87,29 @@ class ChunkedDecoder:
             line_end = data.find(b"\r\n")
             size = _COMMON_SIZES.get(data[:line_end])
             if size is not None and data[line_end + 2 + size :] == b"\r\n":
-                self._excess += line_end + 4 - _OVERHEAD_RATIO * size
+                self._weigh(line_end + 4, size)
                 return data[line_end + 2 : -2]
-        self._excess += len(data)
         if self._held:
             data = self._held + data
             self._held = b""
         pieces: list[bytes] = []
         position = 0
-        while position < len(data) and not self.done:
-            if self._data_left:
-                piece = data[position : position + self._data_left]
-                pieces.append(piece)
-                position += len(piece)
-                self._excess -= (1 + _OVERHEAD_RATIO) * len(piece)
-                self._data_left -= len(piece)
-            elif self._end_left:
-                position = self._read_end(data, position)
-            elif self._trailer < 0:
-                position = self._read_size(data, position)
-            else:
-                position = self._read_trailer(data, position)
-        self._check_overhead()
+        try:
+            while position < len(data) and not self.done:
+                if self._data_left:
+                    piece = data[position : position + self._data_left]
+                    pieces.append(piece)
+                    position += len(piece)
+                    self._data_left -= len(piece)
+                elif self._end_left:
+                    position = self._read_end(data, position)
+                elif self._trailer < 0:
+                    position = self._read_size(data, position)
+                else:
+                    position = self._read_trailer(data, position)
+        except ChunkError as error:
+            error.before = b"".join(pieces)
+            raise
         self.between = not (self._data_left or self._end_left or self._held) and self._trailer < 0
         if self.done:
             self.rest = data[position:]
@@ -105,6 +128,7 @@ class ChunkedDecoder:
             return self._hold_line(data, position)
         size = int(line[1], 16)
         if size:
+            self._weigh(line.end() - position + 2, size)
             self._data_left = size
             self._end_left = 2
         else:
@@ -133,6 +157,9 @@ class ChunkedDecoder:
         self._held = line
         return len(data)
 
-    def _check_overhead(self) -> None:
-        if self._excess > 0:
+    def _weigh(self, framing: int, size: int) -> None:
+        """Allow one more chunk."""
+        excess = self._excess + self._weight * framing - size
+        if excess > 0:
             raise ChunkError("the chunked framing outweighs its data")
+        self._excess = excess if excess > self._free else self._free

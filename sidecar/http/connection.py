@@ -1,13 +1,15 @@
 """One client's connection: requests in, replies out, one at a time and in order.
 
     READING_HEAD ──► READING_BODY ──► ANSWERING ──► READING_HEAD (kept alive)
-         │                │               │
+         │                │               │      └──► CLOGGED ──┘ (replies have piled up)
          └────────────────┴───────────────┴──► CLOSING ──► gone
 
 While a request is being answered, bytes that arrive are the next requests': they
 are kept up to a bound, then reading stops, and a hang-up is watched for by other
-means. A refused request leaves its unread bytes on the wire, so the connection
-closes in two steps (our end first), or the refusal would be lost to a reset.
+means. No request is begun while the replies before it wait to be taken: what a client
+may ask for without reading is bounded by what is unsent. A refused request leaves its
+unread bytes on the wire, so the connection closes in two steps (our end first), or the
+refusal would be lost to a reset.
 """
 
 import asyncio
@@ -16,13 +18,14 @@ from functools import partial
 from typing import cast
 
 from sidecar.http.body import IncomingBody
+from sidecar.http.chunked import LONG_READ
 from sidecar.http.exchange import Request, Responder, head_bytes
 from sidecar.http.head import HeadError, LastHead, check_beginning, requested_path
 from sidecar.http.service import Service, extra_fields, start_task
 
 logger = logging.getLogger(__name__)
 
-READING_HEAD, READING_BODY, ANSWERING, CLOSING = range(4)
+READING_HEAD, READING_BODY, ANSWERING, CLOGGED, CLOSING = range(5)
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -33,7 +36,7 @@ class ServerConnection:
     """
 
     __slots__ = (
-        "_address", "_body", "_drained", "_held", "_last_head", "_left_in", "_reading",
+        "_address", "_at", "_body", "_clogged", "_drained", "_held", "_last_head", "_left_in", "_reading",
         "_request", "_responder", "_scanned", "_service", "_since_ns", "_stalled_ns", "_started", "_state",
         "_task", "_transport",
     )  # fmt: skip
@@ -45,8 +48,10 @@ class ServerConnection:
         self._state = READING_HEAD
         self._since_ns = service.clock()  # when the present wait began
         self._started = True  # whether a head is awaited: its first byte came, or the connection is new
-        self._held = b""  # read, not yet used
+        self._held = b""  # read, not yet used, from ``_at`` on
+        self._at = 0
         self._scanned = 0  # of those, looked through for the end of a head
+        self._clogged = False  # more is unsent than the client may leave
         self._last_head = LastHead()
         self._reading = True
         self._request: Request | None = None  # its body is being read
@@ -115,7 +120,7 @@ class ServerConnection:
         """Close as soon as nothing is under way."""
         if self._responder is not None:
             self._responder.keep_alive = False
-        elif self.idle:
+        elif self.idle or self._state == CLOGGED:
             self._close()
 
     # Bytes in.
@@ -125,21 +130,37 @@ class ServerConnection:
         state = self._state
         if state == READING_HEAD:
             self._read_head(data)
-        elif state == ANSWERING:
-            self._keep(data)
         elif state == READING_BODY:
             self._read_body(data)
+        elif state != CLOSING:
+            self._hold(self._held[self._at :] + data, 0)  # They came before their turn.
 
-    def _keep(self, data: bytes) -> None:
-        """Bytes that came before their turn."""
-        self._held += data
-        if len(self._held) > self._service.limits.pipelined_bytes and self._reading:
-            transport = self._transport
-            if transport is not None and not transport.is_closing():
-                self._reading = False
-                transport.pause_reading()
-                fd = transport.get_extra_info("socket").fileno()
-                self._service.hangups.watch(fd, self._hung_up)
+    def _hold(self, data: bytes, at: int) -> None:
+        """Keep ``data`` from ``at`` on for later, and read no more than may be kept.
+
+        Walked through, and not cut after each of the many requests that may be in it.
+        """
+        self._held = data
+        self._at = at
+        ahead, most = len(data) - at, self._service.limits.pipelined_bytes
+        if ahead > most:
+            self._pause()
+        elif not self._reading and ahead <= most // 4:
+            self._resume()  # Not before: each time costs as much as a request.
+
+    def _pause(self) -> None:
+        transport = self._transport
+        if self._reading and transport is not None and not transport.is_closing():
+            self._reading = False
+            transport.pause_reading()
+            fd = transport.get_extra_info("socket").fileno()
+            self._service.hangups.watch(fd, self._hung_up)
+
+    def _resume(self) -> None:
+        transport = self._transport
+        if not self._reading and transport is not None:
+            self._unwatch()
+            transport.resume_reading()
 
     def _unwatch(self) -> None:
         if not self._reading and self._transport is not None:
@@ -148,23 +169,27 @@ class ServerConnection:
             self._service.hangups.forget(fd)
 
     def _read_head(self, data: bytes) -> None:
-        start = 0
+        at = scanned = 0
         if self._held:
-            start = max(0, self._scanned - 3)
-            data = self._held + data
+            at, scanned = self._at, self._scanned
+            if data:
+                data = self._held[at:] + data
+                at = 0
+            else:
+                data = self._held
             self._held = b""
-        end = data.find(b"\r\n\r\n", start) + 4
+        end = data.find(b"\r\n\r\n", at + max(0, scanned - 3)) + 4
         limits = self._service.limits
         if end < 4:
-            self._await_head(data, self._scanned if start else 0)
+            self._await_head(data[at:], scanned)
             return
-        if end > limits.head_bytes:
-            self._refuse(431, f"the head is longer than {limits.head_bytes} bytes", data)
+        if end - at > limits.head_bytes:
+            self._refuse(431, f"the head is longer than {limits.head_bytes} bytes", data[at:])
             return
         try:
-            request = self._last_head.read(data[: end - 4], limits.head_fields)
+            request = self._last_head.read(data[at : end - 4], limits.head_fields)
         except HeadError as error:
-            self._refuse(error.status, error.message, data)
+            self._refuse(error.status, error.message, data[at:])
             return
         length = request.length
         if length is None:
@@ -177,7 +202,9 @@ class ServerConnection:
                 request.body = data[end:stop]
                 end = stop
             if end < len(data):
-                self._held = data[end:]
+                self._hold(data, end)
+            elif not self._reading:
+                self._resume()
             self._answer(request)
         else:
             self._begin_body(request, data[end:])
@@ -193,7 +220,9 @@ class ServerConnection:
             self._refuse(error.status, error.message, data)
             return
         self._held = data
+        self._at = 0
         self._scanned = len(data)
+        self._resume()
         if not self._started:
             self._started = True
             self._since_ns = self._service.clock()
@@ -203,6 +232,7 @@ class ServerConnection:
         self._since_ns = self._service.clock()
         self._request = request
         self._body = IncomingBody(request.length, self._service.limits.body_bytes)
+        self._resume()
         if request.expects_continue and not data and self._transport is not None:
             self._service.outbox.flush()
             self._transport.write(_CONTINUE)
@@ -214,14 +244,28 @@ class ServerConnection:
         assert request is not None and body is not None
         try:
             if not body.feed(data):
+                if request.length is None and len(data) >= LONG_READ:
+                    self._rest()
                 return
         except HeadError as error:
             self._refuse(error.status, error.message, request=request)
             return
         request.body = bytes(body.data)
-        self._held = body.rest
+        self._hold(body.rest, 0)
         self._body = self._request = None
         self._answer(request)
+
+    def _rest(self) -> None:
+        """Read no more of a chunked body until others had their turn."""
+        transport = self._transport
+        if self._reading and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._service.loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        transport = self._transport
+        if self._reading and transport is not None and not transport.is_closing():
+            transport.resume_reading()
 
     # Answers out.
 
@@ -290,11 +334,12 @@ class ServerConnection:
             self._state = CLOSING
         elif not responder.keep_alive:
             self._close()
+        elif self._clogged:
+            self._state = CLOGGED
         else:
             self._state = READING_HEAD
             self._since_ns = 0  # now, as soon as the sweep looks
             if self._held or not self._reading:
-                self._scanned = 0
                 # Not from here: a long pipeline would nest as deep as it is long.
                 service.loop.call_soon(self._read_on)
 
@@ -302,10 +347,11 @@ class ServerConnection:
         transport = self._transport
         if transport is None or transport.is_closing() or self._state != READING_HEAD:
             return
-        if not self._reading:
-            self._unwatch()
-            transport.resume_reading()
-        self._read_head(b"")
+        self._scanned = 0
+        if self._held:
+            self._read_head(b"")
+        else:
+            self._resume()
 
     def _refuse(
         self, status: int, message: str, data: bytes = b"", *, request: Request | None = None
@@ -334,9 +380,7 @@ class ServerConnection:
         self._held = b""
         if transport is None or transport.is_closing():
             return
-        if not self._reading:
-            self._unwatch()
-            transport.resume_reading()
+        self._resume()
         if unread:
             transport.write_eof()
         else:
@@ -346,11 +390,19 @@ class ServerConnection:
 
     def pause_writing(self) -> None:
         """The client takes bytes slower than they come."""
+        self._clogged = True
+        if self._state == READING_HEAD:
+            self._state = CLOGGED
         if self._responder is not None:
             self._responder.flow(paused=True)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self._clogged = False
+        if self._state == CLOGGED:
+            self._state = READING_HEAD
+            self._since_ns = 0
+            self._service.loop.call_soon(self._read_on)
         if self._responder is not None:
             self._responder.flow(paused=False)
 

@@ -181,6 +181,11 @@ class UpstreamReply:
         """What the body comes through, where it comes in chunks and stands between two; else None."""
         return self._source.gate if self._source is not None else None
 
+    @property
+    def broke_off(self) -> bool:
+        """Whether it did before anyone read it."""
+        return self._error is not None
+
     def pause(self) -> None:
         """Stop reading from the upstream; what was read before still comes."""
         if self._source is not None:

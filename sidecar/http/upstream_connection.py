@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from sidecar.http.chunked import ChunkedDecoder, ChunkError
+from sidecar.http.chunked import LONG_READ, REPLY_FRAMING, ChunkedDecoder, ChunkError
 from sidecar.http.fields import HeaderList
 from sidecar.http.gate import Gate, gate
 from sidecar.http.head import HeadError, read_response_head
@@ -50,8 +50,8 @@ class UpstreamConnection:
 
     __slots__ = (
         "_body_left", "_decoder", "_end_by_ns", "_gate", "_head_only", "_held", "_interim", "_keep_alive",
-        "_left_in", "_owner", "_paused", "_reply", "_sent_ns", "_since_ns", "_state", "_transport",
-        "_waiter", "address", "data_received", "loop", "reply_buffer", "reused", "stale",
+        "_left_in", "_owner", "_paused", "_reply", "_resting", "_sent_ns", "_since_ns", "_state",
+        "_transport", "_waiter", "address", "data_received", "loop", "reply_buffer", "reused", "stale",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -73,6 +73,7 @@ class UpstreamConnection:
         self._head_only = False
         self._keep_alive = False
         self._paused = False
+        self._resting = False  # until others had their turn
         self._sent_ns = 0
         self._since_ns = owner.clock()  # the last sign of life, as the sweep saw it
         self._end_by_ns = 0
@@ -134,6 +135,8 @@ class UpstreamConnection:
     def _read_chunks(self, data: bytes) -> None:
         reply, decoder = self._reply, self._decoder
         assert reply is not None and decoder is not None
+        if len(data) >= LONG_READ:
+            self._rest()
         gate = self._gate
         if gate.coded:
             decoder.passed(gate.coded, gate.bodies)
@@ -141,6 +144,8 @@ class UpstreamConnection:
         try:
             body = decoder.feed(data)
         except ChunkError as error:
+            if error.before:
+                reply.take(error.before)
             self._fail("protocol", f"the reply's chunked framing is broken: {error}")
             return
         if decoder.done:
@@ -216,7 +221,7 @@ class UpstreamConnection:
             self._finish(b"", clean=not data)
         elif chunked:
             self._state = CHUNKED
-            self._decoder = ChunkedDecoder()
+            self._decoder = ChunkedDecoder(REPLY_FRAMING)
             self._gate.coded = self._gate.bodies = 0
             if data:
                 self._read_chunks(data)
@@ -343,8 +348,20 @@ class UpstreamConnection:
         if self._paused:
             self._paused = False
             self._gate.stirred = True
-            if self._transport is not None and not self._transport.is_closing():
+            if not self._resting and self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    def _rest(self) -> None:
+        """Read no more until others had their turn."""
+        if not self._resting and self._transport is not None and not self._transport.is_closing():
+            self._resting = True
+            self._transport.pause_reading()
+            self.loop.call_soon(self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def expect_end(self, within_s: float) -> None:
         """Take the reply as complete if it has not ended by then."""

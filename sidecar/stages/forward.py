@@ -252,7 +252,7 @@ class Forward:
                 return self._whole(call, asked, body, headers)
         relay = Relay(answer, meter, call.responder, captured)
         try:
-            if not streams:
+            if not streams or answer.broke_off:
                 body = await relay.whole(self._cost_header_body)
                 if body is not None:
                     return self._whole(call, asked, body, headers)

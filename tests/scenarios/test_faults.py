@@ -1,9 +1,11 @@
 """Whatever goes wrong between agent and upstream, the agent is told and the call is booked once."""
 
+import contextlib
 import http.client
 import json
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -43,6 +45,23 @@ def whole(content: str = "hello") -> bytes:
             "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
         }
     ).encode()
+
+
+@contextlib.contextmanager
+def raw_upstream(reply: bytes) -> Iterator[int]:
+    """The port of a server that sends ``reply`` to each connection's first bytes, and holds it open."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as held:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client = held.enter_context(listener.accept()[0])
+                    client.recv(65536)
+                    client.sendall(reply)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +257,25 @@ def test_an_upstream_that_is_not_there_is_a_502_in_the_callers_dialect(
     (row,) = stack.calls(1)
     assert (row["outcome"], row["error_type"], row["usage_grade"]) == ("failed", "upstream_connect", "")
     assert headers["x-bursar-call-id"] == row["call_id"]
+
+
+def test_a_stream_whose_framing_breaks_before_the_agent_got_anything_is_a_502(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    said = {"usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, "choices": []}
+    events = event("hello") + f"data: {json.dumps(said)}\n\n".encode() + b"data: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    with raw_upstream(head + b"%x\r\n%b\r\nzz\r\n" % (len(events), events)) as port:
+        openai = {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1", "retries": 0}
+        stack = stack_for(upstream, upstreams={"openai": openai})
+
+        status, _, body = post(stack, {**ASK, "stream": True})
+
+        assert status == 502
+        assert json.loads(body)["error"]["code"] == "upstream_protocol"
+        (row,) = stack.calls(1)
+    assert (row["outcome"], row["http_status"], row["error_type"]) == ("failed", 502, "upstream_protocol")
+    assert (row["input_tokens"], row["output_tokens"]) == (10, 5)
 
 
 def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) -> None:

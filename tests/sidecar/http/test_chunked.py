@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.http.chunked import ChunkedDecoder, ChunkError
+from sidecar.http.chunked import REPLY_FRAMING, REQUEST_FRAMING, ChunkedDecoder, ChunkError
 
 
 def decode(pieces: list[bytes]) -> tuple[bytes, bytes] | None:
@@ -127,10 +127,39 @@ def test_a_flood_of_extensions_is_refused() -> None:
             decoder.feed(b"1;" + b"a" * 1000 + b"\r\nx\r\n")
 
 
-def test_chunks_of_one_byte_are_allowed() -> None:
+def test_thousands_of_chunks_of_one_byte_are_allowed_and_then_no_more() -> None:
+    for pieces in ([b"1\r\nx\r\n"] * 20_000, [b"1\r\nx\r\n" * 20_000], [b"1", b"\r\nx\r\n"] * 20_000):
+        decoder = ChunkedDecoder()
+        body = b""
+        with pytest.raises(ChunkError, match="outweighs") as caught:
+            for piece in pieces:
+                body += decoder.feed(piece)
+        body += caught.value.before
+        # 64 KiB of framing, weighed four times: 262144 // (4 * 5 - 1)
+        assert body == b"x" * 13_797
+
+
+def test_large_chunks_earn_no_flood_of_small_ones() -> None:
     decoder = ChunkedDecoder()
-    body = b"".join(decoder.feed(b"1\r\nx\r\n") for _ in range(50_000))
-    assert body == b"x" * 50_000
+    decoder.feed(b"%x\r\n%b\r\n" % (10_000_000, b"x" * 10_000_000))
+    with pytest.raises(ChunkError, match="outweighs"):
+        decoder.feed(b"1\r\nx\r\n" * 20_000)
+
+
+@pytest.mark.parametrize(("weight", "size"), [(REQUEST_FRAMING, 24), (REPLY_FRAMING, 10)])
+def test_chunks_as_small_as_people_write_them_may_go_on_for_ever(weight: int, size: int) -> None:
+    decoder = ChunkedDecoder(weight)
+    decoder.passed(10_000, 9_900)
+    chunks = b"%x\r\n%b\r\n" % (size, b"x" * size) * 100_000
+    assert len(decoder.feed(chunks)) == 100_000 * size
+
+
+def test_what_came_before_the_broken_chunk_is_handed_over() -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"5\r\nhe")
+    with pytest.raises(ChunkError) as caught:
+        decoder.feed(b"llo\r\n3\r\nyou\r\nzz\r\n")
+    assert caught.value.before == b"lloyou"
 
 
 def test_an_endless_trailer_is_refused() -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import socket
+import time
 
 import pytest
 
@@ -93,6 +94,109 @@ async def test_reading_stops_while_a_request_is_answered_and_too_much_is_sent_ah
     assert running.server.connections == 1
     release.set()
     assert (await client.reply("GET")).status == 200
+
+
+async def test_a_client_that_sends_on_and_on_is_read_no_further_than_it_is_answered(serve) -> None:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)  # little lies in the kernel
+    listener.bind(("127.0.0.1", 0))
+    running = await serve(sock=listener)
+    client = await running.quiet_client()
+    loop = asyncio.get_running_loop()
+    sent = answered = furthest = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while True:
+            await loop.sock_sendall(client, GET * 200)
+            sent += 200
+
+    sending = asyncio.create_task(send())
+    while answered < 5000:
+        answered += (await loop.sock_recv(client, 65536)).count(b"HTTP/1.1 200")
+        furthest = max(furthest, (sent - answered) * len(GET))
+    sending.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sending
+    client.close()
+    assert furthest < 4_000_000  # the client's own socket takes a few megabytes
+
+
+async def test_of_a_client_that_reads_nothing_no_more_requests_are_begun_than_fit(serve, eventually) -> None:
+    begun = 0
+
+    async def handler(request: Request, responder: Responder) -> None:
+        nonlocal begun
+        begun += 1
+        responder.send(200, [], b"x" * 100_000)
+
+    running = await serve(handler, limits=Limits(write_high_water=65536, pipelined_bytes=1000))
+    client = await running.quiet_client()
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(client, GET * 300)
+    await asyncio.sleep(0.3)
+    assert begun < 100  # What the kernel holds back for it, and one or two.
+    got = 0
+    while got < 300 * 100_000:
+        got += (await loop.sock_recv(client, 1 << 20)).count(b"x")
+    assert begun == 300
+    client.close()
+    await eventually(lambda: running.server.connections == 0)
+
+
+async def test_requests_that_come_one_by_one_wait_as_long_as_nobody_reads_the_replies(serve) -> None:
+    begun = 0
+
+    async def handler(request: Request, responder: Responder) -> None:
+        nonlocal begun
+        begun += 1
+        responder.send(200, [], b"x" * 1_000_000)
+
+    running = await serve(handler, limits=Limits(write_high_water=65536))
+    client = await running.quiet_client()
+    loop = asyncio.get_running_loop()
+    for _ in range(30):
+        await loop.sock_sendall(client, GET)
+        await asyncio.sleep(0.01)
+    assert begun < 15
+    await running.server.drain(0.1)
+    client.close()
+    assert running.server.connections == 0
+
+
+async def test_others_get_their_turn_while_a_body_comes_in_small_chunks(serve) -> None:
+    running = await serve()
+    client = socket.create_connection(("127.0.0.1", running.port))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+    small = b"20\r\n" + b"x" * 32 + b"\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    sending = asyncio.create_task(asyncio.to_thread(client.sendall, head + small * 200_000 + b"0\r\n\r\n"))
+    client_reads = asyncio.create_task(asyncio.to_thread(client.recv, 100))
+    others, longest, before = await running.client(), 0.0, time.perf_counter()
+    while not client_reads.done():
+        assert (await others.ask(GET, "GET")).status == 200
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    await sending
+    assert (await client_reads).startswith(b"HTTP/1.1 200")
+    client.close()
+    assert longest < 0.15  # one read of 256 KiB takes ten milliseconds; 32 of them stood in one turn
+
+
+async def test_a_client_that_reads_nothing_is_let_go_and_so_are_the_requests_that_wait(
+    serve, eventually
+) -> None:
+    async def handler(request: Request, responder: Responder) -> None:
+        responder.send(200, [], b"x" * 1_000_000)
+
+    running = await serve(
+        handler, limits=Limits(write_high_water=65536), deadlines=Deadlines(stalled_client_s=0.3)
+    )
+    client = await running.quiet_client()
+    await asyncio.get_running_loop().sock_sendall(client, GET * 1000)
+    await eventually(lambda: running.server.connections == 1)
+    await eventually(lambda: running.server.connections == 0)
+    client.close()
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 50])

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -150,6 +151,45 @@ async def test_a_redirect_is_an_error_and_nobody_else_hears_of_it(
     error = await failure(pool_to(up))
     assert error.kind == "redirect"
     assert (other.connections, len(up.requests)) == (0, 1)
+
+
+async def test_what_came_before_a_broken_chunk_is_read_and_then_the_reply_has_failed(
+    upstream, pool_to, scripts, eventually
+) -> None:
+    up = await upstream(scripts(STREAM + b"5\r\nhello\r\nzz\r\n", hold=True))
+    reply = await pool_to(up).request(b"POST", b"/", [], b"{}")
+    await eventually(lambda: reply.broke_off)
+    got: list[tuple[bytes, bool, str]] = []
+    reply.pipe(lambda data, done, error: got.append((data, done, error.kind if error else "")))
+    assert got == [(b"hello", True, "protocol")]
+
+
+async def test_others_get_their_turn_while_a_reply_comes_in_small_chunks() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def answer() -> None:
+        client = listener.accept()[0]
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
+        client.recv(65536)
+        client.sendall(STREAM + b"a\r\n0123456789\r\n" * 600_000 + b"0\r\n\r\n")
+        client.close()
+
+    pool = UpstreamPool(
+        "127.0.0.1", listener.getsockname()[1], tls=None, connections=1, deadlines=Deadlines()
+    )
+    sending = asyncio.create_task(asyncio.to_thread(answer))
+    reply = await pool.request(b"POST", b"/", [], b"")
+    reading = asyncio.create_task(reply.read(10_000_000))
+    longest, before = 0.0, time.perf_counter()
+    while not reading.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        longest, before = max(longest, now - before), now
+    assert len(await reading) == 6_000_000
+    await sending
+    listener.close()
+    await pool.close()
+    assert longest < 0.2  # one read of 256 KiB takes a hundredth of a second; 32 of them stood in one turn
 
 
 # Time
