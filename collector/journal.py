@@ -35,11 +35,14 @@ from typing import Any, NamedTuple, NoReturn
 import msgspec
 
 from collector.domain.record import AttemptRecord, CallRecord, Event, Intent
+from collector.journal_names import Segment as Segment
+from collector.journal_names import segment_name as segment_name
+from collector.journal_names import segments as segments
+from collector.journal_names import strangers as strangers
 from collector.journal_room import JournalFull, Pressure, lightened, pressure_of
 
 MAGIC = b"BURSARJ\x01"
 FORMAT_VERSION = 1
-SUFFIX = ".seg"
 MAX_FRAME_BYTES = 16 << 20
 MAX_SEQUENCE = (1 << 63) - 1
 """No source writes as many frames: a larger number is damage, and no column holds it."""
@@ -51,8 +54,6 @@ _SEQUENCED = struct.Struct("<QB")
 _monotonic = time.monotonic
 _RING_FRAMES_AT_ONCE = 64
 _HELD_FRAMES = 256
-_MOST_DIGITS = 19
-"""Of a segment's number: with fewer it fits its column."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -104,65 +105,11 @@ class SegmentHeader:
     """Where its first frame begins."""
 
 
-class Segment(NamedTuple):
-    """A segment file, known by its name alone."""
-
-    path: Path
-    source: str
-    number: int
-
-
 class BadSegment(ValueError):
     """The file is not a segment of a format that we know."""
 
 
 # ---- reading -----------------------------------------------------------------------------
-
-
-def segments(directory: Path) -> list[Segment]:
-    """The segments in ``directory``, by source and number; empty where there is no such folder."""
-    return _told_apart(directory)[0]
-
-
-def strangers(directory: Path) -> list[str]:
-    """The names in ``directory`` that end as a segment's does, and are none that a writer makes."""
-    return _told_apart(directory)[1]
-
-
-def _told_apart(directory: Path) -> tuple[list[Segment], list[str]]:
-    found: list[Segment] = []
-    others: list[str] = []
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(directory):
-            if not entry.name.endswith(SUFFIX):
-                continue
-            segment = _segment_of(entry)
-            if segment is None:
-                others.append(ascii(entry.name)[1:-1])
-            else:
-                found.append(segment)
-    found.sort(key=lambda segment: (segment.source, segment.number))
-    return found, others
-
-
-def _segment_of(entry: "os.DirEntry[str]") -> Segment | None:
-    source, _, number = entry.name.removesuffix(SUFFIX).rpartition("-")
-    if not (source and number.isascii() and number.isdecimal() and len(number) < _MOST_DIGITS):
-        return None
-    if not entry.name.isprintable():  # What is not UTF-8 is not, either.
-        return None
-    # One number has one name, so that no two segments of a source have the same.
-    if segment_name(source, int(number)) != entry.name:
-        return None
-    try:
-        return Segment(Path(entry.path), source, int(number)) if entry.is_file() else None
-    except OSError:
-        return None
-
-
-def segment_name(source: str, number: int) -> str:
-    """The file name of a segment."""
-    return f"{source}-{number:06d}{SUFFIX}"
 
 
 def segment_header(path: Path) -> SegmentHeader:
