@@ -292,7 +292,7 @@ class Follower:
         told = (note.source, where, note.reason)
         if told not in self._noted:
             self._noted.add(told)
-            batch.notes.append(note)
+            batch.note(*note[:3])
 
     def _note_strangers(self, batch: Entry) -> None:
         """Files that somebody put here: nothing of them is booked."""
