@@ -542,7 +542,7 @@ class JournalWriter:
         self.pressure = pressure_of(left, config.reserve_bytes)
 
 
-def frame_bytes(sequence: int, kind: FrameKind, payload: bytes) -> bytes:
+def frame_bytes(sequence: int, kind: int, payload: bytes) -> bytes:
     """One frame as it stands in a segment or in a batch between machines."""
     body = _SEQUENCED.pack(sequence, kind) + payload
     return _HEADER.pack(len(payload), zlib.crc32(body)) + body

@@ -19,7 +19,7 @@ from collector.ingest.clamp import clamped, sensible_instant
 from collector.ingest.crashed import presumed_record
 from collector.ingest.entry import Counts, Entry, RecordSink
 from collector.ingest.events import BudgetRow, OutcomeRow, columns_of
-from collector.ingest.pairing import Mark, Note, Opened, in_columns, take
+from collector.ingest.pairing import Mark, Opened, in_columns, take
 from collector.journal import Frame, decode_intent
 from collector.store import machine_sums, rollups, schema
 from collector.store.duckdb import Connection, Database, DatabaseError, UnfittingValue, told_apart
@@ -37,6 +37,13 @@ _MOVE_MARK = (
     "UPDATE sources SET remote = $2, sequence = $3, segment = $4, position = $5, ended = $6,"
     " seen_at = make_timestamp($7) WHERE source = $1"
 )
+
+_KEEP_NOTES = (
+    "INSERT INTO quarantined"
+    " SELECT make_timestamp($1), unnest($2), unnest($3), unnest($4), unnest($5::BIGINT[])"
+)
+
+_KEEP_PRESUMED = "INSERT INTO presumed SELECT unnest($1), unnest($2), make_timestamp(unnest($3::BIGINT[]))"
 
 
 class Books:
@@ -114,7 +121,7 @@ class Books:
             try:
                 record = presumed_record(decode_intent(intent.intent))
             except (msgspec.MsgspecError, RecursionError, ValueError, TypeError, IndexError) as error:
-                batch.notes.append(Note(intent.source, "undecodable", f"intent: {str(error)[:200]}", 1))
+                batch.note(intent.source, "undecodable", f"intent: {str(error)[:200]}", 1)
                 batch.settled.append(intent.call_id)
                 continue
             batch.presumed.append(intent)
@@ -241,16 +248,12 @@ class Books:
                 seen = [row._replace(happened_at_us=self._sensible(row[0])) for row in batch.similar_checks]
                 with self._staging.similar_checks.holding([columns_of(seen, schema.SIMILAR_LAYOUT)]):
                     self._staging.similar_checks.run("insert")
-            for opened in batch.presumed:
-                connection.execute(
-                    "INSERT INTO presumed VALUES ($1, $2, make_timestamp($3))",
-                    [opened.call_id, opened.source, self._sensible(opened.started_at_us)],
-                )
-            for note in batch.notes:
-                connection.execute(
-                    "INSERT INTO quarantined VALUES (make_timestamp($1), $2, $3, $4, $5)",
-                    [now, note.source, note.reason, note.detail, note.frames],
-                )
+            if batch.presumed:
+                call_ids, crashed, started, _ = map(list, zip(*batch.presumed, strict=True))
+                connection.execute(_KEEP_PRESUMED, [call_ids, crashed, list(map(self._sensible, started))])
+            if batch.notes:
+                sources, reasons, details, frames, _ = map(list, zip(*batch.notes, strict=True))
+                connection.execute(_KEEP_NOTES, [now, sources, reasons, details, frames])
             for source, mark in batch.marks.items():
                 self._move_mark(connection, source, mark, now)
 
@@ -298,10 +301,15 @@ class Books:
         counts.commits += 1
         counts.committed_at = self._now_us() / 1e6
         for note in batch.notes:
-            counts.notes[note.reason] = counts.notes.get(note.reason, 0) + 1
+            counts.notes[note.reason] = counts.notes.get(note.reason, 0) + note.times
             counts.lost_frames += note.frames
+        for note in {(note.source, note.reason): note for note in reversed(batch.notes)}.values():
+            count = batch.noted[note.source, note.reason]
             _log.warning(
-                "the journal is not whole", source=note.source, reason=f"{note.reason}: {note.detail}"
+                "the journal is not whole",
+                source=note.source,
+                reason=f"{note.reason}: {note.detail}",
+                count=count,
             )
 
     # -- columns
@@ -357,9 +365,7 @@ class Books:
                 schema.staged_calls([cut])
                 schema.staged_attempts([cut])
             except UNFITTING as error:
-                batch.notes.append(
-                    Note("", "undecodable", f"call {record.call_id[:64]}: {str(error)[:200]}", 1)
-                )
+                batch.note("", "undecodable", f"call {record.call_id[:64]}: {str(error)[:200]}", 1)
             else:
                 fitting.append(cut)
         return fitting
@@ -375,7 +381,7 @@ class Books:
                     staged.run("insert")
             except UnfittingValue as error:
                 call_id = str(row.column("call_id")[0])[:64]
-                batch.notes.append(Note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1))
+                batch.note("", "undecodable", f"call {call_id}: {str(error)[:200]}", 1)
             else:
                 fitting.append(row)
             finally:

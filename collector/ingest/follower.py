@@ -282,7 +282,8 @@ class Follower:
         grows: bool,
     ) -> None:
         # A torn frame at the end of a growing segment is one that is being written.
-        if (grows and end is ReadEnd.TORN) or size <= position:
+        # Nothing behind a position is no damage; nothing at all is a segment that lost even its header.
+        if (grows and end is ReadEnd.TORN) or 0 < size <= position or not (size or part.path.exists()):
             return
         detail = problem or f"{part.path.name} ends at {position} of {size} bytes"
         self._note(batch, Note(source, "no_header" if problem else end.value, detail), part.number)
@@ -292,7 +293,7 @@ class Follower:
         told = (note.source, where, note.reason)
         if told not in self._noted:
             self._noted.add(told)
-            batch.notes.append(note)
+            batch.note(*note[:3])
 
     def _note_strangers(self, batch: Entry) -> None:
         """Files that somebody put here: nothing of them is booked."""

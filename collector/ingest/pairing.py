@@ -53,6 +53,14 @@ class Note(NamedTuple):
     detail: str
     frames: int = 0
     """How many frames it cost, as far as sequences tell."""
+    times: int = 1
+    """How many of its kind it stands for."""
+
+
+MOST_NOTES = 10
+"""Of one kind about one source in one batch; those beyond are told together."""
+MOST_LOST = 1 << 48
+"""Frames that one note says were lost: a sequence may be anything, and sums of notes have a column, too."""
 
 
 @dataclass(slots=True)
@@ -74,11 +82,31 @@ class Batch:
     budget_events: list[BudgetRow] = field(default_factory=list)
     similar_checks: list[SimilarRow] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
+    noted: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many there were, by source and reason."""
+    more: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Where the note stands that tells of those beyond `MOST_NOTES`."""
     marks: dict[str, Mark] = field(default_factory=dict)
     frames: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.frames or self.notes or self.marks or self.presumed)
+
+    def note(self, source: str, reason: str, detail: str, frames: int = 0) -> None:
+        """Tell of something that could not be taken; see `Note`."""
+        kind = (source, reason)
+        count = self.noted[kind] = self.noted.get(kind, 0) + 1
+        frames = min(frames, MOST_LOST)
+        if count <= MOST_NOTES:
+            self.notes.append(Note(source, reason, detail, frames))
+            return
+        beyond = count - MOST_NOTES
+        place = self.more.setdefault(kind, len(self.notes))
+        if place == len(self.notes):
+            self.notes.append(Note(source, reason, f"1 more: {detail}", frames))
+        else:
+            frames = min(self.notes[place].frames + frames, MOST_LOST)
+            self.notes[place] = Note(source, reason, f"{beyond} more, the last: {detail}", frames, beyond)
 
 
 class _Head(msgspec.Struct, array_like=True):
@@ -166,7 +194,7 @@ def take(
             continue
         if number > sequence + 1:
             lost = number - sequence - 1
-            batch.notes.append(Note(source, "gap", f"frames {sequence + 1} to {number - 1}", lost))
+            batch.note(source, "gap", f"frames {sequence + 1} to {number - 1}", lost)
         sequence = number
         taken += 1
         try:
@@ -198,9 +226,9 @@ def take(
                 else:
                     batch.budget_events.append(row)
             else:
-                batch.notes.append(Note(source, "undecodable", f"kind {kind} at {sequence}", 1))
+                batch.note(source, "undecodable", f"kind {kind} at {sequence}", 1)
         except (ValueError, msgspec.MsgspecError, RecursionError) as error:
-            batch.notes.append(Note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1))
+            batch.note(source, "undecodable", f"frame {sequence}: {str(error)[:200]}", 1)
     batch.frames += taken
     batch.marks[source] = mark._replace(sequence=sequence)
 

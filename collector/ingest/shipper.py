@@ -28,7 +28,6 @@ from collector.ingest.remote import packed
 from collector.journal import (
     BadSegment,
     Frame,
-    FrameKind,
     ReadEnd,
     Segment,
     frame_bytes,
@@ -41,6 +40,7 @@ from collector.journal import (
 BATCH_BYTES = 768 << 10
 """Of frames in a batch: below 1 MiB however little they compress."""
 _TIMEOUT_S = 30.0
+_ROUNDS_APART = 60
 
 _log = logs.get("collector.shipper")
 
@@ -91,6 +91,10 @@ def poster(url: str, key: str | None) -> Post:
     return post
 
 
+class _Unsendable(Exception):
+    """One source cannot be sent at this moment, whatever the others do."""
+
+
 @dataclass(slots=True)
 class _Source:
     """How far one source has been sent."""
@@ -98,6 +102,8 @@ class _Source:
     mark: Mark = field(default_factory=Mark)
     known: bool = False
     """The collector has said how far it has this source; before, nothing can be called lost."""
+    resting: int = 0
+    """Rounds that it is passed over, for it could not be sent."""
 
 
 class Shipper:
@@ -137,8 +143,17 @@ class Shipper:
         sent = 0
         for source, parts in found.items():
             state = self._sources.setdefault(source, _Source())
-            if not state.mark.ended:
-                sent += self._send(source, parts, state, self._alive(self._directory, source))
+            if state.resting:
+                state.resting -= 1
+            elif not state.mark.ended:
+                try:
+                    sent += self._send(source, parts, state)
+                except _Unsendable as error:
+                    # The others have nothing to do with it.
+                    state.resting = _ROUNDS_APART
+                    _log.warning(
+                        "a source cannot be sent, and is tried again", source=source, reason=str(error)
+                    )
         return sent
 
     def let_go(self) -> None:
@@ -149,13 +164,18 @@ class Shipper:
             self._archive,
         )
 
-    def _send(self, source: str, parts: list[Segment], state: _Source, alive: bool) -> int:
-        frames, mark, done = _next_frames(parts, state.mark, alive)
+    def _send(self, source: str, parts: list[Segment], state: _Source) -> int:
+        try:
+            # Asked before it is read: what it wrote until then is read afterwards.
+            alive = self._alive(self._directory, source)
+            frames, mark, done = _next_frames(parts, state.mark, alive)
+        except OSError as error:
+            raise _Unsendable(f"its journal cannot be read: {error.strerror}") from error
         ended = done and not alive
         if not frames and not ended:
             state.mark = mark
             return 0
-        body = b"".join(frame_bytes(frame.sequence, FrameKind(frame.kind), frame.payload) for frame in frames)
+        body = b"".join(frame_bytes(frame.sequence, frame.kind, frame.payload) for frame in frames)
         about = {"source": source}
         if state.known and frames and frames[0].sequence > state.mark.sequence + 1:
             about["gap"] = "1"
@@ -165,6 +185,8 @@ class Shipper:
         if answer.status == http.HTTPStatus.CONFLICT:
             self._rewind(source, state, parts, int(str(answer.fields.get("expected", 1))))
             return 0
+        if answer.status == http.HTTPStatus.BAD_REQUEST:
+            raise _Unsendable(f"the collector does not take it: {answer.fields.get('error', '')}")
         if answer.status != http.HTTPStatus.OK:
             raise Refused(f"the collector answered {answer.status}: {answer.fields.get('error', '')}")
         state.mark = mark._replace(ended=ended)

@@ -21,6 +21,7 @@ ORDERS = ("newest", "oldest", "dearest", "slowest")
 MOST_BUCKETS = 20_000
 MOST_VALUES = 100
 MOST_SOUGHT = 256
+_MOST_DIGITS = 20
 DEFAULT_PERIOD_US = DAY_US
 
 
@@ -108,9 +109,11 @@ def parse(question: Question, given: Mapping[str, Sequence[str]], now_us: int) -
     if "judged" in known:
         filters = (*filters, *JUDGED)
     known -= {"filters", "judged", *filters}
-    for name in given:
+    for name, values in given.items():
         if name not in known and name not in filters:
             raise BadParameter(name, "no such parameter", sorted({*known, *filters}))
+        if not values:
+            raise BadParameter(name, "a value is missing; leave the parameter out for none")
     one = {name: values[-1].strip() for name, values in given.items() if name in known}
     if "since" in known:
         asked.zone = _zone(one.get("tz") or "UTC")
@@ -176,7 +179,10 @@ def _instant(name: str, text: str, default_us: int, zone: tzinfo, now_us: int) -
     if not text:
         return default_us
     if ago := _AGO.fullmatch(text):
-        return now_us - int(ago[1]) * _AGO_US[ago[2]]
+        instant = now_us - int(ago[1]) * _AGO_US[ago[2]]
+        if instant < 0:
+            raise BadParameter(name, f"{text[:64]!r} is before 1970")
+        return instant
     try:
         seconds = Decimal(text)
     except InvalidOperation:
@@ -197,7 +203,7 @@ def _iso(name: str, text: str, zone: tzinfo) -> int:
         moment = moment.replace(tzinfo=zone)
     if not 1970 <= moment.year <= 2100:
         raise BadParameter(name, "must lie between 1970 and 2100")
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return max(0, (moment - EPOCH) // timedelta(microseconds=1))
 
 
 def _filter(name: str, values: Sequence[str]) -> tuple[str, ...]:
@@ -268,7 +274,8 @@ def _bucket(asked: Asked, text: str) -> str:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_ROWS:
+    # Beyond some thousand digits Python reads no number.
+    if not text.isdecimal() or len(text) > _MOST_DIGITS or not 1 <= int(text) <= MOST_ROWS:
         raise BadParameter("limit", f"a whole number from 1 to {MOST_ROWS}")
     return int(text)
 

@@ -186,7 +186,17 @@ def _answer(
             break
     table = pa.Table.from_batches(batches, schema=reader.schema)
     head = {"status": 200, "truncated": truncated}
-    return head, arrow_bytes(table) if arrow else json_bytes(table, {"truncated": truncated})
+    if arrow:
+        return head, arrow_bytes(table)
+    return head, json_bytes(table, {"truncated": truncated}, lambda column: _texts(connection, column))
+
+
+def _texts(connection: Connection, column: Any) -> list[str | None]:
+    """What DuckDB writes for the values of an Arrow column."""
+    import pyarrow as pa
+
+    relation = connection.from_arrow(pa.table({"value": column}))
+    return [text for (text,) in relation.project("CAST(value AS VARCHAR)").fetchall()]
 
 
 def _failure(status: int, message: str) -> tuple[dict[str, Any], bytes]:

@@ -264,7 +264,7 @@ def _books(
                 f" started_at AS first_at, started_at AS last_at FROM {rows}"
             )
         else:
-            if asked.question is VALUES and "tag" in asked.dimensions:
+            if asked.question is VALUES and any(by.dimension == "tag" for by in asked.by):
                 # A set of tags is taken apart once, not once for each row that has it.
                 rows = f"({_once_a_set_of_tags(rows)})"
             parts.append(

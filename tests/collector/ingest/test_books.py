@@ -233,3 +233,20 @@ def test_however_deep_attributes_are_nested_the_others_are_booked(books, rows, c
     books.enter(entry)
 
     assert ("good",) in rows("SELECT agent FROM calls")
+
+
+def test_very_many_frames_that_nobody_knows_are_noted_together(books, rows, call, caplog):
+    frames = [Frame(number, 77, b"", 0) for number in range(1, 20_001)]
+    frames.append(Frame(20_001, FrameKind.RECORD, msgspec.msgpack.encode(call()), 0))
+    entry = books.begin()
+    books.take(entry, "s", frames, Mark())
+    caplog.clear()
+    books.enter(entry)
+
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+    assert rows("SELECT count(*), sum(frames) FROM quarantined") == [(11, 20_000)]
+    assert rows("SELECT detail FROM quarantined WHERE frames > 1") == [
+        ("19990 more, the last: kind 77 at 20000",)
+    ]
+    assert books.counts.notes == {"undecodable": 20_000}
+    assert len([line for line in caplog.messages if "not whole" in line]) == 1

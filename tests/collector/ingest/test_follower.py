@@ -179,7 +179,20 @@ def test_a_segment_without_a_header_is_passed(journal, follower, rows, call):
     follower.catch_up()
 
     assert rows("SELECT count(*) FROM calls") == [(1,)]
-    assert ("no_header",) in rows("SELECT reason FROM quarantined")
+    noted = rows("SELECT source, reason, detail LIKE '%-00000%' FROM quarantined ORDER BY source")
+    assert noted == [("a", "no_header", True), ("b", "no_header", True)]
+
+
+def test_an_empty_last_segment_of_a_source_that_ended_is_noted(journal, follower, rows, call):
+    journal.write(call(), source="a")
+    (journal.directory / "a-000002.seg").write_bytes(b"")
+
+    follower.catch_up()
+
+    assert rows("SELECT count(*) FROM calls") == [(1,)]
+    assert rows("SELECT reason, detail FROM quarantined") == [
+        ("no_header", "a-000002.seg: not a journal segment")
+    ]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

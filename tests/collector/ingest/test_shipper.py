@@ -1,5 +1,6 @@
 """F05: batches from another machine arrive once, however often they are sent."""
 
+import errno
 import gzip
 
 import pytest
@@ -8,11 +9,12 @@ from hypothesis import strategies as st
 
 from collector.domain.money import usd
 from collector.ingest import remote
+from collector.ingest import shipper as shipper_module
 from collector.ingest.archive import ArchiveConfig
 from collector.ingest.books import Books
 from collector.ingest.remote import BadBatch, RemoteBatch, SequenceGap, packed, receive
 from collector.ingest.shipper import Answer, Refused, Shipper
-from collector.journal import encoded, segments
+from collector.journal import encoded, frame_bytes, segments
 
 
 def batch(*items, first=1, source="far", **options):
@@ -228,3 +230,39 @@ def test_a_collector_that_refuses_is_not_ignored(journal, call):
     journal.write(call(), source="far")
     with pytest.raises(Refused, match="401"):
         Shipper(journal.directory, lambda about, body: Answer(401, {"error": "no key"})).step()
+
+
+def test_a_source_that_cannot_be_read_or_is_not_taken_holds_up_no_other(
+    journal, books, rows, call, monkeypatch
+):
+    journal.write(call(), source="a-unreadable")
+    journal.write(call(), source="b not taken")
+    journal.write(call(), source="c")
+    read = shipper_module.read_frames
+
+    def refused(path, *args, **more):
+        if path.name.startswith("a-"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read(path, *args, **more)
+
+    shipper = Shipper(journal.directory, Line(books))
+    with monkeypatch.context() as rights:
+        rights.setattr(shipper_module, "read_frames", refused)
+        ship(shipper)
+    assert rows("SELECT source FROM sources") == [("c",)]
+
+    for _ in range(100):
+        shipper.step()
+    assert rows("SELECT source FROM sources ORDER BY 1") == [("a-unreadable",), ("c",)]
+
+
+def test_a_frame_of_an_unknown_kind_is_sent_like_any_other(journal, books, rows, call):
+    journal.write(call(), source="far")
+    (segment,) = segments(journal.directory)
+    with segment.path.open("ab") as file:
+        file.write(frame_bytes(2, 77, b"from tomorrow"))
+
+    ship(Shipper(journal.directory, Line(books)))
+
+    assert rows("SELECT sequence, ended FROM sources") == [(2, True)]
+    assert rows("SELECT reason FROM quarantined") == [("undecodable",)]

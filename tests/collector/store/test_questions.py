@@ -420,6 +420,13 @@ def test_the_values_of_a_tag_are_counted_with_their_keys(ask, ledger):
     assert {row["value"]: row["calls"] for row in rows} == expected
 
 
+def test_the_values_of_a_dimension_are_counted_among_calls_with_a_tag(ask, ledger):
+    key, value = next(item for record in ledger for item in record.tags.items())
+    rows = ask("values", dimension="agent", since="30d", tag=f"{key}={value}")
+    expected = Counter(record.agent for record in ledger if record.tags.get(key) == value)
+    assert {row["value"]: row["calls"] for row in rows} == expected
+
+
 def test_conversations_are_counted_only_for_those_who_ask(ask):
     assert "conversations" not in ask("spend_by", since="30d")[0]
     with pytest.raises(BadParameter, match="with"):

@@ -241,3 +241,30 @@ def test_what_statements_of_a_killed_collector_left_is_swept_away(tmp_path):
     sandbox.sweep(tmp_path)
 
     assert [entry.name for entry in tmp_path.iterdir()] == ["snapshot.duckdb"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("DATE '20000-01-01'", "20000-01-01"),
+        ("TIMESTAMP '20000-01-01 12:00:00'", "20000-01-01 12:00:00+00"),
+        ("DATE '0044-03-15 (BC)'", "0044-03-15 (BC)"),
+        ("'infinity'::TIMESTAMP", "infinity"),
+        ("[DATE '20000-01-01']", "[20000-01-01]"),
+        ("MAP {'a': DATE '20000-01-01'}", "{a=20000-01-01}"),
+        ("TIMESTAMP '2026-01-02 03:04:05'", "2026-01-02T03:04:05Z"),
+        ("TIMESTAMP_NS '2026-01-02 03:04:05.123456789'", "2026-01-02T03:04:05.123456789Z"),
+    ],
+)
+def test_a_time_that_python_does_not_hold_is_written_as_the_database_writes_it(snapshot, value, text):
+    head, answer = ask(snapshot, f"SELECT {value} AS at, 1 AS one")
+
+    assert head["status"] == 200
+    assert answer["rows"] == [{"at": text, "one": 1}]
+
+
+def test_columns_of_one_name_are_told_apart_by_a_number(snapshot):
+    _, answer = ask(snapshot, "SELECT 1 AS a, 2 AS a, 3 AS a_2, 4 AS a")
+
+    assert answer["columns"] == ["a", "a_3", "a_2", "a_4"]
+    assert answer["rows"] == [{"a": 1, "a_3": 2, "a_2": 3, "a_4": 4}]
