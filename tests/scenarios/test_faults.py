@@ -273,6 +273,34 @@ def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) 
 
         assert status == 502
         assert elsewhere.connections == 0
+    (row,) = stack.calls(1)
+    assert (row["error_type"], row["usage_grade"]) == ("upstream_redirect", "")  # nobody has worked on it
+    assert Decimal(row["effective_cost_usd"]) == 0
+
+
+def test_what_has_no_place_in_a_reply_and_what_only_we_say_is_left_out(
+    upstream: ScriptedUpstream, stack: Stack
+) -> None:
+    forged = [("Host", "elsewhere"), ("X-Bursar-Cost-USD", "0"), ("x-bursar-cache", "hit"), ("x-own", "1")]
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
+    last = f"data: {json.dumps(usage)}\n\n".encode() + b"data: [DONE]\n\n"
+    upstream.script = lambda seen: (
+        Answer(
+            headers=[("content-type", "Text/Event-Stream"), *forged], pieces=[event("a"), last], chunked=True
+        )
+        if b"stream" in seen.body
+        else Answer(headers=[("content-type", "application/json"), *forged], pieces=[whole()])
+    )
+
+    for body in (ASK, {**ASK, "stream": True}):
+        status, headers, _ = post(stack, body)
+
+        assert status == 200
+        assert (headers["x-own"], "host" in headers) == ("1", False)
+        assert headers["x-bursar-cache"] != "hit"
+        assert headers.get("x-bursar-cost-usd") != "0"
+    rows = stack.calls(2)
+    assert [(row["outcome"], row["usage_grade"]) for row in rows] == [("served", "reported")] * 2
 
 
 @pytest.mark.parametrize(
@@ -301,6 +329,15 @@ def test_a_bad_request_is_refused_in_words_and_recorded(
     assert (upstream.connections, upstream.seen) == (0, [])
     (row,) = stack.calls(1)
     assert (row["outcome"], row["http_status"]) == ("refused", 400)
+
+
+def test_what_is_not_served_is_said_to_be_no_fault_of_the_request(stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.ports[0]), 10) as client:
+        client.sendall(b"BREW /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
+        reply = http.client.HTTPResponse(client)
+        reply.begin()
+        assert reply.status == 501
+        assert json.loads(reply.read())["error"]["type"] == "api_error"
 
 
 def test_paths_that_could_spend_unseen_are_refused(upstream: ScriptedUpstream, stack: Stack) -> None:
