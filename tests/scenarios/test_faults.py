@@ -48,8 +48,8 @@ def whole(content: str = "hello") -> bytes:
 
 
 @contextlib.contextmanager
-def raw_upstream(reply: bytes) -> Iterator[int]:
-    """The port of a server that sends ``reply`` to each connection's first bytes, and holds it open."""
+def raw_upstream(*pieces: bytes) -> Iterator[int]:
+    """The port of a server that answers each connection with ``pieces``, one by one, and holds it open."""
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as held:
 
         def answer() -> None:
@@ -57,7 +57,9 @@ def raw_upstream(reply: bytes) -> Iterator[int]:
                 while True:
                     client = held.enter_context(listener.accept()[0])
                     client.recv(65536)
-                    client.sendall(reply)
+                    for piece in pieces:
+                        client.sendall(piece)
+                        time.sleep(0.1)
 
         threading.Thread(target=answer, daemon=True).start()
         yield listener.getsockname()[1]
@@ -261,6 +263,24 @@ def test_a_stream_whose_framing_breaks_before_the_agent_got_anything_is_a_502(
         (row,) = stack.calls(1)
     assert (row["outcome"], row["http_status"], row["error_type"]) == ("failed", 502, "upstream_protocol")
     assert (row["input_tokens"], row["output_tokens"]) == (10, 5)
+
+
+def test_a_stream_whose_framing_breaks_later_reaches_the_agent_up_to_there(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    first, second = (b"%x\r\n%b\r\n" % (len(said), said) for said in (event("hello"), event("you")))
+    with raw_upstream(head + first, second + b"zz\r\n") as port:
+        openai = {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1", "retries": 0}
+        stack = stack_for(upstream, upstreams={"openai": openai})
+        with half_asked(stack, {**ASK, "stream": True}) as client:
+            got = b""
+            while more := client.recv(65536):
+                got += more
+        (row,) = stack.calls(1)
+
+    assert got.endswith(first + second)  # and no last chunk: the agent sees that it is incomplete
+    assert (row["outcome"], row["error_type"]) == ("failed", "upstream_protocol")
 
 
 def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) -> None:
