@@ -409,7 +409,7 @@ def dialect_of(path: str) -> str:
 
 def http_error(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
     """The body for a request that is not even HTTP, or too large, or too slow."""
-    kind = "overloaded_error" if status == 503 else "invalid_request_error"
+    kind = "overloaded_error" if status == 503 else "api_error" if status >= 500 else "invalid_request_error"
     body = error_body(dialect_of(path), status, kind=kind, code=f"http_{status}", message=message)
     return [*_JSON, (b"x-should-retry", b"false")] if status != 503 else [
         *_JSON,

@@ -69,9 +69,9 @@ class Deadlines:
     """An upstream's whole reply."""
     upstream_keep_alive_s: float = 30.0
     """A connection to an upstream between two calls."""
-    stale_s: float = 1.0
-    """A kept connection that is closed on us sooner than this, without one byte, had been closed before
-    our request arrived: the request is sent again, once. Later it may have been at work, and costing."""
+    stale_s: float = 0.05
+    """A kept connection that is closed on us sooner than this and a round trip, without one byte, had been
+    closed before our request arrived: it is sent again, once. Later it may have been at work, and costing."""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:

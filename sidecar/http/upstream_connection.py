@@ -50,8 +50,9 @@ class UpstreamConnection:
 
     __slots__ = (
         "_body_left", "_decoder", "_end_by_ns", "_gate", "_head_only", "_held", "_interim", "_keep_alive",
-        "_left_in", "_owner", "_paused", "_reply", "_resting", "_sent_ns", "_since_ns", "_state",
-        "_transport", "_waiter", "address", "data_received", "loop", "reply_buffer", "reused", "stale",
+        "_left_in", "_owner", "_paused", "_reply", "_resting", "_round_trip_s", "_sent_ns",
+        "_since_ns", "_state", "_transport", "_waiter", "address", "data_received", "loop", "reply_buffer",
+        "reused", "stale",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, loop: asyncio.AbstractEventLoop) -> None:
@@ -74,6 +75,7 @@ class UpstreamConnection:
         self._keep_alive = False
         self._paused = False
         self._resting = False  # until others had their turn
+        self._round_trip_s = 0.0
         self._sent_ns = 0
         self._since_ns = owner.clock()  # the last sign of life, as the sweep saw it
         self._end_by_ns = 0
@@ -86,7 +88,7 @@ class UpstreamConnection:
         """TCP, and TLS where wanted, stand."""
         # uvloop's transports are not of asyncio's class.
         self._transport = cast(asyncio.Transport, transport)
-        prepare_transport(transport.get_extra_info("socket"))
+        self._round_trip_s = prepare_transport(transport.get_extra_info("socket"))
 
     def send(
         self,
@@ -330,7 +332,8 @@ class UpstreamConnection:
         elif self._state == AWAITING_HEAD:
             silent_s = (self._owner.clock() - self._sent_ns) / 1e9
             heard = self._interim or self._held
-            self.stale = self.reused and not heard and silent_s < self._owner.deadlines.stale_s
+            late_s = self._owner.deadlines.stale_s + self._round_trip_s
+            self.stale = self.reused and not heard and silent_s < late_s
             self._fail("reset", "the upstream closed the connection without an answer")
         else:
             self._fail("reset", "the upstream closed the connection before the reply was complete")
@@ -389,5 +392,5 @@ class UpstreamConnection:
         elif state == AWAITING_HEAD:
             if running_s > deadlines.first_byte_s:
                 self._fail("timeout_first_byte", f"no answer within {deadlines.first_byte_s:g} s")
-        elif not self._paused and (now_ns - self._since_ns) / 1e9 > deadlines.idle_s:
+        elif not self._paused and not self._end_by_ns and (now_ns - self._since_ns) / 1e9 > deadlines.idle_s:
             self._fail("timeout_idle", f"nothing more came for {deadlines.idle_s:g} s")

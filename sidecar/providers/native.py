@@ -44,6 +44,7 @@ _ENCODED_CONTROL = re.compile(rb"%(?:0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 
 NOT_RETURNED = frozenset(
     {
+        b"host",
         b"set-cookie",
         b"alt-svc",
         b"strict-transport-security",
@@ -58,7 +59,11 @@ NOT_RETURNED = frozenset(
         b"cf-cache-status",
     }
 )
-"""What would let a provider reach around us, or says whose account it is."""
+"""What would let a provider reach around us, says whose account it is, or has no place in a reply."""
+
+_SAID_BY_US = b"x-bursar-"
+_SIMULATOR = b"x-bursar-simulator"
+"""Said by the simulated upstream, so that nobody takes its replies for a model's."""
 
 _OF_THE_BODY = frozenset({b"content-type", b"content-encoding", b"etag", b"content-md5", b"digest"})
 
@@ -236,4 +241,8 @@ def translated_headers(headers: HeaderList, content_type: bytes) -> HeaderList:
 
 def returned_headers(headers: HeaderList) -> HeaderList:
     """Those of a reply's end-to-end headers that the agent may see."""
-    return [field for field in headers if field[0] not in NOT_RETURNED]
+    return [
+        field
+        for field in headers
+        if field[0] not in NOT_RETURNED and (not field[0].startswith(_SAID_BY_US) or field[0] == _SIMULATOR)
+    ]

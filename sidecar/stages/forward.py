@@ -142,7 +142,8 @@ class Forward:
                 call.request.method.encode(), target.encode(), headers, body, on_leaving=attempt.note_sent
             )
         except UpstreamError as error:
-            self._failed(call, attempt, error, sent=error.sent)
+            # Who sends us elsewhere has done no work.
+            self._failed(call, attempt, error, sent=error.sent and error.kind != "redirect")
             raise failure(upstream, error) from error
         except asyncio.CancelledError:
             self.settle(call, attempt, sent=attempt.sent_ns > 0)
@@ -329,7 +330,8 @@ def is_stream(headers: HeaderList) -> bool:
 @lru_cache(maxsize=256)
 def comes_in_events(content_type: bytes) -> bool:
     """Whether a body of this type is a sequence of events."""
-    return any(mark in content_type for mark in (b"event-stream", b"eventstream", b"ndjson"))
+    named = content_type.lower()
+    return any(mark in named for mark in (b"event-stream", b"eventstream", b"ndjson"))
 
 
 def failure(upstream: Upstream, error: UpstreamError) -> UpstreamFailed:

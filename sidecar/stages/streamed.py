@@ -65,6 +65,10 @@ class ForwardedStream:
             self._settle()
             on_end()
             raise
+        except BaseException:
+            self._relay.close()
+            self._settle()
+            raise
 
     def _cut(self, reason: str) -> None:
         call = self._call

@@ -48,8 +48,8 @@ def whole(content: str = "hello") -> bytes:
 
 
 @contextlib.contextmanager
-def raw_upstream(reply: bytes) -> Iterator[int]:
-    """The port of a server that sends ``reply`` to each connection's first bytes, and holds it open."""
+def raw_upstream(*pieces: bytes) -> Iterator[int]:
+    """The port of a server that answers each connection with ``pieces``, one by one, and holds it open."""
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as held:
 
         def answer() -> None:
@@ -57,7 +57,9 @@ def raw_upstream(reply: bytes) -> Iterator[int]:
                 while True:
                     client = held.enter_context(listener.accept()[0])
                     client.recv(65536)
-                    client.sendall(reply)
+                    for piece in pieces:
+                        client.sendall(piece)
+                        time.sleep(0.1)
 
         threading.Thread(target=answer, daemon=True).start()
         yield listener.getsockname()[1]
@@ -278,6 +280,24 @@ def test_a_stream_whose_framing_breaks_before_the_agent_got_anything_is_a_502(
     assert (row["input_tokens"], row["output_tokens"]) == (10, 5)
 
 
+def test_a_stream_whose_framing_breaks_later_reaches_the_agent_up_to_there(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    first, second = (b"%x\r\n%b\r\n" % (len(said), said) for said in (event("hello"), event("you")))
+    with raw_upstream(head + first, second + b"zz\r\n") as port:
+        openai = {"kind": "openai", "base_url": f"http://127.0.0.1:{port}/v1", "retries": 0}
+        stack = stack_for(upstream, upstreams={"openai": openai})
+        with half_asked(stack, {**ASK, "stream": True}) as client:
+            got = b""
+            while more := client.recv(65536):
+                got += more
+        (row,) = stack.calls(1)
+
+    assert got.endswith(first + second)  # and no last chunk: the agent sees that it is incomplete
+    assert (row["outcome"], row["error_type"]) == ("failed", "upstream_protocol")
+
+
 def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) -> None:
     with ScriptedUpstream(lambda seen: Answer(pieces=[whole()])) as elsewhere:
         upstream.script = lambda seen: Answer(
@@ -288,6 +308,34 @@ def test_a_redirect_is_never_followed(upstream: ScriptedUpstream, stack: Stack) 
 
         assert status == 502
         assert elsewhere.connections == 0
+    (row,) = stack.calls(1)
+    assert (row["error_type"], row["usage_grade"]) == ("upstream_redirect", "")  # nobody has worked on it
+    assert Decimal(row["effective_cost_usd"]) == 0
+
+
+def test_what_has_no_place_in_a_reply_and_what_only_we_say_is_left_out(
+    upstream: ScriptedUpstream, stack: Stack
+) -> None:
+    forged = [("Host", "elsewhere"), ("X-Bursar-Cost-USD", "0"), ("x-bursar-cache", "hit"), ("x-own", "1")]
+    usage = {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
+    last = f"data: {json.dumps(usage)}\n\n".encode() + b"data: [DONE]\n\n"
+    upstream.script = lambda seen: (
+        Answer(
+            headers=[("content-type", "Text/Event-Stream"), *forged], pieces=[event("a"), last], chunked=True
+        )
+        if b"stream" in seen.body
+        else Answer(headers=[("content-type", "application/json"), *forged], pieces=[whole()])
+    )
+
+    for body in (ASK, {**ASK, "stream": True}):
+        status, headers, _ = post(stack, body)
+
+        assert status == 200
+        assert (headers["x-own"], "host" in headers) == ("1", False)
+        assert headers["x-bursar-cache"] != "hit"
+        assert headers.get("x-bursar-cost-usd") != "0"
+    rows = stack.calls(2)
+    assert [(row["outcome"], row["usage_grade"]) for row in rows] == [("served", "reported")] * 2
 
 
 @pytest.mark.parametrize(
@@ -316,6 +364,15 @@ def test_a_bad_request_is_refused_in_words_and_recorded(
     assert (upstream.connections, upstream.seen) == (0, [])
     (row,) = stack.calls(1)
     assert (row["outcome"], row["http_status"]) == ("refused", 400)
+
+
+def test_what_is_not_served_is_said_to_be_no_fault_of_the_request(stack: Stack) -> None:
+    with socket.create_connection(("127.0.0.1", stack.ports[0]), 10) as client:
+        client.sendall(b"BREW /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n")
+        reply = http.client.HTTPResponse(client)
+        reply.begin()
+        assert reply.status == 501
+        assert json.loads(reply.read())["error"]["type"] == "api_error"
 
 
 def test_paths_that_could_spend_unseen_are_refused(upstream: ScriptedUpstream, stack: Stack) -> None:

@@ -174,6 +174,20 @@ async def test_a_message_said_to_be_complete_ends_though_the_upstream_does_not_e
         await up.gone.wait()
 
 
+async def test_a_message_said_to_be_complete_is_not_too_slow_to_end(upstream, pool_to) -> None:
+    async def script(up, reader, writer) -> None:
+        await up.read_request(reader)
+        writer.write(STREAM + b"e\r\ndata: [DONE]\n\n\r\n")
+        await up.wait_for_end(reader)
+
+    pool = pool_to(await upstream(script), deadlines=Deadlines(idle_s=0.05))
+    reply = await ask(pool)
+    sunk = Sunk(reply)
+    reply.expect_end(0.3)
+    await sunk.end()
+    assert (sunk.body, sunk.error) == (b"data: [DONE]\n\n", None)
+
+
 async def test_a_reply_longer_than_one_wants_is_refused(upstream, pool_to, scripts) -> None:
     pool = pool_to(await upstream(scripts(OK, hold=True)))
     reply = await ask(pool)

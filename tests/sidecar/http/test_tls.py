@@ -117,6 +117,28 @@ async def test_a_stream_over_tls_arrives_whole(upstream, pool_to, authority) -> 
     assert await reply.read(1 << 20) == b"".join(bytes([n]) * (n + 1) for n in range(200))
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_large_reply_in_chunks_arrives_whole_over_tls_though_others_get_their_turn(
+    upstream, pool_to, authority, kept: bool
+) -> None:
+    async def script(up, reader, writer) -> None:
+        for _ in range(1 + kept):
+            await up.read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(100):
+                writer.write(b"%x\r\n%b\r\n" % (100_000, b"x" * 100_000))
+                await writer.drain()
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+
+    up = await upstream(script, ssl=serving(authority.issue("localhost")))
+    pool = pool_to(up, host="localhost", tls=upstream_tls(str(authority.certificate)))
+    for _ in range(2):
+        reply = await pool.request(b"GET", b"/", [], b"")
+        assert await reply.read(1 << 24) == b"x" * 10_000_000
+    assert up.connections == 2 - kept
+
+
 @pytest.mark.parametrize("fault", ["wrong host", "self-signed", "expired", "not yet valid", "too old a TLS"])
 async def test_an_upstream_that_cannot_prove_itself_gets_no_byte_of_the_request(
     upstream, pool_to, scripts, authority, fault: str
