@@ -43,6 +43,10 @@ _KEEP_NOTES = (
     " SELECT make_timestamp($1), unnest($2), unnest($3), unnest($4), unnest($5::BIGINT[])"
 )
 
+_KEEP_CONTENTS = (
+    "INSERT INTO contents"
+    " SELECT unnest($1), make_timestamp(unnest($2::BIGINT[])), unnest($3::VARCHAR[]), unnest($4::VARCHAR[])"
+)
 _KEEP_PRESUMED = "INSERT INTO presumed SELECT unnest($1), unnest($2), make_timestamp(unnest($3::BIGINT[]))"
 
 
@@ -264,8 +268,8 @@ class Books:
         if batch.attempts:
             with self._staging.attempts.holding(batch.attempts):
                 self._staging.attempts.run("insert")
-        for row in batch.contents:
-            connection.execute("INSERT INTO contents VALUES ($1, make_timestamp($2), $3, $4)", list(row))
+        if batch.contents:
+            connection.execute(_KEEP_CONTENTS, list(map(list, zip(*batch.contents, strict=True))))
 
     def _remove(self, connection: Connection, call_ids: list[str]) -> None:
         rollups.take_out(connection, call_ids, self._levels)

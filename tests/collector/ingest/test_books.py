@@ -250,3 +250,16 @@ def test_very_many_frames_that_nobody_knows_are_noted_together(books, rows, call
     ]
     assert books.counts.notes == {"undecodable": 20_000}
     assert len([line for line in caplog.messages if "not whole" in line]) == 1
+
+
+def test_what_calls_said_is_kept_with_its_gaps_as_they_came(books, rows, call, noon_us):
+    whole = call(content={"input": "what?", "output": "that"}, started_at_us=noon_us)
+    half = call(content={"input": "what?\x00\N{SNOWMAN}"}, started_at_us=noon_us + 1)
+    entry = books.begin()
+    books.take(entry, "s", frames_of(whole, call(), half), Mark())
+    books.enter(entry)
+
+    assert rows("SELECT call_id, epoch_us(started_at), input, output FROM contents ORDER BY 2") == [
+        (whole.call_id, noon_us, "what?", "that"),
+        (half.call_id, noon_us + 1, "what?\x00\N{SNOWMAN}", None),
+    ]
