@@ -325,6 +325,7 @@ def convert(path: Path) -> Converted:
 
 
 _REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_REDIS: Final = re.compile(r"^redis: *['\"]?(rediss?://)?(.*)", re.MULTILINE)
 _FILE: Final = re.compile(r"file:\S+")
 
 
@@ -335,6 +336,10 @@ def _check(text: str) -> None:
         InvalidSettings: it would not be taken.
     """
     environment = {name: f"http://{name.lower()}.example" for name in _REFERENCE.findall(text)}
+    # What is a whole address elsewhere is one of Redis's here, or a host, a port or a password of one.
+    for whole, address in _REDIS.findall(text):
+        for name in _REFERENCE.findall(address):
+            environment[name] = "6379" if whole else "redis://redis.example"
     with tempfile.TemporaryDirectory() as folder:
         stand_in = Path(folder) / "stand-in"
         stand_in.write_text("{}")

@@ -298,3 +298,21 @@ def test_fallbacks_keep_their_reasons_and_their_order(tmp_path: Path) -> None:
     assert (every.from_, every.to) == (("*",), ("long",))
     assert notes["fallbacks of a"] == "there is no model gone"
     assert "content_policy_fallbacks: a -> b" in notes
+
+
+@pytest.mark.parametrize(
+    ("params", "address"),
+    [
+        ({"url": "os.environ/REDIS_URL"}, "${REDIS_URL}"),
+        ({"host": "os.environ/HOST", "port": "os.environ/PORT"}, "redis://${HOST}:${PORT}"),
+        ({"host": "10.0.0.5", "port": 6380}, "redis://10.0.0.5:6380"),
+    ],
+)
+def test_where_redis_is_may_stand_in_variables(
+    tmp_path: Path, params: dict[str, object], address: str
+) -> None:
+    path = tmp_path / "config.yaml"
+    settings = {"cache": True, "cache_params": {"type": "redis", **params}}
+    models = [deployment("gpt-4o", "openai/gpt-4o")]
+    path.write_text(yaml.safe_dump({"model_list": models, "litellm_settings": settings}))
+    assert f"redis: {address}" in convert(path).text().replace('"', "").replace("'", "")
