@@ -504,16 +504,20 @@ def stamp_of(path: Path) -> tuple[int, int] | None:
     return stat.st_mtime_ns, stat.st_size
 
 
+def config_path(given: Path | None, environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the configuration is: ``given``, else in ``BURSAR_CONFIG``, else ./bursar.yaml, there or not."""
+    named = environ.get("BURSAR_CONFIG")
+    return given or (Path(named) if named else DEFAULT_FILE)
+
+
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> BursarConfig:
     """The configuration in ``path``, else in ``BURSAR_CONFIG``, else in ./bursar.yaml, else the defaults.
 
     Raises:
         InvalidSettings: it cannot be used; says all that is wrong with it.
     """
-    if path is None and environ.get("BURSAR_CONFIG"):
-        path = Path(environ["BURSAR_CONFIG"])
-    if path is None and DEFAULT_FILE.exists():
-        path = DEFAULT_FILE
+    if path is None and (environ.get("BURSAR_CONFIG") or DEFAULT_FILE.exists()):
+        path = config_path(None, environ)
     config = load(BursarConfig, path, environ)
     if path is None:
         config = _with_keys_of(config, environ)

@@ -10,7 +10,7 @@ from pathlib import Path
 from collector.logs import get
 from collector.settings import InvalidSettings
 from sidecar.app import Sidecar
-from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
+from sidecar.config import BursarConfig, config_path, load_config, stamp_of
 
 log = get("bursar.sidecar")
 
@@ -22,7 +22,7 @@ NEEDS_RESTART = ("listen", "control", "workers", "data_dir", "journal", "collect
 
 async def follow(sidecar: Sidecar, given: Path | None) -> None:
     """Look at the file once a second, for as long as we run."""
-    path = given or DEFAULT_FILE
+    path = config_path(given)
     stamp = stamp_of(path)
     while True:
         await asyncio.sleep(LOOK_EVERY_S)

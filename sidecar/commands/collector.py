@@ -10,7 +10,7 @@ from collector.domain.money import pico_from_usd
 from collector.logs import get
 from collector.settings import InvalidSettings
 from sidecar.commands.process import checked_config, started
-from sidecar.config import DEFAULT_FILE, BursarConfig, load_config, stamp_of
+from sidecar.config import BursarConfig, config_path, load_config, stamp_of
 
 if TYPE_CHECKING:
     from collector.domain.price import TokenPrice
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         pools=config.pools,
         price_of=alternatives(config),
         prices=config.prices,
-        changed_prices=ChangedPrices(arguments.config or DEFAULT_FILE, config),
+        changed_prices=ChangedPrices(config_path(arguments.config), config),
         price_source=newer_prices(config),
         roles=config.access.all_roles(),
         tool_prices={name: pico_from_usd(tool.price) for name, tool in config.tools.items()},

@@ -52,3 +52,18 @@ async def test_a_file_that_cannot_be_used_leaves_the_old_configuration_and_is_fo
     await until(lambda: sidecar.valid == 1)
     assert sidecar.config.tags == {"a": "the second"}
     following.cancel()
+
+
+async def test_a_file_that_the_environment_names_is_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr(reload, "LOOK_EVERY_S", 0.005)
+    path = tmp_path / "elsewhere.yaml"
+    path.write_text("tags: {a: first}\n")
+    monkeypatch.setenv("BURSAR_CONFIG", str(path))
+    sidecar = FakeSidecar(load_config())
+    assert sidecar.config.tags == {"a": "first"}
+    following = asyncio.create_task(reload.follow(sidecar, None))
+    await asyncio.sleep(0.02)
+
+    path.write_text("tags: {a: the second}\n")
+    await until(lambda: sidecar.config.tags == {"a": "the second"})
+    following.cancel()
