@@ -1,5 +1,5 @@
 /* What an ordinary whole reply in OpenAI's chat dialect says, in one pass: the twin of read_whole_chat. */
-#include "json.h"
+#include "usage.h"
 #include <string.h>
 
 #define MOST_BODY ((size_t)1 << 20)
@@ -8,138 +8,16 @@
 #define MOST_TIER 64
 #define MOST_FINGERPRINT 128
 #define MOST_TOOLS 1024
-#define MOST_TOKENS 100000000
-
-/* The fields of a Usage, in its order. */
-enum {
-    INPUT, OUTPUT, CACHE_READ, CACHE_WRITE, CACHE_WRITE_1H, REASONING, AUDIO_IN, AUDIO_OUT, IMAGE_IN,
-    IMAGE_OUT, CACHE_READ_AUDIO, SEARCHES, COUNTS,
-};
 
 struct completion {
     struct text id, model, tier, fingerprint;
     struct text reason, said, spoken, content, thought, thought_too, refusal;
-    int has_message, has_usage;
-    int64_t counts[COUNTS], total, hits, cached; /* the last two are -1 where nobody says */
+    int has_message;
+    struct usage usage;
     PyObject *tools, *digests;
     uint8_t *marks;
     size_t marks_size, written;
 };
-
-static int read_short(struct cursor *c, struct text *out, size_t most)
-{
-    return read_text(c, out) < 0 || out->size > most ? -1 : 0;
-}
-
-static int read_short_or_null(struct cursor *c, struct text *out, size_t most)
-{
-    return TAKEN_NULL(c) ? 0 : read_short(c, out, most);
-}
-
-static int read_count(struct cursor *c, int64_t *out)
-{
-    return read_integer(c, out) < 0 || *out < 0 || *out > MOST_TOKENS ? -1 : 0;
-}
-
-static int read_count_or_null(struct cursor *c, int64_t *out)
-{
-    return TAKEN_NULL(c) ? 0 : read_count(c, out);
-}
-
-/* The beginning of an object: 1 where it has members, 0 where it has none, -1. */
-static int begin(struct cursor *c)
-{
-    if (!taken(c, '{'))
-        return -1;
-    if (taken(c, '}'))
-        return 0;
-    skip_space(c);
-    return 1;
-}
-
-struct count {
-    const char *name;
-    int64_t *value; /* NULL: of no interest */
-};
-
-/* An object of counts; a name that is not among them is unusual. */
-static int read_counts(struct cursor *c, const struct count *counts)
-{
-    unsigned seen = 0;
-    int more = TAKEN_NULL(c) ? 0 : begin(c);
-    while (more > 0) {
-        struct text name;
-        unsigned place = 0;
-        if (read_name(c, &name) < 0)
-            return -1;
-        while (counts[place].name != NULL && (strlen(counts[place].name) != name.size ||
-                                              memcmp(counts[place].name, name.data, name.size) != 0))
-            place++;
-        if (counts[place].name == NULL || once(&seen, place) < 0 ||
-            (counts[place].value == NULL ? skip_value(c, 1) : read_count_or_null(c, counts[place].value)) < 0)
-            return -1;
-        more = next_member(c, '}');
-    }
-    return more;
-}
-
-static int read_usage(struct cursor *c, struct completion *reply)
-{
-    int64_t *counts = reply->counts;
-    const struct count prompt[] = {
-        {"cached_tokens", &reply->cached}, {"audio_tokens", &counts[AUDIO_IN]},
-        {"image_tokens", &counts[IMAGE_IN]}, {"cache_write_tokens", &counts[CACHE_WRITE]},
-        {"text_tokens", NULL}, {NULL, NULL},
-    };
-    const struct count output[] = {
-        {"reasoning_tokens", &counts[REASONING]}, {"audio_tokens", &counts[AUDIO_OUT]},
-        {"image_tokens", &counts[IMAGE_OUT]}, {"text_tokens", NULL}, {"accepted_prediction_tokens", NULL},
-        {"rejected_prediction_tokens", NULL}, {NULL, NULL},
-    };
-    unsigned seen = 0;
-    int more = begin(c);
-    while (more > 0) {
-        struct text name;
-        if (read_name(c, &name) < 0)
-            return -1;
-        if (IS(name, "prompt_tokens")) {
-            if (once(&seen, 0) < 0 || read_count(c, &counts[INPUT]) < 0)
-                return -1;
-        } else if (IS(name, "completion_tokens")) {
-            if (once(&seen, 1) < 0 || read_count(c, &counts[OUTPUT]) < 0)
-                return -1;
-        } else if (IS(name, "total_tokens")) {
-            if (once(&seen, 2) < 0 || read_count(c, &reply->total) < 0)
-                return -1;
-        } else if (IS(name, "prompt_tokens_details")) {
-            if (once(&seen, 3) < 0 || read_counts(c, prompt) < 0)
-                return -1;
-        } else if (IS(name, "completion_tokens_details")) {
-            if (once(&seen, 4) < 0 || read_counts(c, output) < 0)
-                return -1;
-        } else if (IS(name, "prompt_cache_hit_tokens")) {
-            if (once(&seen, 5) < 0 || read_count_or_null(c, &reply->hits) < 0)
-                return -1;
-        } else if (IS(name, "prompt_cache_miss_tokens") || IS(name, "queue_time") || IS(name, "prompt_time") ||
-                   IS(name, "completion_time") || IS(name, "total_time")) {
-            if (skip_value(c, 1) < 0)
-                return -1;
-        } else
-            return -1;
-        more = next_member(c, '}');
-    }
-    return more < 0 || !(seen & 1) ? -1 : 0;
-}
-
-/* What is charged of it, by the rules of chat_usage; -1 where they need a closer look. */
-static int weigh_usage(struct completion *reply)
-{
-    int64_t *counts = reply->counts;
-    if (counts[REASONING] && reply->total == counts[INPUT] + counts[OUTPUT] + counts[REASONING])
-        counts[OUTPUT] += counts[REASONING]; /* xAI counts reasoning beside the completion. */
-    counts[CACHE_READ] = reply->cached >= 0 ? reply->cached : reply->hits >= 0 ? reply->hits : 0;
-    return counts[CACHE_READ] + counts[CACHE_WRITE] > counts[INPUT] || counts[REASONING] > counts[OUTPUT] ? -1 : 0;
-}
 
 static int add(PyObject *list, PyObject *value)
 {
@@ -174,7 +52,7 @@ static int hear_call(struct completion *reply, const struct text *id, const stru
 static int read_function(struct cursor *c, struct text *called, struct text *arguments)
 {
     unsigned seen = 0;
-    int more = begin(c);
+    int more = begin_object(c);
     while (more > 0) {
         struct text name;
         if (read_name(c, &name) < 0)
@@ -197,7 +75,7 @@ static int read_call(struct cursor *c, struct completion *reply)
 {
     struct text id = {NULL, 0, 1}, called = {NULL, 0, 1}, arguments = {NULL, 0, 1};
     unsigned seen = 0;
-    int more = begin(c);
+    int more = begin_object(c);
     while (more > 0) {
         struct text name;
         if (read_name(c, &name) < 0)
@@ -243,7 +121,7 @@ static int read_empty(struct cursor *c)
 static int read_message(struct cursor *c, struct completion *reply)
 {
     unsigned seen = 0;
-    int more = TAKEN_NULL(c) ? -2 : begin(c);
+    int more = TAKEN_NULL(c) ? -2 : begin_object(c);
     if (more == -2)
         return 0;
     reply->has_message = 1;
@@ -278,7 +156,7 @@ static int read_message(struct cursor *c, struct completion *reply)
 static int read_choice(struct cursor *c, struct completion *reply)
 {
     unsigned seen = 0;
-    int more = begin(c);
+    int more = begin_object(c);
     while (more > 0) {
         struct text name;
         int64_t index = 0;
@@ -317,7 +195,7 @@ static int read_choices(struct cursor *c, struct completion *reply)
 static int read_reply(struct cursor *c, struct completion *reply)
 {
     unsigned seen = 0;
-    int more = begin(c);
+    int more = begin_object(c);
     while (more > 0) {
         struct text name;
         int failed;
@@ -330,7 +208,7 @@ static int read_reply(struct cursor *c, struct completion *reply)
         else if (IS(name, "choices"))
             failed = once(&seen, 2) < 0 || read_choices(c, reply) < 0;
         else if (IS(name, "usage"))
-            failed = once(&seen, 3) < 0 || read_usage(c, reply) < 0;
+            failed = once(&seen, 3) < 0 || read_usage(c, &reply->usage) < 0;
         else if (IS(name, "service_tier"))
             failed = once(&seen, 4) < 0 || read_short_or_null(c, &reply->tier, MOST_TIER) < 0;
         else if (IS(name, "system_fingerprint"))
@@ -352,20 +230,6 @@ static int begins(const struct text *text, const char *word)
     return text->size >= strlen(word) && memcmp(text->data, word, strlen(word)) == 0;
 }
 
-static PyObject *counts_of(const struct completion *reply)
-{
-    PyObject *counts = PyTuple_New(COUNTS);
-    for (int place = 0; counts != NULL && place < COUNTS; place++) {
-        PyObject *count = PyLong_FromLongLong(reply->counts[place]);
-        if (count == NULL) {
-            Py_DECREF(counts);
-            return NULL;
-        }
-        PyTuple_SET_ITEM(counts, place, count);
-    }
-    return counts;
-}
-
 static PyObject *result_of(struct completion *reply, uint64_t rolling)
 {
     const struct text *said = reply->has_message ? &reply->content : &reply->said;
@@ -381,7 +245,7 @@ static PyObject *result_of(struct completion *reply, uint64_t rolling)
         Py_XDECREF(reasons);
         return NULL;
     }
-    return Py_BuildValue("(NNNNOOnnNNK)", counts_of(reply), text_object(&reply->id), text_object(&reply->model),
+    return Py_BuildValue("(NNNNOOnnNNK)", counts_of(&reply->usage), text_object(&reply->id), text_object(&reply->model),
                          reasons, reply->tools, reply->digests, (Py_ssize_t)bytes, (Py_ssize_t)thought->size,
                          text_object(&reply->tier), text_object(&reply->fingerprint), (unsigned long long)after);
 }
@@ -402,14 +266,14 @@ PyObject *read_completion(PyObject *Py_UNUSED(module), PyObject *const *given, P
         return PyErr_NoMemory();
     struct completion reply;
     memset(&reply, 0, sizeof reply);
-    reply.hits = reply.cached = -1;
+    reply.usage.hits = reply.usage.cached = -1;
     reply.marks = space + size;
     reply.tools = PyList_New(0);
     reply.digests = PyList_New(0);
     struct cursor cursor = {body, body + size, space};
     PyObject *result = NULL;
     if (reply.tools != NULL && reply.digests != NULL) {
-        if (read_reply(&cursor, &reply) == 0 && weigh_usage(&reply) == 0 && !begins(&reply.model, "gemini") &&
+        if (read_reply(&cursor, &reply) == 0 && weigh_usage(&reply.usage) == 0 && !begins(&reply.model, "gemini") &&
             !begins(&reply.model, "google/gemini"))
             result = result_of(&reply, PyLong_AsUnsignedLongLongMask(given[1]));
         else if (!PyErr_Occurred())

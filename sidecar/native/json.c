@@ -323,6 +323,26 @@ int skip_value(struct cursor *c, int depth)
     }
 }
 
+int read_short(struct cursor *c, struct text *out, size_t most)
+{
+    return read_text(c, out) < 0 || out->size > most ? -1 : 0;
+}
+
+int read_short_or_null(struct cursor *c, struct text *out, size_t most)
+{
+    return TAKEN_NULL(c) ? 0 : read_short(c, out, most);
+}
+
+int begin_object(struct cursor *c)
+{
+    if (!taken(c, '{'))
+        return -1;
+    if (taken(c, '}'))
+        return 0;
+    skip_space(c);
+    return 1;
+}
+
 PyObject *text_object(const struct text *text)
 {
     return PyUnicode_DecodeUTF8((const char *)text->data, (Py_ssize_t)text->size, NULL);

@@ -24,6 +24,9 @@ int read_text(struct cursor *c, struct text *out);
 int read_integer(struct cursor *c, int64_t *out);
 int read_float(struct cursor *c, double *out);
 int skip_value(struct cursor *c, int depth);
+/* Text of no more than `most` bytes. */
+int read_short(struct cursor *c, struct text *out, size_t most);
+int read_short_or_null(struct cursor *c, struct text *out, size_t most);
 
 void skip_space(struct cursor *c);
 /* Whether `byte` comes next, behind space; it is taken if so. */
@@ -32,6 +35,8 @@ int taken(struct cursor *c, uint8_t byte);
 int taken_word(struct cursor *c, const char *word, size_t size);
 /* After a member: 1 for another one, 0 for the end of what `closing` closes, -1. */
 int next_member(struct cursor *c, uint8_t closing);
+/* The beginning of an object: 1 where it has members, 0 where it has none, -1. */
+int begin_object(struct cursor *c);
 /* The name of a member, without escapes, and its colon. */
 int read_name(struct cursor *c, struct text *name);
 

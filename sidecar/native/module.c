@@ -14,6 +14,7 @@ static PyMethodDef functions[] = {
     FAST(frame_bytes),
     FAST(prefix_key),
     FAST(read_chat),
+    {"read_chunk", read_chunk, METH_O, NULL},
     FAST(read_completion),
     FAST(read_response_head),
     FAST(record),

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 12
+#define INTERFACE 13
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -28,6 +28,9 @@ PyObject *prefix_key(PyObject *module, PyObject *const *given, Py_ssize_t number
 /* chat.c */
 int chat_init(void);
 PyObject *read_chat(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* chunk.c */
+PyObject *read_chunk(PyObject *module, PyObject *payload);
 
 /* completion.c */
 PyObject *read_completion(PyObject *module, PyObject *const *given, Py_ssize_t number);

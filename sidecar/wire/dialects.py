@@ -19,7 +19,7 @@ recognised by its own shape.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from sidecar.wire import anthropic, bedrock, cohere, gemini, ollama, openai_chat, openai_responses
+from sidecar.wire import anthropic, bedrock, chunks, cohere, gemini, ollama, openai_chat, openai_responses
 from sidecar.wire.reading import Reading
 
 
@@ -79,8 +79,8 @@ CHAT: Final = Dialect(
     "chat",
     openai_chat.read_chat_body,
     openai_chat.read_chat_event,
-    openai_chat.read_ordinary_chunk,
-    openai_chat.read_plain_chunk,
+    chunks.read_ordinary_chunk,
+    chunks.read_plain_chunk,
 )
 RESPONSES: Final = Dialect(
     "responses",

@@ -5,12 +5,14 @@ these give up, and :func:`sidecar.wire.usage.read_usage` decides. Where both kno
 answer it is the same.
 """
 
+from dataclasses import fields
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from collector.domain.usage import Usage
 from collector.pricing.regions import region_name
+from sidecar.native import native
 from sidecar.wire.usage_shapes import MOST_TOKENS
 
 FAST: Final = "fast"
@@ -98,6 +100,16 @@ _decode_responses: Final = msgspec.json.Decoder(_ResponsesUsage).decode
 _decode_messages: Final = msgspec.json.Decoder(_MessagesUsage).decode
 _NO_PROMPT_PARTS: Final = _PromptParts()
 _NO_OUTPUT_PARTS: Final = _OutputParts()
+
+
+_MEMBERS: Final = tuple([vars(Usage)[field.name] for field in fields(Usage)])
+
+
+def counted(counts: tuple[int, ...]) -> Usage:
+    """The usage of these counts, in the order of its fields, which C has read and checked."""
+    assert native is not None
+    usage: Usage = native.filled(Usage, _MEMBERS, counts)
+    return usage
 
 
 def chat_usage(block: msgspec.Raw) -> Usage:

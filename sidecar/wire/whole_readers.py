@@ -4,18 +4,16 @@ Three to five times faster than reading them untyped, more for embeddings, whose
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
-from collector.domain.usage import Usage
 from sidecar.native import native
 from sidecar.wire.dialects import GOOGLE_MODELS
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.hashing import call_digest, call_mark, fold
-from sidecar.wire.plain_usage import Uncited, chat_usage, messages_usage, responses_usage
+from sidecar.wire.plain_usage import Uncited, chat_usage, counted, messages_usage, responses_usage
 
 _MOST_NAME: Final = 256
 _MOST_TOOLS: Final = 1024
@@ -74,8 +72,6 @@ _decode_chat: Final = msgspec.json.Decoder(_Chat).decode
 
 
 _in_c: Final = None if native is None else native.read_completion
-_filled: Final = None if native is None else native.filled
-_COUNTS: Final = tuple([vars(Usage)[field.name] for field in fields(Usage)])
 
 
 def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
@@ -89,7 +85,7 @@ def read_whole_chat(body: bytes, request: RequestFacts) -> ReplyFacts:
 
 def read_whole_chat_in_c(body: bytes, request: RequestFacts) -> ReplyFacts | None:
     """The same of a reply that is ordinary in every part; None of any other."""
-    if _in_c is None or _filled is None:
+    if _in_c is None:
         return None
     hashes = request.message_hashes
     read = _in_c(body, hashes[-1] if hashes and request.choice_count <= 1 else 0)
@@ -97,7 +93,7 @@ def read_whole_chat_in_c(body: bytes, request: RequestFacts) -> ReplyFacts | Non
         return None
     counts, response_id, model, reasons, tools, digests, output, thought, tier, fingerprint, after = read
     return ReplyFacts(
-        usage=_filled(Usage, _COUNTS, counts),  # C has checked what a Usage checks when it is made.
+        usage=counted(counts),
         response_id=response_id,
         response_model=model,
         finish_reasons=reasons,

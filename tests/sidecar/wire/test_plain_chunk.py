@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.wire import RequestFacts
-from sidecar.wire.openai_chat import read_chat_event, read_plain_chunk
+from sidecar.wire.chunks import read_plain_chunk
+from sidecar.wire.openai_chat import read_chat_event
 from sidecar.wire.reading import Reading
 
 TEXTS = st.sampled_from(["", "word", "Gr\u00fc\u00dfe", "\U0001f600", "x" * 300])
