@@ -321,7 +321,9 @@ class JournalWriter:
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         self._measure()
         self._open_segment()
-        self._closing = threading.Event()
+        # No event: to wait for a lock is one step of C, ten times a second between the chunks of streams.
+        self._open = threading.Lock()
+        self._open.acquire()
         self._syncer = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
         self._syncer.start()
 
@@ -361,7 +363,7 @@ class JournalWriter:
     def close(self) -> None:
         """Write and sync what is left, and let go of the source."""
         self.flush()
-        self._closing.set()
+        self._open.release()
         self._syncer.join()
         with self._mutex:
             self._empty_ring()
@@ -478,7 +480,7 @@ class JournalWriter:
 
     def _tend(self) -> None:
         measured = time.monotonic()
-        while not self._closing.wait(self._config.sync_interval_s):
+        while not self._open.acquire(timeout=self._config.sync_interval_s):
             if self._slow or self._ring:
                 with self._mutex:
                     self._empty_ring()

@@ -54,6 +54,7 @@ class Relay:
         "_flowing",
         "_held",
         "_lane",
+        "_last",
         "_limit",
         "_meter",
         "_on_end",
@@ -92,6 +93,7 @@ class Relay:
         self._watch_room: Callable[[], int] | None = None
         self._lane: Lane | None = None
         self._back: list[bytes] = []
+        self._last: tuple[bytes, UpstreamError | None] | None = None
         self.first_ns = 0
         """Monotonic time of the first byte of the body; 0 before."""
         self.last_words = b""
@@ -187,6 +189,11 @@ class Relay:
     def close(self) -> None:
         """Give up: the upstream's connection is closed now."""
         self._upstream.close()
+        last, self._last = self._last, None
+        if last is not None:
+            self._read(last[0])  # Nobody is to get it; what it says of the usage counts.
+            self._capture(last[0])
+            self._rest()
         self._on_end = self._watch = self._watch_room = None
 
     def go_on(self) -> None:
@@ -201,9 +208,16 @@ class Relay:
 
         What was held back still goes: it is paid for, and ``ending`` fits what the meter has read.
         """
+        if self.is_over:
+            return
         self._upstream.close()
         if self._streaming and not self._complete:
             self._end(ending, None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all of the reply has come, though its last bytes may still wait for their turn."""
+        return self._complete or self._last is not None
 
     async def _wait(self) -> None:
         """Until the body is complete, or too large to be taken whole."""
@@ -226,13 +240,13 @@ class Relay:
             return
         if not self.first_ns and data:
             self.first_ns = time.monotonic_ns()
+        if done and self._streaming:
+            self._last = (data, error)
+            self._responder.in_turn(self._take_last)
+            return
         out = self._read(data) if data else data
-        if self._captured is not None and len(self._captured) < CAPTURED_REPLY_LIMIT:
-            self._captured += data
+        self._capture(data)
         if self._streaming:
-            if done:
-                self._end(out, error, self._rest())
-                return
             self._flowing = self.first_ns > 0 and self._captured is None
             if out:
                 self._pass(out)
@@ -252,6 +266,19 @@ class Relay:
             if self._limit < 0 or (self._opening and self._has_opened()):
                 self._upstream.pause()
                 self._wake()
+
+    def _take_last(self) -> None:
+        """Read the last bytes and end the reply, unless it was given up."""
+        if self._last is None:
+            return
+        (data, error), self._last = self._last, None
+        out = self._read(data) if data else data
+        self._capture(data)
+        self._end(out, error, self._rest())
+
+    def _capture(self, data: bytes) -> None:
+        if self._captured is not None and len(self._captured) < CAPTURED_REPLY_LIMIT:
+            self._captured += data
 
     def _read(self, data: bytes) -> bytes:
         """What of ``data`` goes on: what the meter says, or all of it once the meter has failed."""

@@ -21,7 +21,7 @@ from sidecar.http.body import IncomingBody
 from sidecar.http.chunked import LONG_READ
 from sidecar.http.exchange import Request, Responder, head_bytes
 from sidecar.http.head import HeadError, LastHead, check_beginning, requested_path
-from sidecar.http.service import Service, extra_fields, start_task
+from sidecar.http.service import STARTS_LATER, Service, extra_fields, start_task
 
 logger = logging.getLogger(__name__)
 
@@ -276,7 +276,12 @@ class ServerConnection:
         request.client_address = self._address
         request.received_ns = service.clock()
         self._responder = responder = Responder(
-            self._transport, request, service.limits.write_buffer, service.loop, service.outbox
+            self._transport,
+            request,
+            service.limits.write_buffer,
+            service.loop,
+            service.outbox,
+            service.endings,
         )
         if service.draining:
             responder.keep_alive = False
@@ -288,17 +293,21 @@ class ServerConnection:
             self._send_error(responder, request, 503, "too many requests are being answered")
             self._answered(responder)
             return
-        service.turns.take(partial(self._begin, request, responder))
+        service.turns.take(partial(self._begin, request, responder), request.received_ns)
 
     def _begin(self, request: Request, responder: Responder) -> None:
         if responder.client_gone:
             self._answered(responder)  # It left while its request waited for others to be begun.
             return
+        if STARTS_LATER:
+            self._service.outbox.expect()
         task = start_task(self._handle(request, responder), loop=self._service.loop)
         if not task.done():
             self._task = task
 
     async def _handle(self, request: Request, responder: Responder) -> None:
+        if STARTS_LATER:
+            self._service.outbox.begun()
         try:
             await self._service.handler(request, responder)
         except Exception:

@@ -10,6 +10,7 @@ from typing import Any
 from sidecar.http.fields import HeaderList, field_lines
 from sidecar.http.gate import Gate, Take
 from sidecar.http.outbox import Outbox
+from sidecar.http.turns import Endings
 
 
 class Request:
@@ -82,9 +83,9 @@ class Responder:
     """
 
     __slots__ = (
-        "_buffer_limit", "_chunked", "_disconnect", "_gate", "_head", "_head_only", "_http_10", "_length",
-        "_loop", "_outbox", "_pause", "_paused", "_resume", "_steady", "_transport", "_written", "finished",
-        "keep_alive", "left_in", "own_lines", "started",
+        "_buffer_limit", "_chunked", "_disconnect", "_endings", "_gate", "_head", "_head_only", "_http_10",
+        "_length", "_loop", "_outbox", "_pause", "_paused", "_resume", "_steady", "_transport", "_written",
+        "finished", "keep_alive", "left_in", "own_lines", "started",
     )  # fmt: skip
 
     def __init__(
@@ -94,9 +95,11 @@ class Responder:
         buffer_limit: int,
         loop: asyncio.AbstractEventLoop,
         outbox: Outbox,
+        endings: Endings,
     ) -> None:
         self._transport = transport
         self._outbox = outbox
+        self._endings = endings
         self._buffer_limit = buffer_limit
         self._loop = loop
         self.left_in = -1
@@ -266,6 +269,10 @@ class Responder:
         """Break off towards a client that has fallen too far behind."""
         if self._transport is not None and transport.get_write_buffer_size() > self._buffer_limit:
             self.abort()
+
+    def in_turn(self, end: Callable[[], None]) -> None:
+        """Call ``end``, which is to finish the reply, after requests that have come by now."""
+        self._endings.take(end)
 
     def finish(self, last: bytes = b"") -> None:
         """End the reply, after the body bytes ``last``, at the end of this turn of the loop.

@@ -29,12 +29,14 @@ class Outbox:
         before: called ahead of the messages, for what must have been done by then.
     """
 
-    __slots__ = ("_before", "_scheduled", "_waiting", "turn")
+    __slots__ = ("_before", "_expected", "_expected_in", "_is_last", "_scheduled", "_waiting", "turn")
 
     def __init__(self, before: Callable[[], None] | None = None) -> None:
         self._before = before
         self._waiting: list[_Message] = []
         self._scheduled = False
+        self._expected = self._expected_in = 0
+        self._is_last = False
         self.turn = 0
         """Counts how often it was emptied."""
 
@@ -58,11 +60,28 @@ class Outbox:
         """
         turn = self.turn
         self._waiting.append((transport, head, body, leaves))
-        if len(self._waiting) >= MOST_TOGETHER:
+        if self._is_last or len(self._waiting) >= MOST_TOGETHER:
             self.flush()
         elif not self._scheduled:
             self.soon()
         return turn
+
+    def expect(self) -> None:
+        """A request has come: :meth:`begun` will be called when it is begun, in this turn of the loop.
+
+        What those that were expected put here leaves with the last of them. The loop would read all that has
+        come meanwhile before it emptied this.
+        """
+        if self.turn - self._expected_in > 4:
+            self._expected = 0  # Of those before, some were cancelled.
+        self._expected_in = self.turn
+        self._expected += 1
+
+    def begun(self) -> None:
+        """See :meth:`expect`."""
+        if self._expected > 0:
+            self._expected -= 1
+            self._is_last = self._expected == 0
 
     def _due(self) -> None:
         self._scheduled = False
@@ -71,6 +90,7 @@ class Outbox:
     def flush(self) -> None:
         """Write what waits, now: before something that must come after it."""
         self.turn += 1
+        self._is_last = False
         if self._before is not None:
             self._before()
         if not self._waiting:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar.http.exchange import ErrorBody, Handler
 from sidecar.http.fields import HeaderList
@@ -11,7 +11,7 @@ from sidecar.http.hangup import HangupWatch
 from sidecar.http.limits import Deadlines, Limits
 from sidecar.http.outbox import Outbox
 from sidecar.http.sweep import Clock, Sweep
-from sidecar.http.turns import Turns
+from sidecar.http.turns import Endings, Turns
 
 
 class Connection(Protocol):
@@ -35,7 +35,7 @@ class Service:
     """What all connections of one server share."""
 
     __slots__ = (
-        "busy", "clock", "connections", "deadlines", "draining", "emptied", "error_body",
+        "busy", "clock", "connections", "deadlines", "draining", "emptied", "endings", "error_body",
         "handler", "hangups", "limits", "loop", "outbox", "sweep", "turns",
     )  # fmt: skip
 
@@ -60,6 +60,8 @@ class Service:
         self.sweep = sweep
         self.hangups = HangupWatch(loop)
         self.turns = Turns(loop)
+        self.endings = Endings(loop)
+        """For the ends of streams, which are not to hold up those that begin."""
         self.connections: set[Connection] = set()
         self.busy: set[Connection] = set()
         """Those answering a request; one may outlive its socket."""
@@ -72,6 +74,9 @@ class Service:
         if not self.connections and not self.busy:
             self.emptied.set()
 
+
+STARTS_LATER: Final = sys.version_info < (3, 12)
+"""Whether a task takes its first step only when the loop comes to it."""
 
 if sys.version_info >= (3, 12):
     # Not ``Task[None]``: calling a generic alias tries, and fails, to mark each task with its parameters.

@@ -71,6 +71,8 @@ class ForwardedStream:
             raise
 
     def _cut(self, reason: str) -> None:
+        if self._relay.is_over:
+            return
         call = self._call
         call.outcome, call.outcome_reason = Outcome.CUT, reason
         choices = call.facts.choice_count if call.facts is not None else 1

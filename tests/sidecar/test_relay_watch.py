@@ -250,6 +250,33 @@ async def test_a_cut_while_held_back_sends_what_is_paid_for_before_the_end(scene
     assert scene.ended == ["ended"]
 
 
+async def test_what_has_all_come_is_not_cut(scene: Scene) -> None:
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    assert scene.relay is not None
+    scene.relay._arrived(EVENTS[1] + DONE, True, None)
+    assert scene.relay.is_over
+    assert not scene.ended  # It waits for its turn.
+    scene.relay.cut(terminal_events("openai.chat", scene.meter.facts(), "why", choices=1))
+    await asyncio.wait_for(scene.agent_done.wait(), 30)
+    assert bytes(scene.got) == EVENTS[0] + EVENTS[1] + DONE
+    assert scene.ended == ["ended"]
+
+
+async def test_what_has_come_when_the_agent_leaves_was_used(scene: Scene) -> None:
+    usage = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7}}\n\n'
+    scene.send(EVENTS[0])
+    await scene.until(lambda: scene.got)
+    assert scene.relay is not None
+    scene.relay._arrived(usage + DONE, True, None)
+    scene.relay.close()
+    facts = scene.meter.facts()
+    assert facts.usage is not None and facts.usage.output_tokens == 7
+    assert facts.complete
+    await asyncio.sleep(0.05)
+    assert (bytes(scene.got), scene.ended) == (EVENTS[0], [])
+
+
 async def test_a_watch_that_cuts_by_itself_ends_the_stream_from_within() -> None:
     scene: Scene
 

@@ -84,3 +84,38 @@ async def test_a_closed_or_broken_socket_is_nobody_elses_concern() -> None:
     outbox.put(socket(log), b"c", b"")
     outbox.flush()
     assert log == ["aborted", b"c"]
+
+
+async def test_what_the_requests_of_a_turn_put_leaves_with_the_last_of_them() -> None:
+    log: list[object] = []
+    outbox = Outbox(lambda: log.append("before"))
+    for _ in range(3):
+        outbox.expect()
+    for number in range(2):
+        outbox.begun()
+        outbox.put(socket(log), b"%d" % number, b"")
+    assert log == []
+    outbox.begun()
+    outbox.put(socket(log), b"2", b"")
+    assert log == ["before", b"0", b"1", b"2"]
+    outbox.put(socket(log), b"an answer", b"")
+    assert len(log) == 4
+    await asyncio.sleep(0)
+    assert log[4:] == ["before", b"an answer"]
+
+
+async def test_a_request_that_never_came_to_be_begun_holds_nothing_back_for_long() -> None:
+    log: list[object] = []
+    outbox = Outbox()
+    outbox.expect()
+    outbox.expect()
+    outbox.begun()
+    outbox.put(socket(log), b"a", b"")
+    await asyncio.sleep(0)
+    assert log == [b"a"]
+    for _ in range(5):
+        outbox.flush()
+    outbox.expect()
+    outbox.begun()
+    outbox.put(socket(log), b"b", b"")
+    assert log == [b"a", b"b"]
