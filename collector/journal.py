@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
@@ -52,6 +53,7 @@ _FRAME = struct.Struct("<IIQB")
 _SEQUENCED = struct.Struct("<QB")
 
 _monotonic = time.monotonic
+_MEASURE_EVERY_S = 2.0
 _RING_FRAMES_AT_ONCE = 64
 _HELD_FRAMES = 256
 
@@ -321,9 +323,10 @@ class JournalWriter:
         fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         self._measure()
         self._open_segment()
-        # No event: to wait for a lock is one step of C, ten times a second between the chunks of streams.
         self._open = threading.Lock()
         self._open.acquire()
+        self._stirred: SimpleQueue[None] = SimpleQueue()
+        self._resting = False
         self._syncer = threading.Thread(target=self._tend, name="journal-sync", daemon=True)
         self._syncer.start()
 
@@ -364,6 +367,7 @@ class JournalWriter:
         """Write and sync what is left, and let go of the source."""
         self.flush()
         self._open.release()
+        self._stirred.put(None)
         self._syncer.join()
         with self._mutex:
             self._empty_ring()
@@ -423,6 +427,9 @@ class JournalWriter:
         """Note what was begun to be written at ``started``, and how long it took."""
         if self.unsynced_since is None:
             self.unsynced_since = started
+            if self._resting:
+                self._resting = False
+                self._stirred.put(None)
         if self._config.sync_always:
             os.fdatasync(self._fd)
         elif _monotonic() - started > self._config.slow_write_s:
@@ -480,6 +487,7 @@ class JournalWriter:
 
     def _tend(self) -> None:
         measured = time.monotonic()
+        # Locks and queues of C: what is woken ten times a second stands between the chunks of streams.
         while not self._open.acquire(timeout=self._config.sync_interval_s):
             if self._slow or self._ring:
                 with self._mutex:
@@ -495,9 +503,19 @@ class JournalWriter:
                     self.unsynced_since = time.monotonic()
                 finally:
                     os.close(fd)
-            if time.monotonic() - measured > 2 or self.pressure is Pressure.FULL:
+            if time.monotonic() - measured > _MEASURE_EVERY_S or self.pressure is _FULL:
                 measured = time.monotonic()
                 self._measure()
+            self._rest()
+
+    def _rest(self) -> None:
+        """Wait for a write, where there is nothing to do before one."""
+        self._resting = True
+        # Looked at after that was said: a write that comes in between is seen here, or stirs us.
+        if self.unsynced_since is None and not self._ring and not self._slow and self.pressure is not _FULL:
+            with contextlib.suppress(Empty):
+                self._stirred.get(timeout=_MEASURE_EVERY_S)
+        self._resting = False
 
     def _empty_ring(self) -> None:
         """Write what waits, many frames at once: for each write this thread has to wait for its turn."""

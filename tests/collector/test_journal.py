@@ -5,6 +5,7 @@ import os
 import random
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -503,3 +504,21 @@ def test_a_sync_that_fails_holds_nothing_up_and_is_told_of(
     writer.record(record("two"))
     writer.close()
     assert sequences(tmp_path) == [1, 2]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.001)
+
+
+def test_a_write_after_a_rest_is_synced(tmp_path: Path) -> None:
+    writer = JournalWriter(tmp_path, "s-1", JournalConfig(sync_interval_s=0.001))
+    for number in range(3):
+        until(lambda: writer._resting)
+        writer.record(record(str(number)))
+        until(lambda: writer.unsynced_since is None)
+    until(lambda: writer._resting)
+    writer.close()
+    assert sequences(tmp_path) == [1, 2, 3]
