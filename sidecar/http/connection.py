@@ -299,7 +299,7 @@ class ServerConnection:
         if responder.client_gone:
             self._answered(responder)  # It left while its request waited for others to be begun.
             return
-        if STARTS_LATER:
+        if STARTS_LATER and not self._service.turns.crowded:
             self._service.outbox.expect()
         task = start_task(self._handle(request, responder), loop=self._service.loop)
         if not task.done():

@@ -41,6 +41,11 @@ class Turns:
         self._last_ns = 0
         self._waiting: deque[Callable[[], None]] = deque()
 
+    @property
+    def crowded(self) -> bool:
+        """Whether as many are begun at once as ever: what they cost counts for more than when they leave."""
+        return self._most == MOST_AT_ONCE
+
     def take(self, begin: Callable[[], None], now_ns: int) -> None:
         """Call ``begin`` now if few were begun of late, else when those before it have been.
 
