@@ -22,7 +22,7 @@ from sidecar.wire.jsonstream import Body, decode_event
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
-from sidecar.wire.sse import Splitter, place_of_data, without
+from sidecar.wire.sse import BOM, Splitter, place_of_data, without
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
@@ -324,6 +324,8 @@ class PassingMeter:
                         self._ready = True
                         return self._relay_whole(data)
                     return self._relay_events(data, lead)
+            elif self._mode == JSON:
+                started = started.removeprefix(BOM)
         else:
             started = data
         if self._mode == SSE:

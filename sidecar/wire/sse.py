@@ -14,7 +14,8 @@ _LINE_COST: Final = 64
 """What keeping one more line costs beside its bytes."""
 _LONGEST_NAME: Final = 128
 _CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+"""What some servers write before all else, to say that UTF-8 follows; it is no part of what they say."""
 
 
 class Event(NamedTuple):
@@ -131,7 +132,7 @@ class Splitter:
     def _take(self, line: bytes, events: list[Event], end: int) -> None:
         if self._first:
             self._first = False
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line:
             start, self.block_end = self.block_end, end
             if self._data and not self._spoiled:
