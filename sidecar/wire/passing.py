@@ -425,7 +425,8 @@ class PassingMeter:
             event = event[0] if event else None
         if not isinstance(event, dict):
             return False
-        return self._dialect_of(event).event(name, event, reading)
+        usage_alone = self._dialect_of(event).event(name, event, reading)
+        return not reading.fail_beside(event) and usage_alone
 
     def _dialect_of(self, body: Mapping[str, Any]) -> Dialect:
         if self._by_shape:
@@ -446,6 +447,7 @@ class PassingMeter:
             self.reading.chunks += 1
             try:
                 self._dialect_of(body).event("", body, self.reading)
+                self.reading.fail_beside(body)
             except Exception as error:
                 self.reading.give_up(error)
 
@@ -471,6 +473,7 @@ class PassingMeter:
             except Exception as error:
                 reading.give_up(error)
                 OTHER.body(body, reading)
+            reading.fail_beside(body)
         elif isinstance(body, list):
             reading.complete = True
             for member in body:
