@@ -104,6 +104,11 @@ class PassingMeter:
         """The reply turned out to be a stream."""
         return self._mode in (SSE, FRAMES) or (self._body is not None and self._body.is_stream)
 
+    @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+        return self._mode == JSON and self._body is not None and not self._body.is_stream
+
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
         if self._given_up:

@@ -98,6 +98,11 @@ class TranslatingMeter:
         return self._inner.streaming
 
     @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+        return self._inner.whole
+
+    @property
     def ended(self) -> bool:
         """The reply is complete in its own terms."""
         return self._inner.ended
