@@ -40,6 +40,7 @@ _OPTIONS: Final = (
     "inferenceConfig",
     "textGenerationConfig",
     "options",
+    "parameters",  # DashScope, Hugging Face
 )
 _CAPS: Final = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens",
