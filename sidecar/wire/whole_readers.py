@@ -282,6 +282,7 @@ class _Response(msgspec.Struct, gc=False):
     status: str | None = None
     service_tier: str | None = None
     error: None = None
+    base_resp: Fine | None = None
 
 
 _decode_response: Final = msgspec.json.Decoder(_Response).decode

@@ -315,3 +315,20 @@ def test_an_object_that_is_an_error_is_one_though_its_status_was_200(
     beside = read(json.dumps({**CHAT, **told}).encode(), api=api, headers=JSON)
     assert beside.error == facts.error
     assert beside.usage == Usage(input_tokens=11, output_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("api", "reply"),
+    [
+        ("openai.chat", CHAT),
+        ("openai.embeddings", {"data": [], "model": "m", "usage": {"prompt_tokens": 11, "total_tokens": 11}}),
+        ("openai.responses", {"id": "r", "output": [], "usage": {"input_tokens": 11, "output_tokens": 7}}),
+        ("anthropic.messages", {"content": [], "usage": {"input_tokens": 11, "output_tokens": 7}}),
+    ],
+)
+def test_minimax_says_so_in_each_dialect(api: str, reply: dict[str, Any]) -> None:
+    failed = {**reply, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}
+    for body, expected in (({**reply, "base_resp": FINE}, None), (failed, "rate_limit")):
+        facts = read(json.dumps(body).encode(), api=api, headers=JSON)
+        assert (facts.error and facts.error.error_class) == expected
+        assert facts.usage is not None and facts.usage.input_tokens == 11
