@@ -16,7 +16,9 @@ from sidecar.wire import ReplyFacts
 DEFAULT_OUTPUT_HOLD = 4096
 """Output tokens assumed when neither the request nor the price book bounds them."""
 
-_NO_ROOM = frozenset({"rate_limit", "overloaded"})
+_REFUSALS = frozenset({"rate_limit", "overloaded", "quota", "auth", "permission", "not_found"})
+"""Errors of which no token was computed, where nothing was said before them. ``invalid_request`` is not among
+them: Groq calls so a tool call that its model wrote wrongly."""
 
 FREE_APIS = frozenset({"anthropic.count_tokens", "models"})
 
@@ -72,9 +74,16 @@ def usage_of(known: Known) -> tuple[Usage, UsageGrade | None]:
 
 
 def _turned_away(facts: ReplyFacts) -> bool:
-    """A stream that had no room: it began with status 200 and an error, before a token was computed."""
+    """A reply of status 200 that is a refusal, before a token was computed; or an error and nothing else.
+
+    Of a stream that has only begun it is not known what was done for it, unless its error says so. A prompt
+    that was filtered out may have been read and billed, as Azure does.
+    """
     error = facts.error
-    return error is not None and error.error_class in _NO_ROOM and not facts.output_text_bytes
+    if error is None or facts.output_text_bytes or facts.tool_names:
+        return False
+    alone = facts.complete and not facts.chunks and not facts.finish_reasons
+    return error.error_class in _REFUSALS or (alone and error.error_class != "content_filter")
 
 
 def _without_reply(known: Known) -> tuple[Usage, UsageGrade]:

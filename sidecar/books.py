@@ -262,7 +262,9 @@ class Books:
                 call.api,
                 sent,
                 attempt.status,
-                facts.stream or (call.meter is not None and call.meter.streaming),
+                call.meter.streaming or (facts.stream and not call.meter.whole)
+                if call.meter is not None
+                else facts.stream,
                 reply,
                 attempt.hold_input,
                 seen,

@@ -10,6 +10,7 @@ from sidecar.call import Call
 from sidecar.http import HeaderList
 from sidecar.relay import CAPTURED_REPLY_LIMIT
 from sidecar.wire import ReplyFacts
+from sidecar.wire.modes import says_events
 from sidecar.wire.sse import Splitter
 
 GOOD_ENDS: Final = frozenset(
@@ -125,14 +126,14 @@ def entry_of(
     facts, reply, last = call.facts, call.reply_facts, call.attempts[-1]
     assert facts is not None and reply is not None
     usage_event, usage_at = b"", 0
-    if b"event-stream" in content_type:
+    if says_events(content_type):
         if not facts.stream:
             return None
         taken = _without_usage(body)
         if taken is None:
             return None
         body, usage_event, usage_at = taken
-    elif facts.stream or b"json" not in content_type or _refuses(_decode(body)):
+    elif facts.stream or b"json" not in content_type.lower() or _refuses(_decode(body)):
         return None
     return Entry(
         content_type, body, usage_event, usage_at, now, now + ttl_s, last.provider, last.model,

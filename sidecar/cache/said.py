@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.cache.entry import Entry
+from sidecar.wire.modes import says_events
 from sidecar.wire.sse import Splitter
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -17,7 +18,7 @@ _DELTA: Final = {
 def text_of(entry: Entry) -> str:
     """What the model said; empty where it said nothing, or in a way that we cannot read."""
     try:
-        if b"event-stream" in entry.content_type:
+        if says_events(entry.content_type):
             return "".join(_of_event(event.data) for event in Splitter().feed(entry.body))
         return _of_body(_decode(entry.body))
     except (msgspec.MsgspecError, LookupError, TypeError, AttributeError):

@@ -1,4 +1,5 @@
 /* What an ordinary chunk of a stream in OpenAI's chat dialect says: the twin of read_plain_chunk. */
+#include "outcome.h"
 #include "usage.h"
 #include <string.h>
 
@@ -138,6 +139,10 @@ static int read_members(struct cursor *c, struct chunk *chunk)
             failed = once(&seen, 5) < 0 || read_short_or_null(c, &chunk->tier, MOST_TIER) < 0;
         else if (IS(name, "system_fingerprint"))
             failed = once(&seen, 6) < 0 || read_short_or_null(c, &chunk->fingerprint, MOST_FINGERPRINT) < 0;
+        else if (IS(name, "object"))
+            failed = once(&seen, 7) < 0 || read_kind(c) < 0;
+        else if (IS(name, "base_resp"))
+            failed = once(&seen, 8) < 0 || read_base_resp(c) < 0;
         else if (IS(name, "error") || IS(name, "x_groq") || IS(name, "timings"))
             failed = !TAKEN_NULL(c);
         else

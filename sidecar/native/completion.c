@@ -1,4 +1,5 @@
 /* What an ordinary whole reply in OpenAI's chat dialect says, in one pass: the twin of read_whole_chat. */
+#include "outcome.h"
 #include "usage.h"
 #include <string.h>
 
@@ -213,6 +214,10 @@ static int read_reply(struct cursor *c, struct completion *reply)
             failed = once(&seen, 4) < 0 || read_short_or_null(c, &reply->tier, MOST_TIER) < 0;
         else if (IS(name, "system_fingerprint"))
             failed = once(&seen, 5) < 0 || read_short_or_null(c, &reply->fingerprint, MOST_FINGERPRINT) < 0;
+        else if (IS(name, "object"))
+            failed = once(&seen, 6) < 0 || read_kind(c) < 0;
+        else if (IS(name, "base_resp"))
+            failed = once(&seen, 7) < 0 || read_base_resp(c) < 0;
         else if (IS(name, "error") || IS(name, "x_groq") || IS(name, "timings"))
             failed = !TAKEN_NULL(c);
         else

@@ -315,7 +315,7 @@ static int chat_member(Cursor *c, Event *event, const uint8_t *key, size_t size)
         skip_blanks(c);
         return TAKES(c, "]");
     }
-    if (IS("usage") || IS("error") || IS("x_groq"))
+    if (IS("usage") || IS("error") || IS("x_groq") || IS("base_resp"))
         return TAKES(c, "null");
     return skip_value(c, 0);
 }

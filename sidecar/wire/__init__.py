@@ -11,8 +11,9 @@ meter            one reply: the same bytes out, facts beside them
   passing        every other reply, read as it passes
     ordinary     chunks that only add text, in C
   modes          which of four things it is
+    tails        the usage at the end of an event that is too large
 dialects         the map: who reads which reply
-  openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama
+  openai_chat  openai_prompt  openai_responses  anthropic  gemini  bedrock  cohere  ollama  dashscope
 usage            providers' usage blocks
   usage_shapes   where each family keeps its counts, as tables
   plain_usage    the few shapes that most replies have, by type

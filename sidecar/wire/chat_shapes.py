@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from sidecar.wire.plain_usage import Uncited
+from sidecar.wire.plain_usage import Fine, Uncited
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -31,6 +31,7 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: Raw | None = None
     error: Raw | None = None
     x_groq: Raw | None = None
+    base_resp: Raw | None = None
 
 
 _NO_USAGE: Final = Raw(b"null")
@@ -71,6 +72,8 @@ class _PlainChunk(msgspec.Struct, gc=False):
     error: None = None
     x_groq: None = None
     timings: None = None
+    base_resp: Fine | None = None
+    object: str | None = None
 
 
 decode_plain: Final = msgspec.json.Decoder(_PlainChunk).decode

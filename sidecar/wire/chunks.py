@@ -28,6 +28,7 @@ def read_ordinary_chunk(payload: bytes, reading: Reading) -> bool:
         or chunk.usage is not None
         or chunk.error is not None
         or chunk.x_groq is not None
+        or chunk.base_resp is not None
     ):
         return False
     choice = chunk.choices[0]
@@ -101,7 +102,7 @@ def read_plain_chunk_in_python(payload: bytes, reading: Reading) -> bool | None:
     except (msgspec.DecodeError, ValueError):
         return None
     choices = chunk.choices or ()
-    if len(choices) > 1 or (choices and choices[0].index):
+    if len(choices) > 1 or (choices and choices[0].index) or chunk.object == "error":
         return None
     delta = choices[0].delta if choices else None
     if choices and not choices[0].finish_reason and choices[0].stop_reason:

@@ -10,6 +10,7 @@
 | INVOKED   | bedrock          | Titan, Llama, Mistral on Bedrock InvokeModel                           |
 | COHERE    | cohere           | Cohere, versions 1 and 2                                               |
 | OLLAMA    | ollama           | Ollama                                                                 |
+| DASHSCOPE | dashscope        | Qwen and others on Alibaba's DashScope, in its own dialect             |
 | OTHER     | here             | anything with a usage block                                            |
 
 On our own routes the route says which; on pass-through each JSON object is
@@ -19,7 +20,17 @@ recognised by its own shape.
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from sidecar.wire import anthropic, bedrock, chunks, cohere, gemini, ollama, openai_chat, openai_responses
+from sidecar.wire import (
+    anthropic,
+    bedrock,
+    chunks,
+    cohere,
+    dashscope,
+    gemini,
+    ollama,
+    openai_chat,
+    openai_responses,
+)
 from sidecar.wire.reading import Reading
 
 
@@ -96,6 +107,7 @@ CONVERSE: Final = Dialect("converse", bedrock.read_converse_body, bedrock.read_c
 INVOKED: Final = Dialect("invoked", bedrock.read_invoked_body, _read_invoked_event)
 COHERE: Final = Dialect("cohere", cohere.read_cohere_body, cohere.read_cohere_event)
 OLLAMA: Final = Dialect("ollama", ollama.read_ollama_body, ollama.read_ollama_event)
+DASHSCOPE: Final = Dialect("dashscope", dashscope.read_dashscope_body, dashscope.read_dashscope_event)
 OTHER: Final = Dialect("other", _read_other, _read_other_event)
 COUNTING: Final = Dialect("counting", _read_nothing, _read_other_event)
 """Replies of token counting: their ``input_tokens`` were not consumed."""
@@ -156,6 +168,8 @@ def recognise(body: Mapping[str, Any]) -> Dialect:
         return RESPONSES
     if isinstance(inner := body.get("response"), dict) and "candidates" in inner:
         return GEMINI
+    if "request_id" in body and isinstance(body.get("output"), dict):
+        return DASHSCOPE
     return next((dialect for keys, dialect in _BY_KEY if not keys.isdisjoint(body)), OTHER)
 
 

@@ -126,6 +126,23 @@ _BY_STATUS: Final = {
     503: "overloaded", 504: "timeout", 524: "timeout", 529: "overloaded",
 }  # fmt: skip
 
+_STATUS: Final = expression(r"[45]\d\d(?:\d\d)?")
+"""A code that is an HTTP status, or begins with one: FastChat has 40303, 50002 and others."""
+
+_OF_MINIMAX: Final = {
+    "1001": "timeout",
+    "1002": "rate_limit_error",
+    "1004": "authentication_error",
+    "1008": "insufficient_balance",
+    "1024": "internal_error",
+    "1026": "content_filter",
+    "1027": "content_filter",
+    "2013": "invalid_request_error",
+    "2049": "invalid_api_key",
+    "2056": "quota_exceeded",
+}
+"""What MiniMax's numbers mean, by our names: https://platform.minimax.io/docs/api-reference/errorcode"""
+
 _LENGTH: Final = r"(\d+(?:\.\d+)?)\s*(ms|milliseconds?|hours?|minutes?|seconds?|h|m|s)(?![a-z])"
 _SPAN: Final = expression(_LENGTH, re.I)
 _WAIT: Final = expression(rf"(?:try again|retry|available) (?:in|after)\s+((?:{_LENGTH}\s*)+)", re.I)
@@ -148,8 +165,8 @@ def error_class(status: int, kind: str, code: str, message: str) -> str:
     for words_class, pattern in _BY_WORDS:
         if pattern.search(words):
             return words_class
-    if status < 400 and code.isdigit():
-        status = int(code)
+    if status < 400 and _STATUS.fullmatch(code):
+        status = int(code[:3])
     by_status = _BY_STATUS.get(status) or ("server_error" if status >= 500 else "")
     if named == "invalid_request" and by_status in (
         "auth",
@@ -167,7 +184,10 @@ def read_error(error: object, status: int, headers: Mapping[bytes, bytes]) -> Wi
     """An error object (or text) of any provider as a :class:`WireError`."""
     kind = code = message = ""
     details: object = None
-    if isinstance(error, dict):
+    if isinstance(error, dict) and isinstance(went := error.get("base_resp"), dict):
+        code, message = _name(went.get("status_code")), _text(went.get("status_msg"))
+        kind = _OF_MINIMAX.get(code, "")
+    elif isinstance(error, dict):
         kind = _text(error.get("type")) or _text(error.get("status")) or _text(error.get("__type"))
         code = _name(error.get("code"))
         told = error.get("message") or error.get("detail") or error.get("msg") or error.get("error")

@@ -43,6 +43,10 @@ class Meter(Protocol):
         """The reply turned out to be a stream."""
 
     @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+
+    @property
     def ended(self) -> bool:
         """The reply is complete in its own terms: its terminal event has passed."""
 

@@ -8,6 +8,7 @@ and in what they send before and after the text.
 from collections.abc import Mapping
 from typing import Any
 
+from sidecar.wire.jsonstream import decode_event
 from sidecar.wire.reading import Reading
 
 
@@ -153,8 +154,8 @@ def _read_text(message: dict[str, Any], index: int, reading: Reading) -> None:
 def _read_call(call: dict[str, Any], place: tuple[int, int], reading: Reading) -> None:
     """Read a tool call, or the next fragment of one.
 
-    A fragment belongs to the call of the same index, unless it brings an id of its own:
-    Gemini gives every parallel call index 0, Mistral gives none.
+    A fragment belongs to the call of the same index, unless it brings an id of its own, or a name once the
+    call of that index is whole: Gemini gives every parallel call index 0, and no id; Mistral gives no index.
     """
     function = call.get("function")
     function = function if isinstance(function, dict) else call.get("custom")
@@ -162,14 +163,34 @@ def _read_call(call: dict[str, Any], place: tuple[int, int], reading: Reading) -
     call_id, name = call.get("id") or "", function.get("name") or ""
     index = call.get("index")
     key = (place[0], index) if type(index) is int else place
+    arguments = function.get("arguments") if "arguments" in function else function.get("input")
+    whole = reading.scratch.setdefault("whole_calls", set())
     known = reading.tool_places.get(key)
     if known is not None and known < len(reading.tools):
         known_id = reading.tools[known][0]
-        if (call_id and known_id and call_id != known_id) or (name and type(index) is not int):
+        other_id = call_id and known_id and call_id != known_id
+        begins = name and (
+            type(index) is not int or (known in whole and not (call_id and call_id == known_id))
+        )
+        if other_id or begins:
             known = None
+        elif arguments:
+            whole.discard(known)
     if known is None and (call_id or name):
         known = reading.tool_places[key] = reading.call_tool(call_id, name)
+        if type(index) is int and _is_object(arguments):
+            whole.add(known)
     elif known is not None and known < len(reading.tools) and (call_id or name):
         old_id, old_name = reading.tools[known]
         reading.tools[known] = (old_id or str(call_id)[:256], old_name or str(name)[:256])
-    reading.argue(function.get("arguments") if "arguments" in function else function.get("input"), known)
+    reading.argue(arguments, known)
+
+
+def _is_object(arguments: object) -> bool:
+    """Whether ``arguments``, which begin a call, are already all of it."""
+    if not isinstance(arguments, str) or not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(decode_event(arguments.encode("utf-8", "replace")), dict)
+    except (ValueError, RecursionError):
+        return False

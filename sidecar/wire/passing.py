@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.wire import bedrock, dialects
-from sidecar.wire.dialects import BY_API, CHAT, OTHER, Dialect, hides_thinking, recognise
+from sidecar.wire.dialects import BY_API, CHAT, MESSAGES, OTHER, RESPONSES, Dialect, hides_thinking, recognise
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
@@ -22,7 +22,8 @@ from sidecar.wire.jsonstream import Body, decode_event
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
-from sidecar.wire.sse import Splitter, place_of_data, without
+from sidecar.wire.sse import BOM, Event, Splitter, place_of_data, without
+from sidecar.wire.tails import usage_at_end
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
@@ -103,6 +104,11 @@ class PassingMeter:
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""
         return self._mode in (SSE, FRAMES) or (self._body is not None and self._body.is_stream)
+
+    @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+        return self._mode == JSON and self._body is not None and not self._body.is_stream
 
     def feed(self, data: bytes) -> bytes:
         """Read ``data``; the bytes to forward now, ``data`` itself unless something is held back."""
@@ -190,7 +196,7 @@ class PassingMeter:
         assert splitter is not None
         splitter.rebase()
         for event in splitter.feed(block + b"\n\n"):
-            if self._read_event(event.name, event.data):
+            if self._read_event(event):
                 self._leave_out(start + event.start, start + event.end, gaps)
 
     def _leave_out(self, start: int, end: int, gaps: list[tuple[int, int]]) -> None:
@@ -238,7 +244,7 @@ class PassingMeter:
         if self._mode == SSE:
             drop = False
             for event in self._splitter.finish() if self._splitter else ():
-                drop = self._read_event(event.name, event.data) and self._withhold
+                drop = self._read_event(event) and self._withhold
             self.reading.chunks -= drop
             if self.reading.finish and self._by_shape:
                 self.reading.complete = True
@@ -278,6 +284,8 @@ class PassingMeter:
             reading.hidden_thinking = hides_thinking(self._path, reading.response_model)
         self._note_troubles()
         facts = reading.facts()
+        if self._splitter is not None and self._splitter.oversized:
+            facts.last_message_hash = 0  # Part of the message went by unread.
         if self.streaming:
             facts.place = self._place()
         return facts
@@ -316,7 +324,7 @@ class PassingMeter:
                 return data
             lead, self._lead = self._lead, b""
             if self._mode == SSE:
-                self._splitter = Splitter()
+                self._splitter = Splitter(tails=True)
                 if self._decoder is None:
                     if data.endswith(b"\n\n") and _CR not in data and not lead and data[0] < 0x80:
                         # As nearly all begin: with whole events, and no mark of the encoding.
@@ -324,6 +332,8 @@ class PassingMeter:
                         self._ready = True
                         return self._relay_whole(data)
                     return self._relay_events(data, lead)
+            elif self._mode == JSON:
+                started = started.removeprefix(BOM)
         else:
             started = data
         if self._mode == SSE:
@@ -362,7 +372,7 @@ class PassingMeter:
             if data[0] == 0x0A:  # The end of a withheld event whose CRLF was cut in two.
                 gaps.append((0, 1))
         for event in splitter.feed(lead + data if lead else data):
-            if self._read_event(event.name, event.data) and self._withhold:
+            if self._read_event(event) and self._withhold:
                 gaps.append((max(0, event.start - base), event.end - base))
                 self.reading.chunks -= 1
         whole = max(0, splitter.block_end - base)
@@ -383,14 +393,37 @@ class PassingMeter:
 
     def _read_events(self, data: bytes) -> None:
         for event in self._splitter.feed(data) if self._splitter else ():
-            self._read_event(event.name, event.data)
+            self._read_event(event)
 
-    def _read_event(self, name: str, data: bytes) -> bool:
+    def _read_event(self, event: Event) -> bool:
         """Read one event; true when it carried nothing but usage."""
-        if self._ordinary is not None and self._ordinary(data, self.reading):
+        if event.cut:
+            self._read_tail(event.name, event.data)
+            return False
+        if self._ordinary is not None and self._ordinary(event.data, self.reading):
             self.reading.chunks += 1
             return False
-        return self._read_other(name, data)
+        return self._read_other(event.name, event.data)
+
+    def _read_tail(self, name: str, tail: bytes) -> None:
+        """Read the usage at the end of an event that was too large."""
+        rest = usage_at_end(tail)
+        if rest is None:
+            return
+        said: dict[str, Any] = rest.members
+        if rest.depth > 1:
+            if not name.startswith("response.") or not (self._by_shape or self._dialect is RESPONSES):
+                return  # Whose usage it is nobody says.
+            self._dialect = RESPONSES
+            status = name.removeprefix("response.")
+            said = {"type": name, "response": {"status": status, **rest.members}}
+        elif self._dialect in (MESSAGES, RESPONSES):
+            return
+        try:
+            self._dialect.event(name, said, self.reading)
+            self.reading.fail_beside(said)
+        except Exception as error:
+            self.reading.give_up(error)
 
     def _read_other(self, name: str, data: bytes) -> bool:
         """Read an event that is not ordinary; likewise."""
@@ -423,7 +456,8 @@ class PassingMeter:
             event = event[0] if event else None
         if not isinstance(event, dict):
             return False
-        return self._dialect_of(event).event(name, event, reading)
+        usage_alone = self._dialect_of(event).event(name, event, reading)
+        return not reading.fail_beside(event) and usage_alone
 
     def _dialect_of(self, body: Mapping[str, Any]) -> Dialect:
         if self._by_shape:
@@ -444,6 +478,7 @@ class PassingMeter:
             self.reading.chunks += 1
             try:
                 self._dialect_of(body).event("", body, self.reading)
+                self.reading.fail_beside(body)
             except Exception as error:
                 self.reading.give_up(error)
 
@@ -469,6 +504,7 @@ class PassingMeter:
             except Exception as error:
                 reading.give_up(error)
                 OTHER.body(body, reading)
+            reading.fail_beside(body)
         elif isinstance(body, list):
             reading.complete = True
             for member in body:

@@ -30,6 +30,7 @@ _METERED: Final = expression(
     r"|/v[12]/(?:chat|generate|embed)$"  # Cohere
     r"|(?:^|/v1)/(?:rerank|score|pooling)$"  # Voyage, Jina, vLLM: tokens; Cohere's v2 bills searches
     r"|/api/(?:chat|generate|embed|embeddings)$"  # Ollama
+    r"|/services/(?:aigc/text-generation/generation|embeddings/text-embedding/text-embedding)$"  # DashScope
     r"|:(?:generateContent|streamGenerateContent|embedContent|batchEmbedContents)$"  # Gemini
     r"|:(?:rawPredict|streamRawPredict)$"  # Claude and others on Vertex
     r"|/models/[^/]*embedding[^/]*:predict$"  # Vertex's older embeddings

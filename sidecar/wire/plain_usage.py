@@ -26,6 +26,12 @@ Uncited = Annotated[list[Any], msgspec.Meta(max_length=0)] | None
 may not say: whoever reads everything looks."""
 
 
+class Fine(msgspec.Struct, gc=False):
+    """MiniMax's ``base_resp`` of a call that went well. One that did not is for whoever reads everything."""
+
+    status_code: Annotated[int, msgspec.Meta(ge=0, le=0)] = 0
+
+
 class _CacheWrites(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     ttl_12h_tokens: Count | None = None
     ttl_30m_tokens: Any = None

@@ -13,6 +13,7 @@ from sidecar.wire.paths import api_of, model_in, streams
 from sidecar.wire.request_fields import bounded_metadata, conversation_of, stop_sequences
 from sidecar.wire.requests import REQUEST_READERS
 from sidecar.wire.rewrite import with_model
+from sidecar.wire.sse import BOM
 from sidecar.wire.strict import top_level
 
 _MOST_CHARS: Final = 256
@@ -39,6 +40,7 @@ _OPTIONS: Final = (
     "inferenceConfig",
     "textGenerationConfig",
     "options",
+    "parameters",  # DashScope, Hugging Face
 )
 _CAPS: Final = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens",
@@ -67,6 +69,7 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
     dialect where the path is one of ours, else ``raw``.
     """
     api = api_of(path)
+    body = body.removeprefix(BOM)
     try:
         fields = top_level(body)
         if api in REQUEST_READERS:

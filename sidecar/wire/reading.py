@@ -188,6 +188,21 @@ class Reading:
         if self.error is None and error:
             self.error = read_error(error, self.status, self.headers)
 
+    def fail_beside(self, body: Mapping[str, Any]) -> bool:
+        """Note an error that stands under status 200 beside what a dialect defines; whether there is one.
+
+        MiniMax tells in ``base_resp`` how a call went, whatever API was asked; servers of old vLLM and
+        FastChat answer with an object whose kind is ``error``.
+        """
+        went = body.get("base_resp")
+        if isinstance(went, dict) and type(code := went.get("status_code")) is int and code:
+            self.fail({"base_resp": went})
+        elif body.get("object") == "error":
+            self.fail(body)
+        else:
+            return False
+        return True
+
     def doubt(self, flag: str) -> None:
         """Flag something about this reply that should be looked at."""
         if flag not in self.flags:

@@ -9,6 +9,8 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
+from sidecar.wire.sse import BOM
+
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
 _OPTIONS: Final = "stream_options"
@@ -19,7 +21,7 @@ _MODEL: Final = b'{"model":'
 def with_include_usage(body: bytes) -> bytes:
     """``body`` with ``stream_options.include_usage`` true; unchanged when it is no JSON object."""
     try:
-        fields = _decode_fields(body)
+        fields = _decode_fields(body.removeprefix(BOM))
     except (msgspec.DecodeError, RecursionError):
         return body
     if not fields:
@@ -45,7 +47,7 @@ def with_model(body: bytes, model: str) -> bytes:
         if end:
             return b"".join((_MODEL, named, body[end:]))
     try:
-        fields = _decode_fields(body)
+        fields = _decode_fields(body.removeprefix(BOM))
     except (msgspec.DecodeError, RecursionError):
         return body
     fields["model"] = Raw(named)
@@ -67,7 +69,7 @@ def with_output_cap(api: str, body: bytes, tokens: int) -> bytes:
     if names is None:
         return body
     try:
-        fields = _decode_fields(body)
+        fields = _decode_fields(body.removeprefix(BOM))
     except (msgspec.DecodeError, RecursionError):
         return body
     found = [name for name in names if name in fields and bytes(fields[name]) != b"null"]

@@ -3,18 +3,22 @@
 :class:`Splitter` takes the bytes as they come and gives back whole events. Lines may
 end in CRLF, LF or CR; an event ends at a blank line; comments and unknown fields are
 passed over. An event with a line above 1 MiB, or above 4 MiB in all, is left unread
-and flagged; the events after it are read again.
+and flagged; the events after it are read again. Of a line of data above 1 MiB the end
+can be had, where usage may stand (:mod:`sidecar.wire.tails`).
 """
 
 from typing import Final, NamedTuple
 
 MAX_LINE: Final = 1 << 20
 MAX_EVENT: Final = 4 << 20
+TAIL: Final = 64 << 10
+"""So much of the end of a line that is too long."""
 _LINE_COST: Final = 64
 """What keeping one more line costs beside its bytes."""
 _LONGEST_NAME: Final = 128
 _CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+"""What some servers write before all else, to say that UTF-8 follows; it is no part of what they say."""
 
 
 class Event(NamedTuple):
@@ -26,15 +30,20 @@ class Event(NamedTuple):
     """Where its bytes begin, counted from the last :meth:`Splitter.rebase`."""
     end: int
     """Where they end, likewise."""
+    cut: bool = False
+    """It was too large: ``data`` are the end of what they were."""
 
 
 class Splitter:
     """Finds the events in a stream of bytes."""
 
-    __slots__ = ("_data", "_first", "_line", "_name", "_offset", "_size", "_skipping", "_spoiled", "after_cr",
-                 "block_end", "idle", "oversized")  # fmt: skip
+    __slots__ = ("_data", "_first", "_line", "_name", "_offset", "_size", "_skipping", "_spoiled", "_tail",
+                 "_tails", "after_cr", "block_end", "idle", "oversized")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, tails: bool = False) -> None:
+        """With ``tails`` an event whose one line of data is too long is given as its end, ``cut``."""
+        self._tails = tails
+        self._tail = bytearray()
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
@@ -92,9 +101,12 @@ class Splitter:
                     self.after_cr = True
                 elif chunk[start] == 0x0A:
                     start += 1
-            if self._skipping or len(line) > MAX_LINE:
+            if self._skipping:
                 self._skipping = False
+                self._keep_tail(line)
+            elif len(line) > MAX_LINE:
                 self._spoil()
+                self._begin_tail(line)
             else:
                 self._take(line, events, base + start)
         self._offset = base + len(chunk)
@@ -112,6 +124,8 @@ class Splitter:
         says has been paid for.
         """
         events: list[Event] = []
+        if self._skipping:
+            self._tail.clear()  # Its end did not come.
         if self._line:
             line = bytes(self._line)
             self._line.clear()
@@ -121,22 +135,36 @@ class Splitter:
 
     def _keep(self, part: bytes) -> None:
         if self._skipping:
+            self._keep_tail(part)
             return
         self._line += part
         if len(self._line) > MAX_LINE:
             self._skipping = True
-            self._line.clear()
             self._spoil()
+            self._begin_tail(bytes(self._line))
+            self._line.clear()
+
+    def _begin_tail(self, line: bytes) -> None:
+        if self._tails and line.startswith(b"data:"):
+            self._tail += line[-TAIL:]
+
+    def _keep_tail(self, part: bytes) -> None:
+        if self._tail:
+            self._tail += part[-TAIL:]
+            del self._tail[:-TAIL]
 
     def _take(self, line: bytes, events: list[Event], end: int) -> None:
         if self._first:
             self._first = False
-            line = line.removeprefix(_BOM)
+            line = line.removeprefix(BOM)
         if not line:
             start, self.block_end = self.block_end, end
             if self._data and not self._spoiled:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append(Event(self._name, data, start, end))
+            elif self._tail:
+                events.append(Event(self._name, bytes(self._tail), start, end, True))
+                self._tail.clear()
             self._data = []
             self._size = 0
             self._name = ""
@@ -150,6 +178,8 @@ class Splitter:
                 self._spoil()
             elif not self._spoiled:
                 self._data.append(value)
+            else:
+                self._tail.clear()  # What came before is not the end.
         elif name == b"event":
             value = value[1:] if value[:1] == b" " else value
             self._name = value[:_LONGEST_NAME].decode("utf-8", "replace")
@@ -160,6 +190,7 @@ class Splitter:
         """Leave the event at hand unread; the next is read again."""
         self._spoiled = self.oversized = True
         self._data = []
+        self._tail.clear()
 
 
 def place_of_data(block: bytes) -> int:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from sidecar.wire.facts import InvalidRequest
+from sidecar.wire.sse import BOM
 
 MAX_DEPTH: Final = 64
 
@@ -43,7 +44,9 @@ def top_level(body: bytes) -> Fields:
     except msgspec.ValidationError:
         raise InvalidRequest("The body must be a JSON object.") from None
     except msgspec.DecodeError as problem:
-        raise InvalidRequest(f"The body is not valid JSON: {_reason(problem)}.") from None
+        marked = body.startswith(BOM)
+        reason = "it begins with a byte order mark" if marked else _reason(problem)
+        raise InvalidRequest(f"The body is not valid JSON: {reason}.") from None
     except RecursionError:
         raise _too_deep() from None
     if not _accounts_for(fields, body):

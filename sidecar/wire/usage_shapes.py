@@ -309,7 +309,9 @@ SHAPES: Final = (
             cache_read_input_tokens=(
                 "input_tokens_details.cached_tokens input_token_details.cached_tokens"
                 " input_tokens_details.cache_read_input_tokens"
+                " prompt_tokens_details.cached_tokens"  # DashScope, in its own dialect
             ),
+            cache_write_input_tokens="prompt_tokens_details.cache_creation_input_tokens",
             reasoning_output_tokens="output_tokens_details.thinking_tokens",
         ),
         adjust=_xai_searches,

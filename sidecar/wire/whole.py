@@ -55,6 +55,11 @@ class WholeMeter:
         """The reply turned out to be a stream."""
         return self._passing is not None and self._passing.streaming
 
+    @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+        return self._passing is None or self._passing.whole
+
     def feed(self, data: bytes) -> bytes:
         """Keep ``data``, which is forwarded as it is."""
         if self._passing is not None:

@@ -13,7 +13,7 @@ from sidecar.native import native
 from sidecar.wire.dialects import GOOGLE_MODELS
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.hashing import call_digest, call_mark, fold
-from sidecar.wire.plain_usage import Uncited, chat_usage, counted, messages_usage, responses_usage
+from sidecar.wire.plain_usage import Fine, Uncited, chat_usage, counted, messages_usage, responses_usage
 
 _MOST_NAME: Final = 256
 _MOST_TOOLS: Final = 1024
@@ -66,6 +66,8 @@ class _Chat(msgspec.Struct, gc=False):
     error: None = None
     x_groq: None = None
     timings: _Timings | None = None
+    base_resp: Fine | None = None
+    object: str | None = None
 
 
 _decode_chat: Final = msgspec.json.Decoder(_Chat).decode
@@ -112,7 +114,7 @@ def read_whole_chat_in_python(body: bytes, request: RequestFacts) -> ReplyFacts:
     """The same by way of objects."""
     reply = _decode_chat(body)
     model, choices = reply.model, reply.choices
-    if len(choices) > 1 or model.startswith(GOOGLE_MODELS):
+    if len(choices) > 1 or model.startswith(GOOGLE_MODELS) or reply.object == "error":
         raise _Unusual
     usage = chat_usage(reply.usage)
     if reply.timings is not None and reply.timings.cache_n and not usage.cache_read_input_tokens:
@@ -203,6 +205,7 @@ class _Message(msgspec.Struct, gc=False):
     stop_reason: str | None = None
     completion: None = None
     error: None = None
+    base_resp: Fine | None = None
 
 
 _decode_message: Final = msgspec.json.Decoder(_Message).decode
@@ -279,6 +282,7 @@ class _Response(msgspec.Struct, gc=False):
     status: str | None = None
     service_tier: str | None = None
     error: None = None
+    base_resp: Fine | None = None
 
 
 _decode_response: Final = msgspec.json.Decoder(_Response).decode

@@ -160,12 +160,13 @@ def test_an_abandoned_whole_reply_is_charged_at_its_hold(upstream: ScriptedUpstr
     assert (row["outcome"], row["usage_grade"], row["output_tokens"]) == ("abandoned", "assumed", 500)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 def test_an_agent_that_leaves_just_before_the_end_of_a_whole_reply_pays_for_it(
-    upstream: ScriptedUpstream, stack: Stack
+    upstream: ScriptedUpstream, stack: Stack, stream: bool
 ) -> None:
     body = whole("word " * 80_000)
     upstream.script = lambda seen: Answer(pieces=[body[:-1], body[-1:]], gap_s=2)
-    client = half_asked(stack, {**ASK, "max_tokens": 3000})
+    client = half_asked(stack, {**ASK, "max_tokens": 3000, "stream": stream})
     got = b""
     while len(got) < len(body) - 1:
         got += client.recv(65536)

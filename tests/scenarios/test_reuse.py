@@ -268,11 +268,14 @@ def stream_of(*pieces: bytes, **more: Any) -> Answer:
     return Answer(headers=SSE, pieces=pieces, chunked=True, **more)
 
 
+@pytest.mark.parametrize("content_type", ["text/event-stream", "Text/Event-Stream;Charset=UTF-8"])
 def test_a_stream_is_given_again_with_its_usage_for_those_alone_who_asked(
-    ask: Asker, upstream: ScriptedUpstream
+    ask: Asker, upstream: ScriptedUpstream, content_type: str
 ) -> None:
-    upstream.script = lambda seen: stream_of(chat_event("hel"), chat_event("lo"), END, USAGE, DONE)
-    body = unique("streamed", stream=True)
+    pieces = chat_event("hel"), chat_event("lo"), END, USAGE, DONE
+    headers = [("content-type", content_type)]
+    upstream.script = lambda seen: Answer(headers=headers, pieces=pieces, chunked=True)
+    body = unique(f"streamed as {content_type}", stream=True)
     first = ask(body)
     again = ask(body)
     told = ask({**body, "stream_options": {"include_usage": True}})
@@ -280,7 +283,7 @@ def test_a_stream_is_given_again_with_its_usage_for_those_alone_who_asked(
     assert first[2] == again[2] == chat_event("hel") + chat_event("lo") + END + DONE
     assert told[2] == chat_event("hel") + chat_event("lo") + END + USAGE + DONE
     assert [reply[1]["x-bursar-cache"] for reply in (first, again, told)] == ["miss", "hit", "hit"]
-    assert again[1]["content-type"] == "text/event-stream"
+    assert again[1]["content-type"] == content_type
     assert ask.how({**body, "stream": False}) == "miss"  # A stream is no answer to who wants it whole.
 
 

@@ -77,6 +77,20 @@ def test_a_stream_that_found_no_room_costs_nothing_though_its_status_was_200() -
     assert usage_of(begun) == (Usage(input_tokens=90, output_tokens=8), UsageGrade.ESTIMATED)
 
 
+@pytest.mark.parametrize("error_class", ["server_error", "invalid_request", "quota"])
+def test_a_whole_reply_that_is_nothing_but_an_error_costs_nothing_though_its_status_was_200(
+    error_class: str,
+) -> None:
+    error = WireError(error_class=error_class)
+    assert usage_of(KNOWN._replace(facts=ReplyFacts(error=error, complete=True))) == (NOTHING, None)
+    # One in which something was said beside it was computed, and what was filtered out may have been read.
+    estimated = Usage(input_tokens=90, output_tokens=8), UsageGrade.ESTIMATED
+    said = ReplyFacts(error=error, complete=True, output_text_bytes=30)
+    filtered = ReplyFacts(error=WireError(error_class="content_filter"), complete=True)
+    for facts in (said, filtered):
+        assert usage_of(KNOWN._replace(facts=facts)) == estimated
+
+
 def test_counting_tokens_is_free() -> None:
     assert usage_of(KNOWN._replace(api="anthropic.count_tokens")) == (NOTHING, None)
 

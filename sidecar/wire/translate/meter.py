@@ -13,7 +13,9 @@ import msgspec
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.facts import ReplyFacts, RequestFacts
 from sidecar.wire.meter import HeaderList, meter_for
+from sidecar.wire.modes import says_events
 from sidecar.wire.refusals import error_event
+from sidecar.wire.sse import BOM
 from sidecar.wire.translate.translation import Translation
 
 MOST_BODY: Final = 16 << 20
@@ -58,7 +60,7 @@ class TranslatingMeter:
             withhold_usage=False,
         )
         named = dict(headers)
-        events = b"event-stream" in named.get(b"content-type", b"") and status < 400
+        events = says_events(named.get(b"content-type", b"")) and status < 400
         self.content_type = b"text/event-stream" if events else b"application/json"
         self._outer = meter_for(
             translation.agent,
@@ -94,6 +96,11 @@ class TranslatingMeter:
     def streaming(self) -> bool:
         """The reply turned out to be a stream."""
         return self._inner.streaming
+
+    @property
+    def whole(self) -> bool:
+        """The reply turned out to be one JSON value, whose parts are of no use alone."""
+        return self._inner.whole
 
     @property
     def ended(self) -> bool:
@@ -165,7 +172,7 @@ class TranslatingMeter:
             )
 
     def _whole(self) -> bytes:
-        raw = bytes(self._body)
+        raw = bytes(self._body).removeprefix(BOM)
         try:
             if self._status >= 400:
                 return self._translation.error(raw, self._status)

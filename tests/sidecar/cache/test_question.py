@@ -86,5 +86,6 @@ def test_the_text_of_an_answer_is_read_in_each_dialect() -> None:
         b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"So."}}\n\n',
         b'data: {"type":"response.output_text.delta","delta":"So."}\n\n',
     ]
-    assert {text_of(entry_with(content_type=b"text/event-stream", body=one)) for one in streams} == {"So."}
+    for content_type in (b"text/event-stream", b"Text/Event-Stream"):
+        assert {text_of(entry_with(content_type=content_type, body=one)) for one in streams} == {"So."}
     assert text_of(entry_with(body=b"[]")) == text_of(entry_with(body=b"x")) == ""

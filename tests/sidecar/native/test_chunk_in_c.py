@@ -46,6 +46,8 @@ ORDINARY: list[dict[str, Any]] = [
     {**CHUNK, "choices": [], "usage": USAGE},
     {**CHUNK, "choices": None, "usage": {"prompt_tokens": 3, "prompt_cache_hit_tokens": 2}},
     {"more": {"a": [1.5e3, -0, True]}},
+    chunk({"content": "x"}, base_resp={"status_msg": "", "status_code": 0}),
+    chunk({"content": "x"}, base_resp=None, object=None),
 ]
 UNUSUAL: list[dict[str, Any]] = [
     chunk({"content": ["x"]}),
@@ -58,6 +60,9 @@ UNUSUAL: list[dict[str, Any]] = [
     chunk({}, error={"message": "no"}),
     chunk({}, x_groq={"usage": USAGE}),
     chunk({}, timings={"cache_n": 3}),
+    chunk({}, base_resp={"status_code": 1027, "status_msg": "no"}),
+    chunk({}, base_resp="no"),
+    {"object": "error", "message": "no", "code": 400},
     chunk({}, id="x" * 257),
     {**CHUNK, "choices": [{"index": 1, "delta": {"content": "x"}}]},
     {**CHUNK, "choices": [{"delta": {"content": "x"}}, {"delta": {"content": "y"}}]},

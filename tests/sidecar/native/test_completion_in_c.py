@@ -55,6 +55,7 @@ ORDINARY: list[dict[str, Any]] = [
         system_fingerprint="fp",
     ),
     reply({"content": "", "reasoning_content": "", "reasoning": "hm", "refusal": "nö"}, service_tier="flex"),
+    reply({"content": "x"}, base_resp={"status_code": 0, "status_msg": ""}, object="chat.completion"),
     {"data": [{"embedding": [0.5, -1e-7]}], "model": "e", "usage": {"prompt_tokens": 5, "total_tokens": 5}},
     {
         "choices": [{"text": "x", "message": None}],
@@ -74,6 +75,9 @@ UNUSUAL: list[dict[str, Any]] = [
     reply({"content": "x"}, id="x" * 257),
     reply({"content": None, "tool_calls": [{"function": {"name": "schön"}}]}),
     reply({"content": None, "tool_calls": [{"function": {"arguments": "{}"}}]}),
+    reply({"content": "x"}, base_resp={"status_code": 1008, "status_msg": "no"}),
+    reply({"content": "x"}, base_resp=[]),
+    reply({"content": "x"}, object="error"),
 ]
 
 

@@ -68,7 +68,8 @@ def chat(draw: st.DrawFn) -> object:
     more = draw(
         st.sampled_from(
             [{}, {}, {"usage": None}, {"usage": {"prompt_tokens": 1}}, {"error": {"a": 1}}, {"x_groq": None},
-             {"x_groq": {"error": "over capacity"}}]
+             {"x_groq": {"error": "over capacity"}}, {"base_resp": {"status_code": 0}},
+             {"base_resp": {"status_code": 1000}}]
         )
     )  # fmt: skip
     return {"id": "c", "created": 1.5, "choices": [choice], "obfuscation": draw(texts), **more}

@@ -10,9 +10,9 @@ import openai
 import pytest
 
 from collector.domain.usage import Usage
-from sidecar.wire import ReplyFacts, error_body, error_event, terminal_events
+from sidecar.wire import ReplyFacts, RequestFacts, error_body, error_event, terminal_events
 from sidecar.wire.eventstream import Deframer
-from tests.sidecar.wire.conftest import Case, chat_chunk, new_meter, reply_bytes, run
+from tests.sidecar.wire.conftest import JSON, SSE, Case, chat_chunk, new_meter, reply_bytes, run
 from tests.sidecar.wire.test_requests import CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM, sse
 
 
@@ -196,3 +196,26 @@ def test_errors_in_a_stream_are_raised_by_the_sdks() -> None:
         ask_responses(sse(RESPONSES_STREAM[:2]) + event("openai.responses"))
     with pytest.raises(anthropic.APIStatusError, match="spent"):
         ask_anthropic(sse(MESSAGES_STREAM[:3]) + event("anthropic.messages"))
+
+
+def test_a_whole_reply_is_known_as_one_from_its_first_byte_whatever_was_asked_for() -> None:
+    body = b'{"id": "c", "choices": [{"index": 0, "message": {"content": "hi"}}]}'
+    asked = RequestFacts("openai.chat", "asked", stream=True)
+    for headers in (JSON, SSE, [], [(b"content-type", b"application/json; charset=latin1")]):
+        for end in range(1, len(body)):
+            meter = new_meter(headers=headers, request=asked)
+            meter.feed(body[:end])
+            assert not meter.facts().complete
+            assert (meter.whole, meter.streaming) == (True, False)
+
+
+@pytest.mark.parametrize("headers", [JSON, SSE, [(b"content-type", b"application/x-ndjson")]])
+def test_a_stream_is_no_whole_reply_whatever_it_is_said_to_be(headers: list[tuple[bytes, bytes]]) -> None:
+    lines = headers[0][1] == b"application/x-ndjson"
+    data = b'{"response":"a"}\n{"response":"b"}\n' if lines else chat_chunk("a") + chat_chunk("b")
+    asked = RequestFacts("openai.chat", "asked", stream=True)
+    for end in range(1, len(data)):
+        meter = new_meter("raw" if lines else "openai.chat", headers=headers, request=asked)
+        meter.feed(data[:end])
+        assert not meter.facts().complete
+        assert not meter.whole

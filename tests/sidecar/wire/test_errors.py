@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
+from collector.domain.usage import NOTHING, Usage, UsageGrade
+from sidecar.accounting import Known, usage_of
+from sidecar.wire import ReplyFacts
 from sidecar.wire.errors import ERROR_CLASSES, error_class, read_error
-from tests.sidecar.wire.conftest import chat_chunk, read
+from tests.sidecar.wire.conftest import JSON, bytewise, chat_chunk, new_meter, read, run
 
 
 @pytest.mark.parametrize(
@@ -180,3 +183,152 @@ def test_a_stream_of_coheres_that_ends_in_an_error_is_one(said: dict[str, Any], 
 def test_a_stream_of_coheres_that_ends_well_is_none() -> None:
     end = {"type": "message-end", "delta": {"error": None, "finish_reason": "COMPLETE"}}
     assert read(b"data: " + json.dumps(end).encode() + b"\n\n", api="raw").error is None
+
+
+MINIMAX = {
+    "id": "0613",
+    "choices": None,
+    "created": 1,
+    "model": "MiniMax-M2",
+    "object": "chat.completion",
+    "usage": {"total_tokens": 0, "total_characters": 0},
+    "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"},
+}
+FINE = {"status_code": 0, "status_msg": ""}
+OLD = {"object": "error", "message": "max_tokens is too large", "type": "BadRequestError", "code": 400}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+CHOICE = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hi"}}
+CHAT = {"id": "c", "object": "chat.completion", "model": "m", "choices": [CHOICE], "usage": USAGE}
+
+
+def charged(facts: ReplyFacts, **known: Any) -> tuple[Usage, UsageGrade | None]:
+    """What a call of 90 tokens of prompt is charged for a reply of these facts."""
+    return usage_of(Known("openai.chat", True, 200, False, facts, 90, 0, 90, 500)._replace(**known))
+
+
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+@pytest.mark.parametrize(
+    "without", [(), ("usage",), ("usage", "choices", "id", "object", "model", "created")]
+)
+def test_minimax_says_under_200_that_a_call_failed(api: str, without: tuple[str, ...]) -> None:
+    body = json.dumps({name: value for name, value in MINIMAX.items() if name not in without}).encode()
+    facts = read(body, api=api, headers=JSON)
+    assert facts.error is not None
+    assert (facts.error.error_class, facts.error.code) == ("quota", "1008")
+    assert facts.error.message == "insufficient balance"
+    assert charged(facts)[0] == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "error_class"),
+    [
+        (1001, "request timeout", "timeout"),
+        (1002, "rate limit", "rate_limit"),
+        (1004, "login fail", "auth"),
+        (1027, "output new_sensitive", "content_filter"),
+        (2013, "invalid params", "invalid_request"),
+        (2013, "invalid params, context window exceeds limit", "context_length"),
+        (9999, "rate limit", "rate_limit"),
+    ],
+)
+def test_what_minimax_means_by_its_numbers(code: int, message: str, error_class: str) -> None:
+    told = {"status_code": code, "status_msg": message}
+    for status, body in (
+        (200, {**CHAT, "base_resp": told}),
+        (400, {"base_resp": told}),
+        (500, MINIMAX | {"base_resp": told}),
+    ):
+        facts = read(json.dumps(body).encode(), headers=JSON, status=status)
+        assert facts.error is not None
+        assert (facts.error.error_class, facts.error.message) == (error_class, message)
+
+
+@pytest.mark.parametrize("went", [FINE, {}, None, {"status_code": None}, [], "fine"])
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+def test_a_call_that_minimax_says_went_well_is_one(api: str, went: Any) -> None:
+    facts = read(json.dumps({**CHAT, "base_resp": went}).encode(), api=api, headers=JSON)
+    assert (facts.error, facts.complete) == (None, True)
+    assert facts.usage == Usage(input_tokens=11, output_tokens=7)
+
+
+def events(*said: dict[str, Any]) -> bytes:
+    return b"".join([b"data: " + json.dumps(event).encode() + b"\n\n" for event in said])
+
+
+def test_a_stream_of_minimax_that_fails_at_its_end_keeps_what_it_was_charged() -> None:
+    last = {"id": "c", "model": "m", "choices": [], "usage": USAGE}
+    failed = {**last, "base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}
+    data = chat_chunk("one", base_resp=FINE) * 3 + events(failed)
+    for pieces in ([data], bytewise(data)):
+        forwarded, facts = run(new_meter(withhold=True), pieces)
+        assert forwarded == data  # An error is for the agent, whatever stands beside it.
+        assert facts.error is not None and facts.error.error_class == "content_filter"
+        assert facts.output_text_bytes == 9
+        assert facts.usage == Usage(input_tokens=11, output_tokens=7)
+    well = chat_chunk("one", base_resp=FINE) + events({**last, "base_resp": FINE})
+    forwarded, facts = run(new_meter(withhold=True), [well])
+    assert (forwarded, facts.error) == (chat_chunk("one", base_resp=FINE), None)
+
+
+def test_a_text_beside_an_error_of_minimax_is_read_with_it() -> None:
+    data = chat_chunk("one") * 3 + chat_chunk("two", base_resp={"status_code": 1000, "status_msg": "unknown"})
+    for pieces in ([data], bytewise(data), [chat_chunk("one")] * 3 + [data[3 * len(chat_chunk("one")) :]]):
+        facts = run(new_meter(), pieces)[1]
+        assert facts.error is not None and facts.error.code == "1000"
+        assert facts.output_text_bytes == 12
+
+
+def test_a_stream_of_minimax_that_is_nothing_but_a_refusal_costs_nothing() -> None:
+    refused = events({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}})
+    facts = read(refused)
+    assert facts.error is not None and facts.error.error_class == "quota"
+    assert charged(facts, stream=True) == (NOTHING, None)
+    # Of one that failed for another reason it is not known what was done.
+    broken = read(events({"base_resp": {"status_code": 1024, "status_msg": "internal error"}}))
+    assert charged(broken, stream=True) == (Usage(input_tokens=90), UsageGrade.ESTIMATED)
+
+
+@pytest.mark.parametrize(
+    ("code", "error_class"),
+    [
+        (400, "invalid_request"),
+        (404, "not_found"),
+        (429, "rate_limit"),
+        ("503", "overloaded"),
+        (40101, "auth"),
+        (42901, "rate_limit"),
+        (50001, "server_error"),
+        ("7" * 5000, "server_error"),
+        (None, "server_error"),
+    ],
+)
+@pytest.mark.parametrize("api", ["openai.chat", "raw"])
+def test_an_object_that_is_an_error_is_one_though_its_status_was_200(
+    api: str, code: object, error_class: str
+) -> None:
+    told = {**OLD, "message": "no", "type": "Whatever", "code": code}
+    facts = read(json.dumps(told).encode(), api=api, headers=JSON)
+    assert facts.error is not None
+    assert (facts.error.error_class, facts.error.message) == (error_class, "no")
+    assert charged(facts) == (NOTHING, None)
+    assert run(new_meter(api), [events(told)])[1].error == facts.error
+    beside = read(json.dumps({**CHAT, **told}).encode(), api=api, headers=JSON)
+    assert beside.error == facts.error
+    assert beside.usage == Usage(input_tokens=11, output_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("api", "reply"),
+    [
+        ("openai.chat", CHAT),
+        ("openai.embeddings", {"data": [], "model": "m", "usage": {"prompt_tokens": 11, "total_tokens": 11}}),
+        ("openai.responses", {"id": "r", "output": [], "usage": {"input_tokens": 11, "output_tokens": 7}}),
+        ("anthropic.messages", {"content": [], "usage": {"input_tokens": 11, "output_tokens": 7}}),
+    ],
+)
+def test_minimax_says_so_in_each_dialect(api: str, reply: dict[str, Any]) -> None:
+    failed = {**reply, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}
+    for body, expected in (({**reply, "base_resp": FINE}, None), (failed, "rate_limit")):
+        facts = read(json.dumps(body).encode(), api=api, headers=JSON)
+        assert (facts.error and facts.error.error_class) == expected
+        assert facts.usage is not None and facts.usage.input_tokens == 11

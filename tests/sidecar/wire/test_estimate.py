@@ -65,6 +65,8 @@ def test_the_models_remembered_are_bounded_and_the_used_ones_stay() -> None:
         ("POST", "/v1/messages", "metered"),
         ("POST", "/v1/responses/", "metered"),
         ("POST", "/v1/embeddings", "metered"),
+        ("POST", "/api/v1/services/aigc/text-generation/generation", "metered"),
+        ("POST", "/api/v1/services/aigc/multimodal-generation/generation", "unmetered"),
         ("POST", "/v1beta/models/gemini-2.5-flash:generateContent", "metered"),
         ("POST", "/v1beta/models/gemini-2.5-flash-image:generateContent", "metered"),
         ("POST", "/v1/projects/p/locations/l/publishers/anthropic/models/claude:streamRawPredict", "metered"),
