@@ -16,7 +16,7 @@ MOST_MEMBERS: Final = 65_536
 """Of a request's body: 9,000 messages that call tools have as many. The slowest take 50 ms to read."""
 
 
-def has_more_members_in_python(text: bytes | Raw, most: int) -> bool:
+def has_more_members_in_python(text: bytes | bytearray | Raw, most: int) -> bool:
     """Whether ``text`` has more than ``most`` commas and opening brackets outside of strings.
 
     A value has one of these before it, but for the first; where its container is empty, none is for it.
@@ -35,7 +35,7 @@ def _structure(text: bytes) -> int:
     return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
-has_more_members: Final[Callable[[bytes | Raw, int], bool]] = (
+has_more_members: Final[Callable[[bytes | bytearray | Raw, int], bool]] = (
     has_more_members_in_python if native is None else native.has_more_members
 )
 """The same; 20 MB of text take some 10 ms."""
