@@ -8,22 +8,24 @@ static const uint64_t ONES = 0x0101010101010101u, TOPS = 0x8080808080808080u;
 static const uint8_t *string_end(const uint8_t *at, const uint8_t *end)
 {
     while (at < end) {
-        while (end - at >= 8) {
-            uint64_t word, quote, slash;
-            memcpy(&word, at, 8);
-            quote = word ^ ONES * '"';
-            slash = word ^ ONES * '\\';
-            if ((((quote - ONES) & ~quote) | ((slash - ONES) & ~slash)) & TOPS)
-                break;
-            at += 8;
+        /* The next few bytes one by one, for strings that are short or all escapes. */
+        for (const uint8_t *near = end - at > 16 ? at + 16 : end; at < near; at++) {
+            if (*at == '"')
+                return at + 1;
+            at += *at == '\\';
         }
-        while (at < end && *at != '"' && *at != '\\')
-            at++;
-        if (at >= end || *at == '"')
+        if (at >= end)
             break;
-        at += 2; /* An escape, whose second byte ends nothing. */
+        const uint8_t *mark = memchr(at, '"', (size_t)(end - at)), *before = mark;
+        if (mark == NULL)
+            break;
+        while (before > at && before[-1] == '\\')
+            before--;
+        if (((mark - before) & 1) == 0) /* Each two of these are an escape of their own. */
+            return mark + 1;
+        at = mark + 1;
     }
-    return at < end ? at + 1 : end;
+    return end;
 }
 
 /* Whether one of the eight bytes at `at` may begin a string or count. */

@@ -485,7 +485,7 @@ class PassingMeter:
             return kept.whole(last=last)
         body = read_heavy(bytes(kept.bytes))
         if body is None and last:
-            kept.too_large = True  # To be looked through for objects.
+            kept.too_large = True  # Nor is it looked through for objects.
         return body
 
     def _read_failure(self, body: Any, kept: Body) -> None:
