@@ -38,7 +38,8 @@ _STORED_MARK = b'"conversation"'
 _CACHE_MARKS = (b'"cache_control"', b'"cachePoint"', b'"prompt_cache_options"', b'"prompt_cache_breakpoint"')
 """Of Anthropic, Bedrock's Converse and OpenAI."""
 _SEARCH_MARK = b'"web_search'
-_SEARCH_CAPS = re.compile(rb'"(?:max_uses|max_tool_calls)"\s*:\s*(\d{1,9})')
+_SEARCH_CAPS = (b'"max_uses"', b'"max_tool_calls"')
+_NUMBER = re.compile(rb"\s*+:\s*+(\d{1,9})")
 _MEDIA_MARKS = (
     b'"input_image"', b'"image"', b'"input_file"', b'"file"', b'"document"', b'"input_audio"', b'"video_url"',
 )  # fmt: skip
@@ -142,7 +143,18 @@ def most_searches(body: bytes) -> int:
     """
     if body.find(_SEARCH_MARK) < 0:
         return 0
-    caps = [int(digits) for digits in _SEARCH_CAPS.findall(body)]
+    caps: list[int] = []
+    for mark in _SEARCH_CAPS:
+        place = body.find(mark)
+        for _ in range(MOST_SEARCHES):
+            if place < 0:
+                break
+            place += len(mark)
+            if found := _NUMBER.match(body, place):
+                caps.append(int(found[1]))
+            place = body.find(mark, place)
+        else:
+            return MOST_SEARCHES  # Nobody sets so many caps.
     return min(max(caps), MOST_SEARCHES) if caps else USUAL_SEARCHES
 
 

@@ -15,6 +15,7 @@ import msgspec
 from sidecar.call import Call
 from sidecar.stages.identify import credentials_of
 from sidecar.wire import RequestFacts
+from sidecar.wire.members import is_heavy
 
 REUSABLE: Final = frozenset(
     {"openai.chat", "openai.completions", "openai.responses", "openai.embeddings", "anthropic.messages"}
@@ -128,7 +129,9 @@ def scope_of(call: Call, share: str, secret: bytes) -> bytes:
 
 
 def canonical(body: bytes) -> dict[str, Any] | None:
-    """What ``body`` says, however it is written; None when it could be read in two ways."""
+    """What ``body`` says, however it is written; None when it could be read in two ways, or is heavy."""
+    if is_heavy(body):  # Whoever asks so much at once hardly asks it again, and here all of it is decoded.
+        return None
     try:
         said = _decode(body)
         if not isinstance(said, dict) or not _is_unambiguous(said, body):

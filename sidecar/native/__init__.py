@@ -5,6 +5,7 @@
     digests.c    CRC-32 and the digests made of it
     json.c       a reader of JSON
     chat.c       what a chat request asks
+    members.c    how many members a text of JSON has
     completion.c what a whole reply to one says
     heads.c      fields of HTTP heads
     frames.c     frames of the journal, and ids
@@ -30,7 +31,7 @@ from typing import Final
 
 from collector import ahead
 
-INTERFACE: Final = 13
+INTERFACE: Final = 14
 """Raised with every change of what the functions take or return: one built before is not used."""
 
 

@@ -2,7 +2,7 @@
 #include "json.h"
 #include <string.h>
 
-#define MOST_BODY ((size_t)16 << 20)
+#define MOST_BODY ((size_t)32 << 20)
 #define SMALL_BODY 4096
 #define MOST_MESSAGES 10000
 #define MOST_MODEL 256

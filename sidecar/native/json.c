@@ -143,11 +143,13 @@ int read_text(struct cursor *c, struct text *out)
             }
             memcpy(copy, start, (size_t)(at - start));
             copy += at - start;
-            at = read_escape(at + 1, end, &code);
-            if (at == NULL)
-                return -1;
-            out->ascii &= code < 0x80;
-            copy = put_character(copy, code);
+            do { /* Some texts are all escapes. */
+                at = read_escape(at + 1, end, &code);
+                if (at == NULL)
+                    return -1;
+                out->ascii &= code < 0x80;
+                copy = put_character(copy, code);
+            } while (at < end && *at == '\\');
             start = at;
         }
     }

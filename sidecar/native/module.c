@@ -12,6 +12,7 @@ static PyMethodDef functions[] = {
     FAST(filled),
     FAST(fold),
     FAST(frame_bytes),
+    FAST(has_more_members),
     FAST(prefix_key),
     FAST(read_chat),
     {"read_chunk", read_chunk, METH_O, NULL},

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* Raised with every change of what the functions take or return; sidecar/native/__init__.py has the same. */
-#define INTERFACE 13
+#define INTERFACE 14
 
 /* digests.c */
 #define SHAPE_BITS 0x7fffffffu
@@ -35,6 +35,9 @@ PyObject *read_chunk(PyObject *module, PyObject *payload);
 /* completion.c */
 PyObject *read_completion(PyObject *module, PyObject *const *given, Py_ssize_t number);
 PyObject *filled(PyObject *module, PyObject *const *given, Py_ssize_t number);
+
+/* members.c */
+PyObject *has_more_members(PyObject *module, PyObject *const *given, Py_ssize_t number);
 
 /* heads.c */
 void heads_init(void);

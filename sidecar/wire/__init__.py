@@ -3,6 +3,8 @@
 facts            what a request asks, what a reply says, InvalidRequest
 requests         a request on one of our own routes: strict
   beginnings     what of a long one was read before
+  token_prompts  prompts of millions of tokens
+  members        which bodies have too many members to be decoded
 raw              a request on pass-through: best effort
 paths            which paths can spend, in which dialect, on which model
 rewrite          the changes we make to a body
@@ -10,6 +12,7 @@ meter            one reply: the same bytes out, facts beside them
   whole          a JSON reply of an API we know, read once by type when it has ended
   passing        every other reply, read as it passes
     ordinary     chunks that only add text, in C
+    heavy_reply  whole ones of very many members
   modes          which of four things it is
     tails        the usage at the end of an event that is too large
 dialects         the map: who reads which reply

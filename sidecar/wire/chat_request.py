@@ -5,6 +5,7 @@ this does not know is read field by field, which is slower and says exactly what
 wrong. Both ways must give the same facts, hashes included.
 """
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -43,7 +44,7 @@ MEDIA_PARTS: Final = frozenset(
 )
 _LONGEST_ROLE: Final = 32
 _TOOL_ROLES: Final = ("tool", "function")
-_REMOTE: Final = ('"http://', '"https://', '"file:', '"ftp://')
+_REMOTE: Final = re.compile(rb'"(?:https?://|file:|ftp://)')
 
 
 class _Function(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -359,11 +360,10 @@ def read_content(content: object, facts: RequestFacts) -> tuple[str, str]:
 def note_media(part: dict[str, Any], facts: RequestFacts) -> str:
     """Note a part that is not text; its mark for the hash."""
     raw = msgspec.json.encode(part)
-    head = raw[:65536].decode("utf-8", "replace")
     kind = part.get("type")
     if isinstance(kind, str) and kind in MEDIA_PARTS:
         facts.has_images = True
-    if any(scheme in head for scheme in _REMOTE):
+    if _REMOTE.search(raw, 0, 65536):
         facts.has_remote_media = True
     return media_mark(raw)
 

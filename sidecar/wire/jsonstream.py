@@ -76,6 +76,11 @@ class Body:
         except (ValueError, RecursionError):
             return None
 
+    @property
+    def bytes(self) -> bytearray:
+        """What has come."""
+        return self._buffer
+
     def text(self, limit: int) -> str:
         """The first ``limit`` bytes as text."""
         return bytes(self._buffer[:limit]).decode("utf-8", "replace")

@@ -257,4 +257,6 @@ def _read_media(block: dict[str, Any], facts: RequestFacts) -> str:
         inner = source.get("data") if source["type"] == "text" else source.get("content")
         text, marks = read_blocks(inner, facts)
         return f"{len(text)}{marks};"
-    return note_media({key: block[key] for key in block if key != "cache_control"} | {"type": "image"}, facts)
+    noted = {**block, "type": "image"}
+    noted.pop("cache_control", None)
+    return note_media(noted, facts)

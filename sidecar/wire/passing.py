@@ -18,6 +18,7 @@ from sidecar.wire.dialects import BY_API, CHAT, MESSAGES, OTHER, RESPONSES, Dial
 from sidecar.wire.encoding import Decoder
 from sidecar.wire.eventstream import Deframer
 from sidecar.wire.facts import ReplyFacts, RequestFacts, StreamPlace
+from sidecar.wire.heavy_reply import is_heavy_reply, read_heavy
 from sidecar.wire.jsonstream import Body, decode_event
 from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_parts, mode_of
 from sidecar.wire.ordinary import Lane, lane_for, tell
@@ -489,7 +490,7 @@ class PassingMeter:
             if last and self.reading.chunks:
                 self.reading.complete = True
             return
-        body = kept.whole(last=last)
+        body = self._whole(kept, last=last)
         if body is None and not last:
             return
         self._ended = True
@@ -513,6 +514,15 @@ class PassingMeter:
         elif not kept.too_large:
             self._read_objects(kept, last=True)  # Perhaps an object a line, under some other content type.
             kept.is_stream = reading.chunks > 1
+
+    def _whole(self, kept: Body, *, last: bool) -> Any:
+        """As :meth:`Body.whole`; of a body with very many members, no more than readers look at."""
+        if not is_heavy_reply(kept.bytes):
+            return kept.whole(last=last)
+        body = read_heavy(bytes(kept.bytes))
+        if body is None and last:
+            kept.too_large = True  # Nor is it looked through for objects.
+        return body
 
     def _read_failure(self, body: Any, kept: Body) -> None:
         if isinstance(body, list) and body:

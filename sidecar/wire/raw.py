@@ -7,14 +7,17 @@ model, the caps and the amount of text are found by where such things are kept.
 from typing import Any, Final
 
 import msgspec
+from msgspec import Raw
 
 from sidecar.wire.facts import InvalidRequest, RequestFacts
+from sidecar.wire.members import is_heavy
 from sidecar.wire.paths import api_of, model_in, streams
 from sidecar.wire.request_fields import bounded_metadata, conversation_of, stop_sequences
 from sidecar.wire.requests import REQUEST_READERS
 from sidecar.wire.rewrite import with_model
 from sidecar.wire.sse import BOM
-from sidecar.wire.strict import top_level
+from sidecar.wire.strict import decode_value, top_level
+from sidecar.wire.token_prompts import part_tokens
 
 _MOST_CHARS: Final = 256
 _MEDIA_KEYS: Final = frozenset(
@@ -60,6 +63,22 @@ _NUMBERS: Final = {
     "presencePenalty": "presence_penalty",
     "presence_penalty": "presence_penalty",
 }
+_METADATA: Final = ("metadata", "labels", "requestMetadata")
+_OWNERS: Final = ("user", "safety_identifier")
+_CHOICES: Final = ("n", "candidateCount", "num_generations")
+_LONGEST_SKIMMED: Final = 4096
+_skim: Final = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "_Skimmed",
+        [
+            (name, Raw, Raw(b"null"))
+            for name in dict.fromkeys(
+                ("model", "modelId", "stream", *_OPTIONS, *_CAPS, *_NUMBERS, *_CHOICES, *_METADATA, *_OWNERS)
+            )
+        ],
+        gc=False,
+    )
+).decode
 
 
 def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestFacts:
@@ -70,6 +89,19 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
     """
     api = api_of(path)
     body = body.removeprefix(BOM)
+    parted = None
+    if is_heavy(body):
+        parted = part_tokens(api, body)
+        if parted is None:
+            return _skimmed(body, RequestFacts(api, model_in(path), stream=streams(path)))
+        body = parted.rest
+    facts = _read(api, path, body, content_type)
+    if parted is not None:
+        parted.add_to(facts)
+    return facts
+
+
+def _read(api: str, path: str, body: bytes, content_type: str) -> RequestFacts:
     try:
         fields = top_level(body)
         if api in REQUEST_READERS:
@@ -94,6 +126,26 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
     return facts
 
 
+def _skimmed(body: bytes, facts: RequestFacts) -> RequestFacts:
+    """What a body of too many members says of its costs; all of it may be text that the model reads."""
+    try:
+        found = _skim(body)
+        raws = {name: getattr(found, name) for name in found.__struct_fields__}
+        asked = {
+            name: decode_value(raw)
+            for name, raw in raws.items()
+            if memoryview(raw).nbytes <= _LONGEST_SKIMMED
+        }
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    else:
+        _read_any(asked, facts)
+        if facts.api == "openai.completions":  # Each prompt that it may have is answered.
+            facts.choice_count *= body.count(b",") + 1
+    facts.text_bytes = len(body)
+    return facts
+
+
 def _read_any(asked: dict[str, Any], facts: RequestFacts) -> None:
     model = asked.get("model") or asked.get("modelId")
     if not facts.model and isinstance(model, str):
@@ -104,11 +156,9 @@ def _read_any(asked: dict[str, Any], facts: RequestFacts) -> None:
             _read_options(options, facts)
     facts.has_tools = any(asked.get(name) for name in ("tools", "toolConfig", "functions"))
     _read_text(asked, facts)
-    facts.metadata = bounded_metadata(
-        asked.get("metadata") or asked.get("labels") or asked.get("requestMetadata")
-    )
+    facts.metadata = bounded_metadata(next((found for name in _METADATA if (found := asked.get(name))), None))
     facts.conversation_id = conversation_of(facts.metadata)
-    for name in ("user", "safety_identifier"):
+    for name in _OWNERS:
         if isinstance(owner := asked.get(name), str) and not facts.user:
             facts.user = owner[:512]
     facts.user = facts.user or facts.metadata.get("user_id", "")
@@ -125,7 +175,7 @@ def _read_options(options: dict[str, Any], facts: RequestFacts) -> None:
         number = options.get(name)
         if type(number) in (int, float):
             attributes[attribute] = number
-    for name in ("n", "candidateCount", "num_generations"):
+    for name in _CHOICES:
         choices = options.get(name)
         if type(choices) is int and 1 <= choices <= 1024:
             facts.choice_count = attributes["choice_count"] = choices

@@ -7,11 +7,13 @@ from typing import Final
 from sidecar.wire.beginnings import WORTH_BYTES, Beginnings
 from sidecar.wire.chat_request import read_chat_in_c, read_chat_request, read_typed_chat
 from sidecar.wire.facts import InvalidRequest, RequestFacts
+from sidecar.wire.members import MOST_MEMBERS, is_heavy
 from sidecar.wire.messages_request import read_count_tokens_request, read_messages_request
 from sidecar.wire.prompt_request import read_completions_request, read_embeddings_request
 from sidecar.wire.request_fields import check_fields
 from sidecar.wire.responses_request import read_responses_request
 from sidecar.wire.strict import Fields, place_of, top_level
+from sidecar.wire.token_prompts import part_tokens
 
 REQUEST_READERS: Final[Mapping[str, Callable[[Fields, bytes], RequestFacts]]] = MappingProxyType(
     {
@@ -80,12 +82,19 @@ def read_request(
         scope: whose beginnings.
 
     Raises:
-        InvalidRequest: the body is not what the API defines, or names a host or credentials.
+        InvalidRequest: the body is not what the API defines, names a host or credentials, or has more members
+            than are decoded.
     """
     if api == "raw":
         from sidecar.wire.raw import read_raw_request
 
         return read_raw_request(path, body, content_type)
+    parted = None
+    if is_heavy(body):
+        parted = part_tokens(api, body)
+        if parted is None:
+            raise InvalidRequest(f"The body has more than {MOST_MEMBERS} members; send fewer at a time.")
+        body = parted.rest
     try:
         if beginnings is not None and api == "openai.chat" and len(body) >= WORTH_BYTES:
             return read_chat_going_on(body, scope, beginnings)
@@ -93,6 +102,9 @@ def read_request(
             return read[0]
         fields = top_level(body)
         check_fields(fields)
-        return REQUEST_READERS[api](fields, body)
+        facts = REQUEST_READERS[api](fields, body)
+        if parted is not None:
+            parted.add_to(facts)
+        return facts
     except UnicodeEncodeError:
         raise InvalidRequest("The body holds text that is not valid Unicode.") from None

@@ -4,11 +4,13 @@ Every other value keeps its own bytes. Where the place is plain the body is spli
 otherwise its top level is written anew from the values' own bytes.
 """
 
+import re
 from typing import Final
 
 import msgspec
 from msgspec import Raw
 
+from sidecar.wire.members import MOST_MEMBERS, is_heavy
 from sidecar.wire.sse import BOM
 
 _decode_fields: Final = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -16,20 +18,29 @@ _encode: Final = msgspec.json.Encoder().encode
 _OPTIONS: Final = "stream_options"
 _WISH: Final = b'"stream_options":{"include_usage":true},'
 _MODEL: Final = b'{"model":'
+_ENDS: Final = re.compile(rb"\s*\}")
+
+
+class _Options(msgspec.Struct, gc=False):
+    stream_options: Raw = Raw(b"")
+
+
+_decode_options: Final = msgspec.json.Decoder(_Options).decode
 
 
 def with_include_usage(body: bytes) -> bytes:
     """``body`` with ``stream_options.include_usage`` true; unchanged when it is no JSON object."""
     try:
-        fields = _decode_fields(body.removeprefix(BOM))
+        wished = _decode_options(body.removeprefix(BOM)).stream_options
     except (msgspec.DecodeError, RecursionError):
         return body
-    if not fields:
+    start = body.index(b"{") + 1
+    if not memoryview(wished).nbytes:
+        return body if _ENDS.match(body, start) else b"".join((body[:start], _WISH, body[start:]))
+    if _may_have_many_fields(body):
         return body
-    if _OPTIONS not in fields:
-        start = body.index(b"{") + 1
-        return b"".join((body[:start], _WISH, body[start:]))
-    options = msgspec.json.decode(fields[_OPTIONS])
+    fields = _decode_fields(body.removeprefix(BOM))
+    options = msgspec.json.decode(wished)
     if options is not None and not isinstance(options, dict):
         return body
     fields[_OPTIONS] = Raw(_encode({**(options or {}), "include_usage": True}))
@@ -68,6 +79,12 @@ def with_output_cap(api: str, body: bytes, tokens: int) -> bytes:
     names = _CAPS.get(api)
     if names is None:
         return body
+    if _may_have_many_fields(body):
+        # Whoever reads a name twice takes what stands last, or refuses it.
+        said = [name for name in names if b'"%b"' % name.encode() in body]
+        caps = b"".join([b',"%b":%d' % (name.encode(), tokens) for name in said or names[:1]])
+        rest, end, behind = body.rpartition(b"}")
+        return rest + caps + end + behind if end else body
     try:
         fields = _decode_fields(body.removeprefix(BOM))
     except (msgspec.DecodeError, RecursionError):
@@ -76,6 +93,11 @@ def with_output_cap(api: str, body: bytes, tokens: int) -> bytes:
     for name in found or names[:1]:
         fields[name] = Raw(b"%d" % tokens)
     return _encode(fields)
+
+
+def _may_have_many_fields(body: bytes) -> bool:
+    """Whether taking ``body`` apart could take long; only on pass-through does such a one come so far."""
+    return is_heavy(body) and body.count(b":") > MOST_MEMBERS
 
 
 def _end_of_string(body: bytes, start: int) -> int:

@@ -19,6 +19,7 @@ from sidecar.wire.facts import InvalidRequest
 from sidecar.wire.sse import BOM
 
 MAX_DEPTH: Final = 64
+MAX_FIELDS: Final = 1_000
 
 Fields = dict[str, Raw]
 """The top level of a body: each key with its value's own bytes."""
@@ -33,7 +34,7 @@ def top_level(body: bytes) -> Fields:
     """The fields of ``body``.
 
     Raises:
-        InvalidRequest: it is not one unambiguous JSON object in UTF-8.
+        InvalidRequest: it is not one unambiguous JSON object in UTF-8, or has more than 1,000 fields.
     """
     try:
         if not body.isascii():
@@ -49,6 +50,8 @@ def top_level(body: bytes) -> Fields:
         raise InvalidRequest(f"The body is not valid JSON: {reason}.") from None
     except RecursionError:
         raise _too_deep() from None
+    if len(fields) > MAX_FIELDS:
+        raise InvalidRequest(f"The body has {len(fields)} fields; at most {MAX_FIELDS} are taken.")
     if not _accounts_for(fields, body):
         _refuse_duplicates(body)
     return fields

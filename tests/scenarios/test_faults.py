@@ -349,6 +349,12 @@ def test_what_has_no_place_in_a_reply_and_what_only_we_say_is_left_out(
         (b'{"model": "a", "messages": [{"role": "user", "content": "\xff"}]}', ""),
         (b'{"model": "a", "messages": ' + b"[" * 70 + b"]" * 70 + b"}", ""),
         (b'{"model": "a", "temperature": NaN, "messages": []}', ""),
+        (
+            b'{"model": "a", "messages": [], "tools": [' + b"{}," * 100_000 + b"{}]}",
+            "more than 65536 members",
+        ),
+        (b'{"model": "a", "messages": [], ' + b'"x":1,' * 2_000 + b'"y":1}', "appears twice"),
+        (b'{"model": "a", ' + b",".join(b'"x%d":1' % name for name in range(2_000)) + b"}", "2001 fields"),
     ],
 )
 def test_a_bad_request_is_refused_in_words_and_recorded(

@@ -84,7 +84,7 @@ def test_sixty_five_levels_are_refused_wherever_they_are_and_sixty_four_are_not(
             read_request("openai.chat", chat(**{place: nested(64)}))
 
 
-@pytest.mark.parametrize("depth", [70, 100_000])
+@pytest.mark.parametrize("depth", [70, 60_000])
 def test_messages_that_nest_too_deeply_are_refused(depth: int) -> None:
     body = b'{"model":"m","messages":[{"role":"user","content":' + b"[" * depth + b"]" * depth + b"}]}"
     with pytest.raises(InvalidRequest, match="nested deeper than 64"):
