@@ -57,7 +57,7 @@ _EVEN_SHARE: Final = 0.9
 
 _DIGITS: Final = b"0123456789"
 _NO_LETTERS: Final = bytes(
-    byte for byte in range(128) if not (65 <= byte <= 90 or 97 <= byte <= 122)
+    [byte for byte in range(128) if not (65 <= byte <= 90 or 97 <= byte <= 122)]
 )  # Beyond ASCII all counts as a letter.
 _NUMBER: Final = re.compile(rb"\d{1,15}")
 
