@@ -16,6 +16,9 @@ from sidecar.wire import ReplyFacts
 DEFAULT_OUTPUT_HOLD = 4096
 """Output tokens assumed when neither the request nor the price book bounds them."""
 
+MOST_HELD = 1_000_000_000
+"""Output tokens, over all choices: no call is answered with more, and what they cost fits the record."""
+
 _REFUSALS = frozenset({"rate_limit", "overloaded", "quota", "auth", "permission", "not_found"})
 """Errors of which no token was computed, where nothing was said before them. ``invalid_request`` is not among
 them: Groq calls so a tool call that its model wrote wrongly."""
@@ -113,7 +116,7 @@ def output_hold(max_output_tokens: int | None, choices: int, quote: Quote) -> in
     cap = max_output_tokens
     if cap is None:
         cap = min(quote.max_output_tokens or DEFAULT_OUTPUT_HOLD, DEFAULT_OUTPUT_HOLD)
-    return cap * max(1, choices)
+    return min(cap * max(1, choices), MOST_HELD)
 
 
 class Cost(NamedTuple):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from collector.domain.price import TokenPrice, price_in_force
 from collector.pricing.book import Quote
+from sidecar.accounting import MOST_HELD
 from sidecar.wire import RequestFacts
 
 UNKNOWN_MAX_OUTPUT = 32_768
@@ -176,4 +177,4 @@ def most_output_tokens(facts: RequestFacts, quote: Quote) -> int:
         return 0
     model = quote.max_output_tokens or UNKNOWN_MAX_OUTPUT
     cap = facts.max_output_tokens
-    return (model if cap is None else cap) * max(1, facts.choice_count)
+    return min((model if cap is None else cap) * max(1, facts.choice_count), MOST_HELD)

@@ -11,6 +11,7 @@ from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import PriceBook
 from sidecar.accounting import (
     DEFAULT_OUTPUT_HOLD,
+    MOST_HELD,
     Known,
     charges_of,
     cost_of,
@@ -222,4 +223,5 @@ def test_the_output_hold_is_the_requests_own_cap_times_its_choices() -> None:
     quote = BOOK.quote("openai", "gpt-4o-mini", 0)
 
     assert output_hold(100, 3, quote) == 300
+    assert output_hold(1_000_000, 600_000_000, quote) == MOST_HELD  # What that costs fits 64 bits.
     assert output_hold(None, 1, quote) == DEFAULT_OUTPUT_HOLD
