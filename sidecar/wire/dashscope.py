@@ -79,16 +79,17 @@ def _text(text: object) -> str:
 def _news(text: object, kind: str, place: object, reading: Reading) -> str:
     """What of ``text`` was not told before.
 
-    A text that begins with all that came before it repeats it; once one does not, each is new, and none is
-    kept.
+    A text that begins with all that came before it repeats it; once one does not, each is new. What came
+    before is known by its length and its hash, however long it is.
     """
     text = _text(text)
     key = f"{kind} {place}"
-    before = reading.scratch.get(key, "")
+    before = reading.scratch.get(key, (0, hash("")))
     if not text or before is None:
         return text
-    if text.startswith(before):
-        reading.scratch[key] = text
-        return text[len(before) :]
+    size, known = before
+    if len(text) >= size and hash(text[:size]) == known:
+        reading.scratch[key] = len(text), hash(text)
+        return text[size:]
     reading.scratch[key] = None
     return text

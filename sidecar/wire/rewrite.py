@@ -80,11 +80,12 @@ def with_output_cap(api: str, body: bytes, tokens: int) -> bytes:
     if names is None:
         return body
     if _may_have_many_fields(body):
-        # Whoever reads a name twice takes what stands last, or refuses it.
+        # Whoever reads a name twice takes what stands first, or last, or refuses it: ours stands at both.
         said = [name for name in names if b'"%b"' % name.encode() in body]
-        caps = b"".join([b',"%b":%d' % (name.encode(), tokens) for name in said or names[:1]])
-        rest, end, behind = body.rpartition(b"}")
-        return rest + caps + end + behind if end else body
+        caps = b",".join([b'"%b":%d' % (name.encode(), tokens) for name in said or names[:1]])
+        start, end = body.find(b"{") + 1, body.rfind(b"}")
+        said_twice = body[:start], caps, b",", body[start:end], b",", caps, body[end:]
+        return b"".join(said_twice) if start else body
     try:
         fields = _decode_fields(body.removeprefix(BOM))
     except (msgspec.DecodeError, RecursionError):
