@@ -20,12 +20,6 @@ struct chunk {
     struct usage usage;
 };
 
-/* No list, or an empty one. */
-static int read_empty(struct cursor *c)
-{
-    return TAKEN_NULL(c) || (taken(c, '[') && taken(c, ']')) ? 0 : -1;
-}
-
 static int read_delta(struct cursor *c, struct chunk *chunk)
 {
     unsigned seen = 0;

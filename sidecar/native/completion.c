@@ -113,12 +113,6 @@ static int read_calls(struct cursor *c, struct completion *reply)
     return more;
 }
 
-/* No list, or an empty one. */
-static int read_empty(struct cursor *c)
-{
-    return TAKEN_NULL(c) || (taken(c, '[') && taken(c, ']')) ? 0 : -1;
-}
-
 static int read_message(struct cursor *c, struct completion *reply)
 {
     unsigned seen = 0;

@@ -335,6 +335,11 @@ int read_short_or_null(struct cursor *c, struct text *out, size_t most)
     return TAKEN_NULL(c) ? 0 : read_short(c, out, most);
 }
 
+int read_empty(struct cursor *c)
+{
+    return TAKEN_NULL(c) || (taken(c, '[') && taken(c, ']')) ? 0 : -1;
+}
+
 int begin_object(struct cursor *c)
 {
     if (!taken(c, '{'))

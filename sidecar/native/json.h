@@ -35,6 +35,8 @@ int taken(struct cursor *c, uint8_t byte);
 int taken_word(struct cursor *c, const char *word, size_t size);
 /* After a member: 1 for another one, 0 for the end of what `closing` closes, -1. */
 int next_member(struct cursor *c, uint8_t closing);
+/* No list, or an empty one. */
+int read_empty(struct cursor *c);
 /* The beginning of an object: 1 where it has members, 0 where it has none, -1. */
 int begin_object(struct cursor *c);
 /* The name of a member, without escapes, and its colon. */
