@@ -3,6 +3,8 @@
 import errno
 import os
 import random
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -234,20 +236,35 @@ def test_a_living_source_is_told_from_a_dead_one(tmp_path: Path) -> None:
     assert not source_is_alive(tmp_path, "s-1")
 
 
+KILLED_WHILE_WRITING = """
+import sys
+from pathlib import Path
+from collector.journal import JournalWriter, decode_record, parse_frames
+
+one = decode_record(parse_frames(bytes.fromhex(sys.argv[2]))[0][0].payload)
+writer = JournalWriter(Path(sys.argv[1]), "s-1")
+while True:
+    writer.record(one)
+"""
+
+
 def test_a_killed_writer_leaves_whole_frames_and_a_dead_source(tmp_path: Path) -> None:
-    pid = os.fork()
-    if pid == 0:
-        writer = JournalWriter(tmp_path, "s-1")
-        while True:
-            writer.record(record())
-    deadline = time.monotonic() + 10
-    while not all_frames(tmp_path) if segments(tmp_path) else True:
-        assert time.monotonic() < deadline
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED_WHILE_WRITING, tmp_path, encoded([record()]).hex()]
+    )
+    try:
+        deadline = time.monotonic() + 60
+        # A segment without its header, or without a frame, is a moment of a living writer.
+        while not sum(segment.path.stat().st_size > 4096 for segment in segments(tmp_path)):
+            assert child.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        child.kill()
+        child.wait()
 
     sequences = [frame.sequence for frame in all_frames(tmp_path)]
 
+    assert len(sequences) > 0
     assert sequences == list(range(1, len(sequences) + 1))
     assert not source_is_alive(tmp_path, "s-1")
 
