@@ -172,15 +172,16 @@ async def test_others_get_their_turn_while_a_body_comes_in_small_chunks(serve) -
     head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
     sending = asyncio.create_task(asyncio.to_thread(client.sendall, head + small * 200_000 + b"0\r\n\r\n"))
     client_reads = asyncio.create_task(asyncio.to_thread(client.recv, 100))
-    others, longest, before = await running.client(), 0.0, time.perf_counter()
+    others, longest, before = await running.client(), 0.0, time.thread_time()
     while not client_reads.done():
         assert (await others.ask(GET, "GET")).status == 200
-        now = time.perf_counter()
+        now = time.thread_time()
         longest, before = max(longest, now - before), now
     await sending
     assert (await client_reads).startswith(b"HTTP/1.1 200")
     client.close()
-    assert longest < 0.15  # one read of 256 KiB takes ten milliseconds; 32 of them stood in one turn
+    # Of the processor: one read of 256 KiB takes ten milliseconds, and 32 of them stood in one turn.
+    assert longest < 0.15
 
 
 async def test_a_client_that_reads_nothing_is_let_go_and_so_are_the_requests_that_wait(
