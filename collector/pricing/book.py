@@ -9,6 +9,10 @@ How a name becomes a price, first that answers:
 5. the stand-in of the provider: the dearest of its current ordinary models;
 6. the stand-in for all.
 
+A rule lists a name where that is its model's with a date, a version or a stage. What else a rule accepts
+(``claude-opus-5.5-ultra`` begins like a model of that name) is nobody's model yet: it costs what 4 to 6
+say, and no less than the model that the rule takes it for.
+
 Where the call's region is known, a price of the model's own there is looked for first, and else what
 the provider charges for the region comes on top (:mod:`collector.pricing.regions`). A configured price
 is meant for wherever its model is, and stays as it is.
@@ -19,7 +23,7 @@ old one finishes with it.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -30,6 +34,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from collector.domain.price import PERMILLE, TokenPrice, in_region
 from collector.domain.record import PriceGrade
+from collector.patterns import expression
 from collector.pricing.configured import PriceWarning, configured_prices, suspicions
 from collector.pricing.names import (
     SELF_HOSTED,
@@ -68,6 +73,7 @@ PASSES_ON = frozenset(
 """Providers that sell other makers' models at the makers' prices."""
 
 _MOST_HOSTS = 24
+_PRO = expression(r"([a-z]+)(?:-|(?=\d))[\w.-]*?-pro(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +275,9 @@ class PriceBook:
                     return found
                 reason = f"{asked} does not list it; {found.provider}'s price stands in"
                 return found._replace(grade=PriceGrade.PRIOR, reason=reason)
-        return self._dearest_host(asked, names) or self._stand_in(asked, bare)
+        stand_in = self._dearest_host(asked, names) or self._stand_in(asked, bare)
+        alike = self._dearest_alike(dict.fromkeys((*self._places(asked), maker_of(bare))), names)
+        return max((stand_in, alike), key=_level_of) if alike is not None else stand_in
 
     def find_in(self, asked: str, model: str, region: str) -> Found | None:
         """Where ``model`` has a price of its own in ``region``, at the provider whose id is ``asked``."""
@@ -320,9 +328,21 @@ class PriceBook:
                     provider = table.providers.get(place)
                     if provider is None:
                         continue
-                    if key := provider.find_by_rule(name) if by_rule else provider.find(name):
+                    if key := provider.find_release(name) if by_rule else provider.find(name):
                         return Found(table, place, key, PriceGrade.LISTED, f"listed by {place}")
         return None
+
+    def _dearest_alike(self, places: Iterable[str], names: Names) -> Found | None:
+        """The dearest model for which a rule takes one of ``names``, though that is no release of it."""
+        found = [
+            Found(table, place, key, PriceGrade.PRIOR, f"nobody lists it; it is named like {place}'s {key}")
+            for table in self.tables
+            for place in places
+            if (provider := table.providers.get(place)) is not None
+            for name in names.literal
+            if (key := provider.find_by_rule(name))
+        ]
+        return max(found, key=_level_of, default=None)
 
     def _dearest_host(self, asked: str, names: Names) -> Found | None:
         """The dearest host of a model with the same last part of its name."""
@@ -349,14 +369,33 @@ class PriceBook:
 
     def _stand_in(self, asked: str, bare: str) -> Found:
         # Who passes on a maker's model asks what the maker asks, and may list none but small ones yet.
-        makers = (asked, maker_of(bare)) if asked in PASSES_ON else (asked,)
-        found = [one for maker in dict.fromkeys(makers) if (one := self._prior_of(maker, bare)) is not None]
-        if found:
-            return max(found, key=lambda one: level(one.row.rates))
-        table = self.tables[-1]
-        return Found(
-            table, *table.prior, PriceGrade.PRIOR, "nobody lists it; the dearest ordinary model stands in"
-        )
+        makers = dict.fromkeys((asked, maker_of(bare)))
+        own = makers if asked in PASSES_ON else (asked,)
+        found = [one for maker in own if (one := self._prior_of(maker, bare)) is not None]
+        if not found:
+            reason = "nobody lists it; the dearest ordinary model stands in"
+            found = [Found(self.tables[-1], *self.tables[-1].prior, PriceGrade.PRIOR, reason)]
+        if pro := _PRO.match(bare):
+            found += [sister for maker in makers if (sister := self._dearest_pro.get((maker, pro[1])))]
+        return max(found, key=_level_of)
+
+    @cached_property
+    def _dearest_pro(self) -> dict[tuple[str, str], Found]:
+        """By provider and how its name begins, the dearest model that is called ``-pro``.
+
+        They are no measure of an ordinary model, and ordinary ones are none of theirs.
+        """
+        dearest: dict[tuple[str, str], Found] = {}
+        for table in self.tables:
+            for place, provider in table.providers.items():
+                for key in provider.models:
+                    if pro := _PRO.match(key.rpartition("/")[2]):
+                        reason = f"nobody lists it; {place}'s dearest {pro[1]}...-pro stands in"
+                        one = Found(table, place, key, PriceGrade.PRIOR, reason)
+                        known = dearest.get((place, pro[1]))
+                        if known is None or _level_of(one) > _level_of(known):
+                            dearest[place, pro[1]] = one
+        return dearest
 
     def _prior_of(self, maker: str, bare: str) -> Found | None:
         embeds = "embed" in bare
@@ -422,6 +461,10 @@ class PriceBook:
         from collector.pricing.explain import explanation
 
         return explanation(self, provider, model, self.made_us if at_us is None else at_us, region)
+
+
+def _level_of(found: Found) -> int:
+    return level(found.row.rates)
 
 
 def _unstated(stated: Mapping[str, int], kind: str) -> frozenset[str]:

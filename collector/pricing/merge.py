@@ -36,6 +36,7 @@ from collector.pricing.table import (
     Source,
     Table,
     in_force,
+    is_release,
     matches,
     write_row,
 )
@@ -265,16 +266,27 @@ def _shelf(
                 is_own = any(listing is found for listing in provider.listings)
                 led_to = shelf.rows[known] if is_own else _at_home(found, provider, listings, curated, today)
                 depends_on_hour = not is_own and any(_HOURS.match(when) for when, _ in led_to.changes)
-                if not depends_on_hour and _is_in(entry.rates, dearest_hour(led_to, today)):
+                if depends_on_hour or not _is_in(entry.rates, dearest_hour(led_to, today)):
+                    row = _of_its_own(entry, led_to, today)
+                elif _names(found, name):
                     continue  # the rule, or the home provider, leads to the same figures
-                row = _of_its_own(entry, led_to, today)
+                elif is_own:
+                    out.aliases[name] = known
+                    continue
             elif row.sources[0] == "g":
+                if found in provider.listings and not _names(found, name):
+                    out.aliases[name] = known
                 continue
             row.model = entry.name
         shelf.put(name, row, retired=entry.retired)
     # A model's own name stands for itself, whatever another's list of names says.
     out.aliases = {name: key for name, key in out.aliases.items() if name not in out.models}
     return shelf
+
+
+def _names(listing: Listing, name: str) -> bool:
+    """Whether the rule of ``listing`` says that ``name`` is the model, not only that it begins like it."""
+    return listing.match is not None and is_release(listing.match, name)
 
 
 def _at_home(

@@ -109,7 +109,7 @@ _PUBLISHER = expression(
     r"|minimax|zai|xai|stability|writer|twelvelabs|luma)\.(?=[a-z])"
 )
 _COMPACT_DATE = expression(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|-|:)")
-_VERSION = expression(r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v\d+$|@(?:default|latest|\d{3,8})$")
+_VERSION = expression(r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v1$|:20\d{6}-v\d$|@(?:default|latest|\d{3,8})$")
 _DATE = expression(
     r"[-@_](?:20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # a day
     r"|(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # month and day, as in gpt-4-0613
@@ -119,8 +119,10 @@ _DATE = expression(
 _STAGE = expression(
     r"(?:-latest|-preview(?:-\d\d-(?:\d\d|20\d\d))?|-exp(?:-\d{2,4}(?:-\d\d)?)?|-experimental)$"
 )
+_MONTH = expression(r"-(?:0[1-9]|1[0-2])-20\d{2}$|(?<=\d)\.0$")  # as in ...-preview-09-2025; claude-opus-5.0
 _ROUTE = expression(r":(?:nitro|floor|online|extended|beta|exacto|thinking|free|cloud)$")
 _OLLAMA_TAG = expression(r":(\d+(?:\.\d+)?[bm])(?:-[a-z0-9_-]+)?$")
+_TUNED_ON_AZURE = expression(r"(?<=\.ft-).+$")
 _FINE_TUNED = expression(r"^ft:[^:]+(?=:)")
 _OLD_AZURE = expression(r"^gpt-35-")
 _DOTTED = expression(r"(?<=\d)\.(?=\d)")
@@ -187,6 +189,30 @@ def prefix_provider(model: str) -> str:
     """The provider that a path-like name puts in front (``azure/gpt-4o``), as a provider id, else empty."""
     head, slash, _ = normal(model).partition("/")
     return provider_id(head) if slash else ""
+
+
+def model_of(name: str) -> str:
+    """``name`` without what tells one release of a model from another: dates, versions, stages, routes."""
+    for _ in range(MAX_SEGMENTS):
+        for pattern in (_TUNED_ON_AZURE, _ROUTE, _VERSION, _STAGE, _MONTH, _DATE):
+            if found := pattern.search(name):
+                name = name[: found.start()]
+                break
+        else:
+            break
+    return name
+
+
+def starts_at(name: str, start: int) -> bool:
+    """Whether what ``name`` has before ``start`` is but a path, a region or a publisher."""
+    if not start or name[start] in "/:":
+        return True
+    rest = name[name.rfind("/", 0, start) + 1 :]
+    of_model = len(name) - start
+    for pattern in (_REGION, _PUBLISHER):
+        if len(rest) > of_model and (found := pattern.match(rest)):
+            rest = rest[found.end() :]
+    return len(rest) == of_model
 
 
 def _paths(name: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ until somebody asks for them. ``scripts/prices/build.py`` writes it.
 
 import hashlib
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from collector.pricing.names import model_of, starts_at
 from collector.pricing.rates import Rates, price_of, read_rates, written
 
 FORMAT = 1
@@ -90,10 +92,20 @@ class Provider(msgspec.Struct, omit_defaults=True, dict=True):
 
     def find_by_rule(self, name: str) -> str:
         """The key of the first model whose rule accepts this name; empty when there is none."""
+        return next(self._accepting(name), (None, ""))[1]
+
+    def find_release(self, name: str) -> str:
+        """The key of the first model of which a rule says that this name is a release; empty when none does.
+
+        Many rules hold for all that begins or goes on in a certain way, and so for names that nobody
+        has given to anything yet: ``claude-opus-5.5-ultra`` begins as ``claude-opus-5.5`` does.
+        """
+        return next((key for clause, key in self._accepting(name) if is_release(clause, name)), "")
+
+    def _accepting(self, name: str) -> Iterator[tuple[Clause, str]]:
         for needles, clause, key in self._needles:
             if any(needle in name for needle in needles) and matches(clause, name):
-                return key
-        return ""
+                yield clause, key
 
     @cached_property
     def _needles(self) -> list[tuple[tuple[str, ...], Clause, str]]:
@@ -272,6 +284,26 @@ def matches(clause: Clause, name: str) -> bool:
         if kind == "and":
             return all(matches(part, name) for part in value)
     raise InvalidTable(f"unknown match {clause}")
+
+
+def is_release(clause: Clause, name: str) -> bool:
+    """Whether what ``clause`` accepts in the lower-case ``name`` is the model's name, and the rest a release.
+
+    What may stand before it are a path, a region, a publisher; behind it a date, a version, a stage, a route.
+    """
+    for kind, value in clause.items():
+        if kind == "equals":
+            return bool(name == value.lower())
+        if kind in ("or", "and"):
+            return any(is_release(part, name) for part in value if matches(part, name))
+        if kind == "regex":
+            found = _regex(value).search(name)
+            start, end = found.span() if found is not None else (0, 0)
+        else:
+            start = name.rfind(value.lower()) if kind == "ends_with" else name.find(value.lower())
+            end = start + len(value)
+        return end >= len(model_of(name)) and starts_at(name, start)
+    return False
 
 
 def _needed(clause: Clause) -> tuple[str, ...]:

@@ -140,6 +140,28 @@ def test_a_list_s_own_name_comes_before_what_a_rule_takes_a_longer_spelling_for(
     assert everywhere.input < book.quote("aws", "us.anthropic.claude-sonnet-5", NOW).price.input
 
 
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("openai", "gpt-6.9-pro"),
+        ("openai", "gpt-6.9-pro-2027-01-01"),
+        ("azure", "gpt-6.9-pro"),
+        ("openrouter", "openai/gpt-6.9-pro"),
+        ("my-proxy", "gpt-6.9-pro"),
+        ("", "gpt-6.9-pro"),
+    ],
+)
+def test_an_unknown_pro_model_is_charged_as_its_dearest_known_sister(
+    book: PriceBook, provider: str, model: str
+) -> None:
+    """OpenAI asks many times as much for them: a stand-in without the word would hold too little."""
+    quote = book.quote(provider, model, NOW)
+
+    assert quote.grade is PriceGrade.PRIOR
+    assert quote.price.output >= 180 * MTOK  # gpt-5.5-pro: 30 in, 180 out; Azure's data zones ask 198
+    assert "pro" in quote.reason
+
+
 def test_what_is_listed_as_free_is_known_to_be_free(book: PriceBook) -> None:
     quote = book.quote("openrouter", "some/brand-new-model:free", NOW)
 
@@ -333,3 +355,77 @@ def test_every_listed_price_can_be_charged(book: PriceBook) -> None:
                 assert all(type(getattr(price, rate)) is int for rate in RATE_NAMES)
                 free += list_cost(usage, price) == 0
     assert free < 200  # OpenRouter's free variants, mostly
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [
+        ("anthropic", "claude-opus-5.5-ultra"),
+        ("anthropic", "claude-opus-5.5-fast"),
+        ("anthropic", "claude-haiku-4-5-turbo-20260101"),
+        ("anthropic", "claude-3-haiku-48k"),
+        ("openai", "gpt-5-nano-max"),
+        ("openai", "gpt-4o-realtime-ultra"),
+        ("openai", "ft:gpt-3.5-turbo-ultra"),
+        ("gcp.gemini", "gemini-2.5-pro-ultra"),
+        ("gcp.gemini", "gemini-3.7-flash-thinking"),
+        ("gcp.vertex_ai", "super-claude-opus-4-5"),
+        ("gcp.vertex_ai", "claude-opus-4-5-fast@20251101"),
+        ("azure", "o4-mini-max"),
+        ("aws.bedrock", "us.anthropic.claude-opus-4-5-fast-v1:0"),
+        ("aws.bedrock", "my.amazon.nova-lite-v1:0"),
+        ("aws.bedrock", "amazon.nova-lite-max-v1:0"),
+        ("mistral_ai", "magistral-medium-turbo"),
+        ("deepseek", "deepseek-v4-pro-max"),
+        ("openrouter", "anthropic/claude-opus-5.5-ultra"),
+        ("my-proxy", "claude-opus-5.5-ultra"),
+        ("", "claude-opus-5.5-ultra"),
+    ],
+)
+def test_a_name_that_only_begins_like_a_model_is_not_taken_for_it(
+    book: PriceBook, provider: str, model: str
+) -> None:
+    quote = book.quote(provider, model, NOW)
+
+    assert quote.grade is PriceGrade.PRIOR, quote.reason
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "usd_in"),
+    [
+        ("anthropic", "claude-opus-5.5-20270101", "4"),
+        ("anthropic", "claude-opus-5.5-latest", "4"),
+        ("anthropic", "claude-opus-5.0", "5"),
+        ("openai", "gpt-3.5-turbo-instruct:20230824-v2", "1.5"),
+        ("openai", "gpt-4o-realtime-preview-2025-06-03", "5"),
+        ("azure", "gpt-4o-mini-2024-07-18.ft-0123abcd-models", "0.3"),
+        ("azure", "ft:o4-mini-2025-04-16", "4"),
+        ("gcp.gemini", "gemini-2.5-flash-lite-preview-09-2025", "0.1"),
+        ("gcp.gemini", "gemini-3.8-live-extended-thinking", "0.75"),
+        ("gcp.vertex_ai", "claude-3-opus@20240229", "15"),
+        ("aws.bedrock", "bedrock/us-gov-west-1/amazon.nova-lite-v1:0", "0.072"),
+        ("aws.bedrock", "eu.anthropic.claude-opus-4-5-20251101-v1:0", "5.5"),
+    ],
+)
+def test_a_release_of_a_model_is_known_by_the_rule_of_its_list(
+    book: PriceBook, provider: str, model: str, usd_in: str
+) -> None:
+    quote = book.quote(provider, model, NOW)
+
+    assert quote.grade is PriceGrade.LISTED, quote.reason
+    assert quote.price.input == Decimal(usd_in) * MTOK
+
+
+@given(
+    name=st.sampled_from(["claude-opus-5.5", "gemini-2.5-pro", "gemini-3-pro-preview", "o4-mini"]),
+    rest=st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=12),
+    provider=st.sampled_from(["anthropic", "gcp.gemini", "azure", "openrouter", ""]),
+)
+def test_what_begins_like_a_model_costs_no_less_than_it(
+    book: PriceBook, name: str, rest: str, provider: str
+) -> None:
+    longer = book.quote(provider, f"{name}-{rest}", NOW)
+
+    if longer.grade is PriceGrade.PRIOR:
+        like = book.quote(provider, name, NOW).price
+        assert 3 * longer.price.input + longer.price.output >= 3 * like.input + like.output
