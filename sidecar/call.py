@@ -220,8 +220,9 @@ class Call:
         """The reply so far, as the upstream sent it, while somebody wants to keep it."""
         self.metered = True
         """Whether it asks a model; a list of models, say, does not, and leaves no record."""
-        self.cut: Callable[[str], None] | None = None
-        """Ends the running stream for the reason given; None while none runs."""
+        self.cut: Callable[[str], bool] | None = None
+        """Ends the running stream for the reason given, and says whether it did: of one that is all here
+        nothing can be cut. None while none runs."""
         self.on_close: Callable[[Call], None] | None = None
         """Called once, when the call has been recorded."""
 

@@ -203,16 +203,18 @@ class Relay:
             self._responder.write(b"".join(back))
             self._upstream.resume()
 
-    def cut(self, ending: bytes) -> None:
-        """End the stream now, in the agent's dialect; ``on_end`` runs first.
+    def cut(self, ending: bytes) -> bool:
+        """End the stream now, in the agent's dialect, unless all of it is here; whether it was cut.
 
-        What was held back still goes: it is paid for, and ``ending`` fits what the meter has read.
+        ``on_end`` runs first. What was held back still goes: it is paid for, and ``ending`` fits what the
+        meter has read.
         """
         if self.is_over:
-            return
+            return False
         self._upstream.close()
         if self._streaming and not self._complete:
             self._end(ending, None)
+        return True
 
     @property
     def is_over(self) -> bool:

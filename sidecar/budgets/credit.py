@@ -322,10 +322,9 @@ class CreditControl:
     # -- while calls run
 
     def cut(self, call: Call, rule: str, reason: str) -> None:
-        """End a running stream, in its dialect."""
-        if call.cut is not None and not call.recorded:
+        """End a running stream, in its dialect, and note it; one whose last bytes are here ends as it is."""
+        if call.cut is not None and not call.recorded and call.cut(f"{reason}: {rule}"):
             self._act(rule, "cut", call, reason)
-            call.cut(f"{reason}: {rule}")
 
     def note(self, call: Call | None, rule: str, action: str, detail: str) -> None:
         """Count and write down what a rule did to a running call."""

@@ -302,9 +302,11 @@ async def pause(call: Call, for_s: float) -> bool:
     began = time.monotonic_ns()
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def end(reason: str) -> None:
-        if not ended.done():
-            ended.set_result(None)
+    def end(reason: str) -> bool:
+        if ended.done():
+            return False
+        ended.set_result(None)
+        return True
 
     call.cut = end
     try:

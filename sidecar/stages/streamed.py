@@ -70,9 +70,9 @@ class ForwardedStream:
             self._settle()
             raise
 
-    def _cut(self, reason: str) -> None:
+    def _cut(self, reason: str) -> bool:
         if self._relay.is_over:
-            return
+            return False
         call = self._call
         call.outcome, call.outcome_reason = Outcome.CUT, reason
         choices = call.facts.choice_count if call.facts is not None else 1
@@ -90,7 +90,7 @@ class ForwardedStream:
             )
         else:
             ending = terminal_events(call.api, facts, reason, choices=choices)
-        self._relay.cut(ending)
+        return self._relay.cut(ending)
 
     def _finish(self, on_end: Callable[[], None]) -> None:
         self._settle()

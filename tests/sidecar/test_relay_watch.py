@@ -230,8 +230,8 @@ async def test_a_cut_ends_the_reply_validly_once_and_closes_the_upstream(scene: 
     await scene.until(lambda: scene.got)
     assert scene.relay is not None
     ending = terminal_events("openai.chat", scene.meter.facts(), "why", choices=1)
-    scene.relay.cut(ending)
-    scene.relay.cut(ending)
+    assert scene.relay.cut(ending)
+    assert not scene.relay.cut(ending)
     scene.relay.go_on()
     await asyncio.wait_for(scene.agent_done.wait(), 30)
     await asyncio.wait_for(scene.upstream_left.wait(), 30)
@@ -257,7 +257,7 @@ async def test_what_has_all_come_is_not_cut(scene: Scene) -> None:
     scene.relay._arrived(EVENTS[1] + DONE, True, None)
     assert scene.relay.is_over
     assert not scene.ended  # It waits for its turn.
-    scene.relay.cut(terminal_events("openai.chat", scene.meter.facts(), "why", choices=1))
+    assert not scene.relay.cut(terminal_events("openai.chat", scene.meter.facts(), "why", choices=1))
     await asyncio.wait_for(scene.agent_done.wait(), 30)
     assert bytes(scene.got) == EVENTS[0] + EVENTS[1] + DONE
     assert scene.ended == ["ended"]
