@@ -11,7 +11,7 @@ from collector.domain.price import cost_parts, list_cost, search_cost
 from collector.domain.record import REGION, Charges, PriceGrade
 from collector.domain.usage import NOTHING, Usage, UsageGrade
 from collector.pricing.book import Quote
-from sidecar.wire import ReplyFacts
+from sidecar.wire import ReplyFacts, RequestFacts
 
 DEFAULT_OUTPUT_HOLD = 4096
 """Output tokens assumed when neither the request nor the price book bounds them."""
@@ -128,11 +128,27 @@ class Cost(NamedTuple):
     """What is really owed: at the tier that served it, with fees that are not for tokens (web searches)."""
 
 
-def hold_of(input_tokens: int, output_tokens: int, quote: Quote) -> int:
-    """What a call may cost at most, in pico-USD: its hold."""
+def tier_of(facts: RequestFacts) -> str:
+    """The service tier that a request asks for; empty where it leaves that to its provider."""
+    tier = facts.attributes.get("service_tier")
+    return tier if isinstance(tier, str) else ""
+
+
+def hold_of(input_tokens: int, output_tokens: int, quote: Quote, service_tier: str = "") -> int:
+    """What a call may cost at most, in pico-USD: its hold.
+
+    Args:
+        input_tokens: that it has.
+        output_tokens: that it may have.
+        quote: of its model.
+        service_tier: that it asks for.
+    """
     price = quote.owed
-    if price.context_tiers and input_tokens > price.context_tiers[0].above:
-        return list_cost(Usage(input_tokens=input_tokens, output_tokens=output_tokens), price)
+    if (service_tier and price.service_tiers) or (
+        price.context_tiers and input_tokens > price.context_tiers[0].above
+    ):
+        usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+        return list_cost(usage, price, service_tier=service_tier)
     return input_tokens * price.input + output_tokens * price.output + price.per_request
 
 

@@ -114,6 +114,8 @@ class Plane:
             capture=config.capture.content,
             tags=config.tags,
             stitching=books.stitching,
+            # Only on pass-through may a body name several models, and there its path says who gets it.
+            dearest=lambda call: books.dearest(call, self.upstreams[call.route.upstream]),
         )
         self.routing = Routing(self.upstreams, config.models)
         self.pages = AgentPages(identify, books.journal, credit.standings.of_caller, runaways)

@@ -23,6 +23,7 @@ from sidecar.accounting import (
     is_priced_by_stand_in,
     output_hold,
     quote_for,
+    tier_of,
     usage_of,
 )
 from sidecar.call import Attempt, Call
@@ -104,6 +105,18 @@ class Books:
         measured = call.measured.get(upstream.name) if call.measured else None
         return quote if measured is None else replace(quote, measured=measured)
 
+    def dearest(self, call: Call, upstream: "Upstream") -> str:
+        """Which of the models that ``call`` names may cost most at ``upstream``."""
+        facts = call.facts
+        assert facts is not None
+        held: dict[str, int] = {}
+        for model in (facts.model, *facts.other_models):
+            quote = self.quote(call, upstream, model)
+            reads = self._input_ratios.estimate(model, facts.text_bytes) if facts.text_bytes else 0
+            writes = output_hold(facts.max_output_tokens, facts.choice_count, quote)
+            held[model] = hold_of(reads, writes, quote, tier_of(facts))
+        return max(held, key=lambda model: held[model])
+
     def open(self, call: Call, attempt: Attempt, *, later: bool = False) -> None:
         """Write down that ``attempt`` may now spend up to its hold.
 
@@ -121,7 +134,7 @@ class Books:
         if call.api == "openai.embeddings":
             writes = 0
         attempt.hold_input, attempt.hold_output = reads, writes
-        hold = hold_of(reads, writes, quote)
+        hold = hold_of(reads, writes, quote, tier_of(facts))
         if call.hold is not None:
             # What the budgets hold is what is charged should we crash, so that ledger and budgets agree.
             reads, writes, hold = call.hold
@@ -218,7 +231,7 @@ class Books:
                 )
                 quote = attempt.quote = replace(quote_for(quote, answered), measured=quote.measured)
             tier = reply.service_tier
-        tier = tier or str(facts.attributes.get("service_tier", ""))
+        tier = tier or tier_of(facts)
         attempt.price_grade, attempt.price_version = quote.grade, quote.version
         attempt.list_pico, attempt.cost_pico = cost_of(usage, quote, tier)
         if (

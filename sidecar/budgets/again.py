@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from collector.domain.credit import Claim, Granted, Refused, Unit
 from collector.domain.policy import Allow, Ask
-from sidecar.accounting import hold_of
+from sidecar.accounting import hold_of, tier_of
 from sidecar.budgets.credit import CreditControl
 from sidecar.budgets.hold import Hold
 from sidecar.call import Call
@@ -148,11 +148,12 @@ class Spent:
 def spent_by(call: Call) -> tuple[int, int]:
     """Pico-USD and tokens of all attempts; one that still runs counts with all that it may take."""
     cost = tokens = 0
+    tier = tier_of(call.facts) if call.facts is not None else ""
     for attempt in call.attempts:
         if attempt.ended_ns:
             cost += attempt.cost_pico
             tokens += attempt.usage.input_tokens + attempt.usage.output_tokens
         else:
-            cost += hold_of(attempt.hold_input, attempt.hold_output, attempt.quote)
+            cost += hold_of(attempt.hold_input, attempt.hold_output, attempt.quote, tier)
             tokens += attempt.hold_input + attempt.hold_output
     return cost, tokens

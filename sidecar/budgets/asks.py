@@ -2,7 +2,7 @@
 
 from collector.domain.policy import Ask, Downgrade, State
 from collector.domain.usage import Usage
-from sidecar.accounting import FREE_APIS
+from sidecar.accounting import FREE_APIS, tier_of
 from sidecar.books import Books
 from sidecar.budgets.bounds import (
     SEARCH_TOKENS,
@@ -56,7 +56,7 @@ class Asks:
         rates = dearest_rates(
             price,
             tokens,
-            str(facts.attributes.get("service_tier", "")),
+            tier_of(facts),
             writes_cache=asks_to_cache or caches_unasked,
             keeps_long=asks_to_cache,
             media=facts.has_images,

@@ -84,6 +84,7 @@ class Identify:
         capture: bool,
         tags: dict[str, str],
         stitching: Stitching | None = None,
+        dearest: Callable[[Call], str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
@@ -91,6 +92,7 @@ class Identify:
         self._require_key = require_key
         self._streams_per_key = streams_per_key
         self._stitching = stitching
+        self._dearest = dearest
         self._clock = clock
         self._running: dict[str, int] = {}
         self._beginnings = Beginnings()
@@ -103,13 +105,17 @@ class Identify:
         call.caller = caller_of(attribution_of(call.request), call.facts, key, self._nobody)
         if self._stitching is not None:
             self._stitching.place(call)
-        models = call.caller.models
-        if models is not None and call.facts is not None and call.facts.model not in models:
-            raise NotAllowed(
-                f"key {call.caller.key_id} may not use model {call.facts.model!r}; "
-                f"it may use {', '.join(sorted(models))}",
-                code="model_not_allowed",
-            )
+        models, facts = call.caller.models, call.facts
+        if models is not None and facts is not None:
+            for model in (facts.model, *facts.other_models):
+                if model not in models:
+                    raise NotAllowed(
+                        f"key {call.caller.key_id} may not use model {model!r}; "
+                        f"it may use {', '.join(sorted(models))}",
+                        code="model_not_allowed",
+                    )
+        if facts is not None and facts.other_models and self._dearest is not None:
+            facts.model = self._dearest(call)
         if key is None:
             return onward(call)
         running = self._running.get(key.id, 0)

@@ -79,6 +79,8 @@ class RequestFacts(msgspec.Struct):
     """See ``CallRecord.request_attributes``."""
     region: str = ""
     """Where it asks to be processed; empty where it leaves that open."""
+    other_models: tuple[str, ...] = ()
+    """Those that stand beside ``model`` under the same name: its provider may take any of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

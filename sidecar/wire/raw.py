@@ -16,8 +16,9 @@ from sidecar.wire.request_fields import bounded_metadata, conversation_of, stop_
 from sidecar.wire.requests import REQUEST_READERS
 from sidecar.wire.rewrite import with_model
 from sidecar.wire.sse import BOM
-from sidecar.wire.strict import decode_value, top_level
+from sidecar.wire.strict import SaidTwice, decode_value, refuse_duplicates, top_level
 from sidecar.wire.token_prompts import part_tokens
+from sidecar.wire.twice import DEAREST_TIER, both_ways, dearer, dearest_tier, named_in
 
 _MOST_CHARS: Final = 256
 _MEDIA_KEYS: Final = frozenset(
@@ -49,6 +50,7 @@ _CAPS: Final = (
     "max_tokens", "max_completion_tokens", "max_output_tokens", "maxOutputTokens", "maxTokens",
     "maxTokenCount", "max_gen_len", "max_tokens_to_sample", "num_predict", "max_new_tokens",
 )  # fmt: skip
+_HOLD_OPTIONS: Final = frozenset(_OPTIONS)
 _NUMBERS: Final = {
     "temperature": "temperature",
     "topP": "top_p",
@@ -66,14 +68,23 @@ _NUMBERS: Final = {
 _METADATA: Final = ("metadata", "labels", "requestMetadata")
 _OWNERS: Final = ("user", "safety_identifier")
 _CHOICES: Final = ("n", "candidateCount", "num_generations")
+_MODELS: Final = ("model", "modelId")
+_MOST_CHOICES: Final = 1024
+_MOST_MODELS: Final = 16
 _LONGEST_SKIMMED: Final = 4096
+_MOST_READ_TWICE: Final = 1 << 20
+"""Bytes of a body that says something twice; a longer one is looked through instead, for that takes long."""
+_MOST_NAMES_READ_TWICE: Final = 8192
 _skim: Final = msgspec.json.Decoder(
     msgspec.defstruct(
         "_Skimmed",
         [
             (name, Raw, Raw(b"null"))
             for name in dict.fromkeys(
-                ("model", "modelId", "stream", *_OPTIONS, *_CAPS, *_NUMBERS, *_CHOICES, *_METADATA, *_OWNERS)
+                (
+                    *(*_MODELS, "stream", "service_tier", *_OPTIONS, *_CAPS),
+                    *(*_NUMBERS, *_CHOICES, *_METADATA, *_OWNERS),
+                )
             )
         ],
         gc=False,
@@ -102,9 +113,40 @@ def read_raw_request(path: str, body: bytes, content_type: str = "") -> RequestF
 
 
 def _read(api: str, path: str, body: bytes, content_type: str) -> RequestFacts:
+    if not _says_twice(body):
+        return _read_once(api, path, body, content_type)
+    is_long = len(body) > _MOST_READ_TWICE or body.count(b":") > _MOST_NAMES_READ_TWICE
+    both = None if is_long else both_ways(body)
+    if both is None:
+        return _skimmed(body, RequestFacts(api, model_in(path), stream=streams(path)))
+    first, last = (_read_once(api, path, one, content_type) for one in both)
+    return dearer(first, last)
+
+
+def _says_twice(body: bytes) -> bool:
+    """Whether a name that may decide on costs stands twice in one object."""
     try:
-        fields = top_level(body)
+        try:
+            fields = top_level(body)
+        except SaidTwice:
+            return True
+        except InvalidRequest:
+            refuse_duplicates(body)  # It has other faults, which its provider may overlook.
+            return False
+        for name in fields.keys() & _HOLD_OPTIONS:
+            if (options := bytes(fields[name])).startswith(b"{"):
+                top_level(options)
+    except SaidTwice:
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+def _read_once(api: str, path: str, body: bytes, content_type: str) -> RequestFacts:
+    try:
         if api in REQUEST_READERS:
+            fields = top_level(body)
             named = "model" in fields
             if not named:
                 body = with_model(body, model_in(path) or "unknown")
@@ -128,6 +170,7 @@ def _read(api: str, path: str, body: bytes, content_type: str) -> RequestFacts:
 
 def _skimmed(body: bytes, facts: RequestFacts) -> RequestFacts:
     """What a body of too many members says of its costs; all of it may be text that the model reads."""
+    asks_path = bool(facts.model)
     try:
         found = _skim(body)
         raws = {name: getattr(found, name) for name in found.__struct_fields__}
@@ -140,10 +183,39 @@ def _skimmed(body: bytes, facts: RequestFacts) -> RequestFacts:
         pass
     else:
         _read_any(asked, facts)
+        _read_named(body, facts, asks_path=asks_path)
         if facts.api == "openai.completions":  # Each prompt that it may have is answered.
             facts.choice_count *= body.count(b",") + 1
     facts.text_bytes = len(body)
     return facts
+
+
+def _read_named(body: bytes, facts: RequestFacts, *, asks_path: bool) -> None:
+    """Where a body that is not decoded says something more than once, have the dearest of it hold."""
+    said = named_in(body)
+
+    def each(*names: str) -> list[Any] | None:
+        """None where that cannot be told."""
+        return None if said is None else [value for name in names for value in said.get(name, ())]
+
+    caps, choices, tiers, streamed = each(*_CAPS), each(*_CHOICES), each("service_tier"), each("stream")
+    if caps is None or len(caps) > 1:
+        known = caps is not None and all(type(cap) is int and cap >= 0 for cap in caps)
+        facts.max_output_tokens = max(caps) if caps is not None and known else None
+    if choices is None or len(choices) > 1:
+        every = [one for one in choices or () if type(one) is int and 1 <= one <= _MOST_CHOICES]
+        facts.choice_count = _MOST_CHOICES if choices is None else max(every, default=facts.choice_count)
+    if tiers is None or len(tiers) > 1:
+        facts.attributes["service_tier"] = DEAREST_TIER if tiers is None else dearest_tier(tiers)
+    if streamed is None or len(streamed) > 1:
+        facts.stream = facts.stream and streamed is not None and all(one is True for one in streamed)
+    if not asks_path:
+        models = each(*_MODELS)
+        others = {one[:_MOST_CHARS] for one in models or () if isinstance(one, str)} - {facts.model}
+        if models is None or len(others) > _MOST_MODELS:
+            facts.model = ""  # Priced as one that nobody knows.
+        else:
+            facts.other_models = tuple(sorted(others))
 
 
 def _read_any(asked: dict[str, Any], facts: RequestFacts) -> None:
@@ -154,6 +226,8 @@ def _read_any(asked: dict[str, Any], facts: RequestFacts) -> None:
     for options in (asked, *(asked.get(name) for name in _OPTIONS)):
         if isinstance(options, dict):
             _read_options(options, facts)
+    if isinstance(tier := asked.get("service_tier"), str):
+        facts.attributes["service_tier"] = tier[:64]
     facts.has_tools = any(asked.get(name) for name in ("tools", "toolConfig", "functions"))
     _read_text(asked, facts)
     facts.metadata = bounded_metadata(next((found for name in _METADATA if (found := asked.get(name))), None))
@@ -169,15 +243,15 @@ def _read_options(options: dict[str, Any], facts: RequestFacts) -> None:
     for name in _CAPS:
         cap = options.get(name)
         if type(cap) is int and cap >= 0:
-            facts.max_output_tokens = attributes["max_tokens"] = cap
-            break
+            # Its provider knows one of these names, and one of the places: whichever that is.
+            facts.max_output_tokens = attributes["max_tokens"] = max(cap, facts.max_output_tokens or 0)
     for name, attribute in _NUMBERS.items():
         number = options.get(name)
         if type(number) in (int, float):
             attributes[attribute] = number
     for name in _CHOICES:
         choices = options.get(name)
-        if type(choices) is int and 1 <= choices <= 1024:
+        if type(choices) is int and 1 <= choices <= _MOST_CHOICES:
             facts.choice_count = attributes["choice_count"] = choices
     for name in ("stop", "stopSequences", "stop_sequences"):
         if sequences := stop_sequences(options.get(name)):

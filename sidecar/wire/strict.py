@@ -21,6 +21,11 @@ from sidecar.wire.sse import BOM
 MAX_DEPTH: Final = 64
 MAX_FIELDS: Final = 1_000
 
+
+class SaidTwice(InvalidRequest):
+    """A key stands twice in one object, and two parsers may take two values for it."""
+
+
 Fields = dict[str, Raw]
 """The top level of a body: each key with its value's own bytes."""
 
@@ -53,7 +58,7 @@ def top_level(body: bytes) -> Fields:
     if len(fields) > MAX_FIELDS:
         raise InvalidRequest(f"The body has {len(fields)} fields; at most {MAX_FIELDS} are taken.")
     if not _accounts_for(fields, body):
-        _refuse_duplicates(body)
+        refuse_duplicates(body)
     return fields
 
 
@@ -162,13 +167,20 @@ def place_of(fields: Fields, body: bytes, name: str) -> int:
     return -1
 
 
-def _refuse_duplicates(body: bytes) -> None:
+def refuse_duplicates(body: bytes) -> None:
+    """Walk all of ``body``.
+
+    Raises:
+        SaidTwice: a key stands twice in one object.
+        InvalidRequest: it is no JSON, or is nested too deeply.
+    """
+
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)
         if len(members) < len(pairs):
             seen: set[str] = set()
             name = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            raise InvalidRequest(f"The key {name[:64]!r} appears twice in one object.", name[:64])
+            raise SaidTwice(f"The key {name[:64]!r} appears twice in one object.", name[:64])
         return members
 
     try:

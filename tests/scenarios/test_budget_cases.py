@@ -19,6 +19,7 @@ from support.stack import Stack, wait_for
 from support.upstream import Answer, ScriptedUpstream
 
 from collector.journal import FrameKind, decode_event, read_frames, segments
+from sidecar.keys import KeyRing
 from sidecar.routes import OWN_ROUTES
 from tests.scenarios.budget_scenes import PRICES, SSE, chat_event, chat_reply, operate, standings
 
@@ -109,6 +110,30 @@ def test_no_path_to_a_model_leads_around_a_used_up_budget(
         assert post(stack, {"input_file_id": "f"}, path)[0] in (402, 403, 404)
     assert upstream.seen == []
     assert post(stack, {**CAPPED, "model": "claude-sonnet-4-6"}, "/v1/messages/count_tokens")[0] == 200
+
+
+def test_what_is_said_twice_on_pass_through_is_held_for_at_the_dearer(
+    upstream: ScriptedUpstream, stack_for: StackMaker
+) -> None:
+    """Some parsers take the first of two values, others the last: neither may lead around a budget."""
+    upstream.script = lambda seen: Answer(pieces=[chat_reply()])
+    stack = stack_for(upstream, settings=with_budgets(day(limit="0.0005 USD")), with_collector=False)
+    ring = KeyRing(stack.data_dir)
+    token, _ = ring.create(time.time(), team="t", models=("gpt-4.1-nano",))
+
+    def status_of(said: bytes) -> int:
+        body = b'{"messages":[{"role":"user","content":"hi"}],%b}' % said
+        return post(stack, body, "/openai/v1/chat/completions", x_api_key=token)[0]
+
+    wait_for("the key to be known", lambda: post(stack)[0] == 401)
+    cheap, dear = b'"model":"gpt-4.1-nano"', b'"model":"gpt-4o-mini"'
+    few, many = b'"max_tokens":100', b'"max_tokens":1000'
+    for said in ((cheap, many, few), (cheap, few, many), (cheap, many, b'"max_tok\\u0065ns":100')):
+        assert status_of(b",".join(said)) == 402
+    for said in ((cheap, dear, few), (dear, cheap, few)):
+        assert status_of(b",".join(said)) == 403  # The key may use only one of them.
+    assert upstream.seen == []
+    assert status_of(b",".join((cheap, few))) == 200
 
 
 def test_a_model_without_a_price_is_refused_where_the_budget_says_so_and_else_never_free(

@@ -9,7 +9,7 @@ import pytest
 
 from collector.domain.policy import Ask, Policy, State
 from collector.export.prometheus import CallMetrics
-from collector.journal import FrameKind, JournalWriter, decode_record, read_frames, segments
+from collector.journal import FrameKind, JournalWriter, decode_intent, decode_record, read_frames, segments
 from collector.pricing.book import PriceBook
 from sidecar.books import Books
 from sidecar.budgets.asks import Asks
@@ -50,6 +50,49 @@ def test_an_attempt_that_nobody_settled_is_charged_at_its_hold_and_recorded_once
     record = decode_record(frames[1].payload)
     assert (record.usage_grade, record.output_tokens) == ("assumed", 100)
     assert record.effective_cost_pico >= 100 * 600_000  # 0.60 USD per million output tokens
+
+
+def test_the_hold_of_a_crashed_call_knows_the_tier_that_was_asked_for(tmp_path: Path) -> None:
+    """Priority costs more: what an intent says is what is charged where nothing else is known."""
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+
+    def held(path: str, body: bytes) -> int:
+        request = Request("POST", path, "", [])
+        request.body, request.client_address, request.received_ns = body, "127.0.0.1", 1
+        call = Call(request, None, route_of(request.path, frozenset({"openai"})))  # type: ignore[arg-type]
+        call.facts = read_raw_request(path, body)
+        quote = books.prices.quote("openai", "gpt-5", call.started_at_us)
+        attempt = Attempt("openai", "h:1", "openai", "gpt-5", quote)
+        call.attempts.append(attempt)
+        books.open(call, attempt)
+        journal.flush()
+        frames, _ = read_frames(segments(tmp_path)[0].path)
+        return decode_intent(frames[-1].payload).hold_cost_pico
+
+    def asking(**more: Any) -> bytes:
+        return json.dumps({"model": "gpt-5", "max_output_tokens": 1000, "input": "hello", **more}).encode()
+
+    for path in ("/openai/v1/responses", "/openai/some/other/path"):
+        usual = held(path, asking())
+        # The other path counts the tier itself as text, too.
+        for tier, times in (("priority", 2), ("flex", 0.5), ("auto", 1), ({}, 1)):
+            assert held(path, asking(service_tier=tier)) == pytest.approx(times * usual, rel=1e-3)
+    journal.close()
+
+
+def test_a_call_that_names_two_models_goes_as_the_one_that_may_cost_more(tmp_path: Path) -> None:
+    journal = JournalWriter(tmp_path, "s-1")
+    books = Books(journal, CallMetrics(), PriceBook.load({}))
+    place = Upstream("openai", UpstreamConfig(kind="openai"), Deadlines())
+    for models in (("gpt-5-nano", "gpt-5-pro"), ("gpt-5-pro", "gpt-5-nano")):
+        body = b'{"model":"%b","input":"hello","model":"%b"}' % tuple(name.encode() for name in models)
+        request = Request("POST", "/openai/v1/responses", "", [])
+        request.body, request.client_address, request.received_ns = body, "127.0.0.1", 1
+        call = Call(request, None, route_of(request.path, frozenset({"openai"})))  # type: ignore[arg-type]
+        call.facts = read_raw_request("/v1/responses", body)
+        assert books.dearest(call, place) == "gpt-5-pro"
+    journal.close()
 
 
 def test_admission_and_hold_know_the_region_of_the_upstream_and_of_the_request(tmp_path: Path) -> None:
