@@ -24,12 +24,18 @@ from sidecar.wire.modes import FRAMES, JSON, OPAQUE, SSE, UNKNOWN, comes_in_part
 from sidecar.wire.ordinary import Lane, lane_for, tell
 from sidecar.wire.reading import Reading
 from sidecar.wire.sse import BOM, Event, Splitter, place_of_data, without
-from sidecar.wire.tails import usage_at_end
+from sidecar.wire.tails import Rest, usage_at_end
 
 _decode_text: Final = msgspec.json.Decoder(str).decode
 _TEXT_MARKS: Final = {"chat": b'"content":"', "messages": b'"text":"'}
 _MOST_MISSES: Final = 8
 """After so many events in a row that differ in more than their text, they are no longer compared."""
+_NAMED: Final = {
+    ("response.", 2): RESPONSES,
+    ("message_start", 2): MESSAGES,
+    ("message_delta", 1): MESSAGES,
+}
+"""Whose usage it is that stands so deep in an event of this name."""
 _CR: Final = 0x0D  # looking for a number in bytes is many times cheaper than for a byte string
 
 
@@ -399,27 +405,31 @@ class PassingMeter:
     def _read_event(self, event: Event) -> bool:
         """Read one event; true when it carried nothing but usage."""
         if event.cut:
-            self._read_tail(event.name, event.data)
+            self._read_tail(event.name, usage_at_end(event.data) or event.usage)
             return False
         if self._ordinary is not None and self._ordinary(event.data, self.reading):
             self.reading.chunks += 1
             return False
         return self._read_other(event.name, event.data)
 
-    def _read_tail(self, name: str, tail: bytes) -> None:
-        """Read the usage at the end of an event that was too large."""
-        rest = usage_at_end(tail)
+    def _read_tail(self, name: str, rest: Rest | None) -> None:
+        """Read the usage of an event that was too large."""
         if rest is None:
             return
         said: dict[str, Any] = rest.members
-        if rest.depth > 1:
-            if not name.startswith("response.") or not (self._by_shape or self._dialect is RESPONSES):
+        dialect = _NAMED.get((name if name[:9] != "response." else "response.", rest.depth))
+        if dialect is None:
+            if rest.depth > 1 or self._dialect in (MESSAGES, RESPONSES):
                 return  # Whose usage it is nobody says.
-            self._dialect = RESPONSES
-            status = name.removeprefix("response.")
-            said = {"type": name, "response": {"status": status, **rest.members}}
-        elif self._dialect in (MESSAGES, RESPONSES):
+        elif not (self._by_shape or self._dialect is dialect):
             return
+        else:
+            self._dialect = dialect
+            if dialect is RESPONSES:
+                said = {"response": {"status": name.removeprefix("response."), **said}}
+            elif rest.depth > 1:
+                said = {"message": said}
+            said["type"] = name
         try:
             self._dialect.event(name, said, self.reading)
             self.reading.fail_beside(said)

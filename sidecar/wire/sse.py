@@ -4,10 +4,12 @@
 end in CRLF, LF or CR; an event ends at a blank line; comments and unknown fields are
 passed over. An event with a line above 1 MiB, or above 4 MiB in all, is left unread
 and flagged; the events after it are read again. Of a line of data above 1 MiB the end
-can be had, where usage may stand (:mod:`sidecar.wire.tails`).
+can be had, and the usage in it (:mod:`sidecar.wire.tails`).
 """
 
 from typing import Final, NamedTuple
+
+from sidecar.wire.tails import Passing, Rest
 
 MAX_LINE: Final = 1 << 20
 MAX_EVENT: Final = 4 << 20
@@ -32,18 +34,21 @@ class Event(NamedTuple):
     """Where they end, likewise."""
     cut: bool = False
     """It was too large: ``data`` are the end of what they were."""
+    usage: Rest | None = None
+    """What was met in one that was too large, wherever it stood."""
 
 
 class Splitter:
     """Finds the events in a stream of bytes."""
 
-    __slots__ = ("_data", "_first", "_line", "_name", "_offset", "_size", "_skipping", "_spoiled", "_tail",
-                 "_tails", "after_cr", "block_end", "idle", "oversized")  # fmt: skip
+    __slots__ = ("_data", "_first", "_line", "_name", "_offset", "_passing", "_size", "_skipping", "_spoiled",
+                 "_tail", "_tails", "after_cr", "block_end", "idle", "oversized")  # fmt: skip
 
     def __init__(self, *, tails: bool = False) -> None:
         """With ``tails`` an event whose one line of data is too long is given as its end, ``cut``."""
         self._tails = tails
         self._tail = bytearray()
+        self._passing: Passing | None = None
         self._line = bytearray()
         self._data: list[bytes] = []
         self._size = 0
@@ -147,11 +152,14 @@ class Splitter:
     def _begin_tail(self, line: bytes) -> None:
         if self._tails and line.startswith(b"data:"):
             self._tail += line[-TAIL:]
+            self._passing = Passing()
+            self._passing.feed(line[5:])
 
     def _keep_tail(self, part: bytes) -> None:
-        if self._tail:
+        if self._tail and self._passing is not None:
             self._tail += part[-TAIL:]
             del self._tail[:-TAIL]
+            self._passing.feed(part)
 
     def _take(self, line: bytes, events: list[Event], end: int) -> None:
         if self._first:
@@ -163,7 +171,8 @@ class Splitter:
                 data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append(Event(self._name, data, start, end))
             elif self._tail:
-                events.append(Event(self._name, bytes(self._tail), start, end, True))
+                met = self._passing.usage() if self._passing is not None else None
+                events.append(Event(self._name, bytes(self._tail), start, end, True, met))
                 self._tail.clear()
             self._data = []
             self._size = 0

@@ -1,10 +1,15 @@
-"""Usage at the end of an event that is too large to be read.
+"""Usage in an event that is too large to be read.
 
 OpenAI's ``response.completed`` repeats all that was said, and its usage comes after that. In the last bytes
 of such an event a member's name is told from a text that looks like one by its quotation marks, which have a
 backslash within a text; and how deep it stands by what is closed after it, up to the very end.
+
+Usage that stands further in front is met while the event passes: :class:`Passing` keeps count of what is
+open, piece by piece, and keeps no more of the event than one usage.
 """
 
+import json
+import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,6 +18,15 @@ _decode: Final = msgspec.json.Decoder().decode
 _NAMES: Final = (b'"usage"', b'"usageMetadata"')
 _DEEPEST: Final = 2
 _MOST_TRIES: Final = 8
+
+
+_MEMBER: Final = re.compile(rb'"(usage|usageMetadata)"\s*+:')
+_OVERLAP: Final = 64
+"""A name and its colon are shorter, so one that is cut in two is seen whole with the next piece."""
+MOST_USAGE: Final = 16 << 10
+MOST_MEMBERS_MET: Final = 1024
+"""Of these names, at whatever depth: beyond, the event is let pass."""
+_decode_first: Final = json.JSONDecoder().raw_decode
 
 
 class Rest(NamedTuple):
@@ -56,3 +70,81 @@ def _rest_from(tail: bytes, place: int, name: str) -> Rest | None:
         members = found if depth == 1 else found[""]
         return Rest(depth, members) if type(members) is dict and type(members.get(name)) is dict else None
     return None
+
+
+class Passing:
+    """Looks for usage in one JSON object that comes in pieces."""
+
+    __slots__ = ("_at", "_depth", "_found", "_left", "_name", "_rest", "_usage", "_within")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        """What was not counted yet."""
+        self._left = MOST_MEMBERS_MET
+        self._depth = 0
+        self._within = False  # a text
+        self._usage = bytearray()
+        """What follows the name, while its end has not come."""
+        self._name = ""
+        self._at = 0
+        self._found: Rest | None = None
+
+    def feed(self, piece: bytes) -> None:
+        """Take in the next piece."""
+        if self._left < 0:
+            return
+        if self._name:
+            self._collect(piece)
+        text = self._rest + piece
+        end = max(0, len(text) - _OVERLAP)
+        end -= _backslashes(text, end) & 1  # An escape stays whole.
+        place = 0
+        for member in _MEMBER.finditer(text):
+            start = member.start()
+            if start >= end:
+                break
+            self._left -= 1
+            if self._left < 0:
+                self._found, self._rest = None, b""
+                self._usage.clear()
+                return
+            self._count(text[place:start])
+            place = start
+            if not self._within and 0 < self._depth <= _DEEPEST:
+                self._name, self._at = member[1].decode(), self._depth
+                self._usage.clear()
+                self._collect(text[member.end() :])
+        self._count(text[place:end])
+        self._rest = text[end:]
+
+    def usage(self) -> Rest | None:
+        """The last usage of the object, which has ended; None where there is none for sure."""
+        self.feed(b" " * _OVERLAP)
+        self._count(self._rest)
+        return self._found if not self._depth and not self._within else None
+
+    def _collect(self, piece: bytes) -> None:
+        self._usage += piece[: MOST_USAGE + 1 - len(self._usage)]
+        try:
+            value, _ = _decode_first(self._usage.decode("utf-8", "replace").lstrip(" \t\r\n"))
+        except (ValueError, RecursionError):
+            if len(self._usage) <= MOST_USAGE:
+                return
+        else:
+            if type(value) is dict:
+                self._found = Rest(self._at, {self._name: value})
+        self._name = ""
+        self._usage.clear()
+
+    def _count(self, text: bytes) -> None:
+        """Know what is open after ``text`` too."""
+        bare = text.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in text else text
+        pieces = bare.split(b'"')
+        outside = b"".join(pieces[self._within :: 2])
+        self._depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
+        self._within ^= len(pieces) % 2 == 0
+
+
+def _backslashes(text: bytes, end: int) -> int:
+    """How many backslashes stand before ``end`` in a row."""
+    return end - len(text[:end].rstrip(b"\\"))
