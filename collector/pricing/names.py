@@ -109,7 +109,10 @@ _PUBLISHER = expression(
     r"|minimax|zai|xai|stability|writer|twelvelabs|luma)\.(?=[a-z])"
 )
 _COMPACT_DATE = expression(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=$|-|:)")
-_VERSION = expression(r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v1$|:20\d{6}-v\d$|@(?:default|latest|\d{3,8})$")
+_VERSION = expression(
+    r"(?:-v\d+)?:\d+(?::\d+k|:mm)?$|-v1$|:20\d{6}-v\d$|@(?:default|latest|\d{3,8})$"
+    r"|(?<=claude-3-5-sonnet)-v2$"  # as Vertex calls its second release
+)
 _DATE = expression(
     r"[-@_](?:20\d{2}-?(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # a day
     r"|(?:0[1-9]|1[0-2])-?(?:0[1-9]|[12]\d|3[01])"  # month and day, as in gpt-4-0613
@@ -117,7 +120,7 @@ _DATE = expression(
     r"|00[1-9])$"  # a number, as in gemini-1.5-pro-002
 )
 _STAGE = expression(
-    r"(?:-latest|-preview(?:-\d\d-(?:\d\d|20\d\d))?|-exp(?:-\d{2,4}(?:-\d\d)?)?|-experimental)$"
+    r"(?:-latest|-preview(?:-\d\d-(?:\d\d|20\d\d))?|-exp(?:-\d{2,4}(?:-\d\d)?)?|-experimental|-nightly)$"
 )
 _MONTH = expression(r"-(?:0[1-9]|1[0-2])-20\d{2}$|(?<=\d)\.0$")  # as in ...-preview-09-2025; claude-opus-5.0
 _ROUTE = expression(r":(?:nitro|floor|online|extended|beta|exacto|thinking|free|cloud)$")

@@ -271,3 +271,16 @@ def test_a_search_model_has_the_fee_that_is_listed_for_it(book_of: Any) -> None:
 
 def test_searches_of_a_provider_whose_lists_leave_them_out_cost_something(book: PriceBook) -> None:
     assert book.quote("xai", "grok-4", book.made_us).price.per_search == 5_000_000_000
+
+
+def test_a_name_that_one_list_has_and_the_others_rule_only_begins_like_is_listed(book_of: Any) -> None:
+    """Both state the same figures for it, so it needs no row; yet the rule alone would not know it."""
+    book = book_of(
+        litellm={"acme/m-long-thoughts": entry(2, 6)}, genai=[listed("m", 2, 6, match={"starts_with": "m"})]
+    )
+
+    found = book.find("acme", "m-long-thoughts")
+    assert (found.key, str(found.grade)) == ("m", "listed")
+    assert str(book.find("acme", "m-2026-08-01").grade) == "listed"
+    invented = book.find("acme", "m-short-thoughts")
+    assert (invented.key, str(invented.grade)) == ("m", "prior")
