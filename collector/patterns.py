@@ -5,7 +5,7 @@ longer than reading the modules that they stand in.
 """
 
 import re
-from typing import cast
+from typing import AnyStr, cast
 
 
 class _Waiting:
@@ -24,6 +24,6 @@ class _Waiting:
         return found
 
 
-def expression(text: str, flags: int = 0) -> re.Pattern[str]:
+def expression(text: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """As ``re.compile``, later; a mistake in ``text`` shows then, too."""
-    return cast("re.Pattern[str]", _Waiting(text, flags))
+    return cast("re.Pattern[AnyStr]", _Waiting(text, flags))

@@ -9,18 +9,18 @@ open, piece by piece, and keeps no more of the event than one usage.
 """
 
 import json
-import re
 from typing import Any, Final, NamedTuple
 
 import msgspec
+
+from collector.patterns import expression
 
 _decode: Final = msgspec.json.Decoder().decode
 _NAMES: Final = (b'"usage"', b'"usageMetadata"')
 _DEEPEST: Final = 2
 _MOST_TRIES: Final = 8
 
-
-_MEMBER: Final = re.compile(rb'"(usage|usageMetadata)"\s*+:')
+_MEMBER: Final = expression(rb'"(usage|usageMetadata)"\s*+:')
 _OVERLAP: Final = 64
 """A name and its colon are shorter, so one that is cut in two is seen whole with the next piece."""
 MOST_USAGE: Final = 16 << 10

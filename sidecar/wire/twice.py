@@ -6,19 +6,19 @@ decides its cost the dearer holds. Of a body that is too heavy to be decoded, al
 """
 
 import json
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from collector.patterns import expression
 from sidecar.wire.facts import RequestFacts
 
 MOST_NAMED: Final = 256
 """As often may a heavy body say one thing; beyond, nothing is known of it."""
-_ESCAPED_NAME: Final = re.compile(rb'\\u00[0-7][0-9a-fA-F][^"]{0,64}+"\s*+:')
+_ESCAPED_NAME: Final = expression(rb'\\u00[0-7][0-9a-fA-F][^"]{0,64}+"\s*+:')
 """The end of a name that is written with an escape, as none has to be."""
-_NAMED: Final = re.compile(
+_NAMED: Final = expression(
     rb'"(\w{1,32})"\s*+:\s*+(-?\d[^\s,}\]]{0,32}+|"(?:[^"\\]|\\.){0,1024}+"|[a-z]{4,5})'
 )
 _BEGINNINGS: Final = (
