@@ -211,9 +211,7 @@ def print_episodes(episodes: "list[Episode]", threshold: float) -> None:
     lasted = [f"{(one.ended - one.since) / 60:.0f} min" for one in latest]
     columns = [
         Column(title="began (UTC)", cells=began, whole=True),
-        Column(
-            title="lasted", cells=lasted, figures=True
-        ),
+        Column(title="lasted", cells=lasted, figures=True),
         Column(title="what", cells=[str(one.kind) for one in latest], whole=True),
         Column(
             title="whose",
