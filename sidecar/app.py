@@ -19,6 +19,7 @@ from collector.export.prometheus import CallMetrics
 from collector.journal import JournalWriter
 from collector.logs import get
 from sidecar.agents import AgentPages
+from sidecar.asker import dialect_of
 from sidecar.books import Books
 from sidecar.budgets.again import Readmission
 from sidecar.budgets.charges import charges_by
@@ -48,7 +49,7 @@ from sidecar.parts import (
 )
 from sidecar.providers.opening import upstream_of, worker_of
 from sidecar.providers.pages import show_replicas
-from sidecar.routes import OWN_ROUTES, route_of
+from sidecar.routes import route_of
 from sidecar.routing import Routing
 from sidecar.stages.admit import Admit
 from sidecar.stages.forward import Forward
@@ -57,7 +58,7 @@ from sidecar.stages.limit import Limit
 from sidecar.stages.record import Record
 from sidecar.stages.reuse import Reuse
 from sidecar.stitching import Stitching
-from sidecar.wire import error_body
+from sidecar.wire import error_body, error_fields
 from sidecar.workers import control_socket
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ LOOSE: Final = 20_000
 
 TICK_S = 0.5
 """How often the things that only age are looked at: keys, gauges, configuration."""
-
-_JSON: HeaderList = [(b"content-type", b"application/json")]
 
 
 class Plane:
@@ -104,7 +103,8 @@ class Plane:
             for name, item in config.upstreams.items()
         }
         self.names = frozenset(self.upstreams)
-        self.record = Record(books)
+        self.kinds = {name: item.kind for name, item in config.upstreams.items()}
+        self.record = Record(books, self.kinds)
         limit = Limit(books, config.limits.streams)
         self.identify = identify = Identify(
             keys,
@@ -206,7 +206,7 @@ class Sidecar:
             self.handle,
             limits=limits_of(config),
             deadlines=deadlines_of(config),
-            error_body=http_error,
+            error_body=self.http_error,
             outbox=self.outbox,
         )
         self.control = Control(self)
@@ -258,9 +258,9 @@ class Sidecar:
             lost = error
         if lost is not None:
             if not (self._own_path(request, responder) or await plane.pages.answer(request, responder)):
-                dialect = dialect_of(request.path)
-                body = error_body(dialect, lost.status, kind=lost.kind, code=lost.code, message=str(lost))
-                responder.send(lost.status, _JSON, body)
+                dialect, status = dialect_of(request.path, request.headers, plane.kinds), lost.status
+                body = error_body(dialect, status, kind=lost.kind, code=lost.code, message=str(lost))
+                responder.send(status, error_fields(dialect, status), body)
             return
         call = Call(request, responder, route)
         task = asyncio.current_task()
@@ -317,6 +317,18 @@ class Sidecar:
         )
 
     # -- aside from calls
+
+    def http_error(
+        self, request: Request | None, path: str, status: int, message: str
+    ) -> tuple[HeaderList, bytes]:
+        """The body for a request that is not even HTTP, or too large, or too slow."""
+        dialect = dialect_of(path, request.headers if request is not None else None, self.plane.kinds)
+        kind = (
+            "overloaded_error" if status == 503 else "api_error" if status >= 500 else "invalid_request_error"
+        )
+        body = error_body(dialect, status, kind=kind, code=f"http_{status}", message=message)
+        again = (b"retry-after", b"1") if status == 503 else (b"x-should-retry", b"false")
+        return [*error_fields(dialect, status), again], body
 
     def _own_path(self, request: Request, responder: Responder) -> bool:
         if request.path in ("/healthz", "/readyz"):
@@ -402,21 +414,6 @@ class Sidecar:
 
 
 # ---- words and figures of the whole
-
-
-def dialect_of(path: str) -> str:
-    """The dialect to speak about ``path`` in: Anthropic's below its own paths, else OpenAI's."""
-    return OWN_ROUTES.get(path, "anthropic.messages" if path.startswith("/v1/messages") else "openai.chat")
-
-
-def http_error(request: Request | None, path: str, status: int, message: str) -> tuple[HeaderList, bytes]:
-    """The body for a request that is not even HTTP, or too large, or too slow."""
-    kind = "overloaded_error" if status == 503 else "api_error" if status >= 500 else "invalid_request_error"
-    body = error_body(dialect_of(path), status, kind=kind, code=f"http_{status}", message=message)
-    return [*_JSON, (b"x-should-retry", b"false")] if status != 503 else [
-        *_JSON,
-        (b"retry-after", b"1"),
-    ], body
 
 
 _PAGE = resource.getpagesize()

@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ COMMANDS = {
     "outcomes": "tell how tasks ended, so that spend can be set against success",
     "mcp": "tell an agent its budgets and what a call may cost, over the Model Context Protocol",
 }
+
+OTHERS = 0o007
+"""What a mode says of everybody who is neither the user nor of the group."""
 
 
 class Command(Protocol):
@@ -74,6 +78,9 @@ def _broken_keys() -> type[Exception]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    # What a command and its processes leave behind tells of money and prompts: it is for this user, and for
+    # the group as far as the environment says so.
+    os.umask(os.umask(OTHERS) | OTHERS)
     # What is imported and read at the start stays; looking through it for garbage takes a tenth of the time.
     gc.disable()
     from collector import ahead

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from collector.domain.access import HEADER, NoRole, Role, Viewer, viewer_of
-from collector.export.prometheus import CallMetrics, State
+from collector.export.prometheus import CallMetrics
+from collector.export.states import State
 from collector.journal_room import Pressure
 from collector.settings import Address
 from sidecar.config import BursarConfig

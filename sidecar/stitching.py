@@ -3,6 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from heapq import merge, nlargest
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -10,7 +13,8 @@ from typing import Any, Final, TypeVar
 from collector.conversations.memory import MOST_CALLS, from_records, scope_of
 from collector.domain.record import CallRecord, ConversationSource
 from collector.domain.stitching import STITCHED_APIS, Stitcher, StitchingLimits, Via, recall
-from collector.journal import BadSegment, FrameKind, ReadEnd, decode_record, read_frames, segments
+from collector.journal import FrameKind, Segment, segments
+from collector.journal_reading import Unreadable, frames_in, told
 from collector.logs import get
 from sidecar.call import Call, Caller
 from sidecar.native import native
@@ -96,23 +100,38 @@ class Stitching:
 
 
 def latest_records(journal: Path, most: int = MOST_CALLS) -> list[CallRecord]:
-    """The last records in a journal's folder, oldest first, about ``most`` of them."""
-    found: deque[list[CallRecord]] = deque()
-    count = 0
-    for segment in sorted(segments(journal), key=lambda one: one.path.stat().st_mtime_ns, reverse=True):
-        records: list[CallRecord] = []
-        offset = 0
-        try:
-            while True:
-                frames, end = read_frames(segment.path, offset)
-                records += [decode_record(one.payload) for one in frames if one.kind == FrameKind.RECORD]
-                if end is not ReadEnd.MORE or not frames:
-                    break
-                offset = frames[-1].end
-        except (BadSegment, OSError, ValueError) as error:
-            log.warning("a segment tells nothing of past conversations", reason=str(error))
-        found.appendleft(records)
-        count += len(records)
-        if count >= most:
+    """The last ``most`` records in a journal's folder, of all its sources, oldest first."""
+    found: dict[str, deque[list[CallRecord]]] = {}
+    ends: list[int] = []
+    for written_us, segment in _newest_first(journal):
+        # Workers write side by side: one's newest segment may be full, and another's as new.
+        if len(ends) >= most and written_us < nlargest(most, ends)[-1]:
             break
-    return [record for records in found for record in records][-most:]
+        records: list[CallRecord] = []
+        try:
+            records.extend(
+                record
+                for frame in frames_in(segment.path)
+                if frame.kind == FrameKind.RECORD and isinstance(record := told(frame), CallRecord)
+            )
+        except Unreadable as error:
+            log.warning("a segment tells nothing of past conversations", reason=str(error))
+        found.setdefault(segment.source, deque()).appendleft(records)
+        ends += map(_ended_us, records)
+    # A source's own order holds, whatever its clock did meanwhile.
+    sources = [chain.from_iterable(parts) for parts in found.values()]
+    return list(merge(*sources, key=_ended_us))[-most:]
+
+
+def _ended_us(record: CallRecord) -> int:
+    return record.started_at_us + record.duration_us
+
+
+def _newest_first(journal: Path) -> list[tuple[int, Segment]]:
+    """Segments, and when each was written to last, in microseconds."""
+    known = []
+    for segment in segments(journal):
+        with suppress(OSError):  # Booked, and let go of meanwhile.
+            known.append((segment.path.stat().st_mtime_ns // 1000, segment))
+    # Of one source, the later segment is the newer one, also where both were written to in the same instant.
+    return sorted(known, reverse=True)

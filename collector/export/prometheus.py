@@ -11,7 +11,7 @@ together is exact and their order does not matter.
 
 from collections.abc import Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from collector.domain.record import AttemptRecord, CacheResult, CallRecord, Outcome, PriceGrade
 from collector.export.aggregates import (
@@ -26,8 +26,9 @@ from collector.export.conventions import EMBEDDINGS, operation_of
 from collector.export.exposition import Number, header, label_text
 from collector.export.inferences import Inference, InferenceResult, inference_families
 from collector.export.labels import OTHER, LabelLimits, LabelValues
+from collector.export.states import Rows, State
 from collector.export.targets import Target, error_of, targets_of
-from collector.export.values import SetValues, ValueRows
+from collector.export.values import SetValues
 
 _MOST_ADDRESSES = 64
 _MOST_ERRORS = 32
@@ -51,20 +52,6 @@ _of_a_call = itemgetter(*map(CallRecord._fields.index, _OF_A_CALL))
 _OF_A_TARGET = ("provider_name", "request_model", "replica", "http_status", "error_type", "usage_grade")
 _of_an_attempt = itemgetter(*map(AttemptRecord._fields.index, _OF_A_TARGET))
 _of_a_target = itemgetter(*map(Target._fields.index, _OF_A_TARGET))
-
-Rows = list[tuple[list[str], list[int]]]
-
-
-class State(NamedTuple):
-    """The figures of one process, as plain data to be sent to the one that renders."""
-
-    calls: Rows
-    timings: Rows
-    inferences: Rows
-    results: Rows
-    cache: list[tuple[list[str], int]]
-    unpriced: list[tuple[list[str], int]]
-    values: ValueRows
 
 
 class CallMetrics:

@@ -16,7 +16,8 @@ from collector.domain.record import CallRecord
 from collector.frames import PackedFrames
 from collector.ingest.clamp import sensible_instant
 from collector.ingest.events import BudgetRow, OutcomeRow, SimilarRow, row_of
-from collector.journal import Frame, FrameKind, decode_record
+from collector.journal import Frame, FrameKind
+from collector.journal_reading import record_of
 from collector.native import native
 from collector.store.packed import LARGEST, Columns, Facts, columns_of
 
@@ -117,27 +118,7 @@ class _Head(msgspec.Struct, array_like=True):
 
 
 _RECORD, _INTENT, _EVENT = int(FrameKind.RECORD), int(FrameKind.INTENT), int(FrameKind.EVENT)
-_typed_record = msgspec.msgpack.Decoder(CallRecord).decode
 _intent_head = msgspec.msgpack.Decoder(_Head).decode
-
-
-def record_of(payload: bytes) -> CallRecord:
-    """The record in a frame, every field of its type.
-
-    Raises:
-        ValueError: it is no record.
-    """
-    try:
-        return _typed_record(payload)
-    except msgspec.ValidationError:
-        # Of an older or newer writer: fit its fields first, then check their types.
-        try:
-            fitted = decode_record(payload)
-            return msgspec.convert(fitted, CallRecord)
-        except (msgspec.MsgspecError, TypeError, IndexError, AttributeError, KeyError) as error:
-            raise ValueError(f"not a call record: {error}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise ValueError(f"not msgpack: {error}") from error
 
 
 def in_columns(frames: Sequence[Frame], sequence: int, now_us: int) -> Columns | None:

@@ -15,6 +15,7 @@ from collector.domain.policy import Budget, Crossed, State, WindowKind, counter_
 from collector.domain.policy.wording import amount_text
 from collector.domain.record import Event, EventKind
 from collector.journal import JournalWriter, decode_event
+from collector.journal_reading import UNDECODABLE
 from sidecar.budgets.charges import ask_with
 from sidecar.budgets.store import CORRECTION, CreditStore
 
@@ -149,7 +150,7 @@ def corrections_in(payload: bytes) -> tuple[Claim, ...]:
         if event.kind != EventKind.BUDGET or event.fields.get("action") != ACTION:
             return ()
         return (claim_in(str(event.fields["detail"])),)
-    except (msgspec.MsgspecError, TypeError, ValueError, KeyError):
+    except UNDECODABLE:
         return ()
 
 

@@ -8,6 +8,7 @@ doing this twice, or on two machines, changes nothing.
 import asyncio
 from collections.abc import Sequence
 
+from collector.journal_reading import Unreadable
 from collector.logs import get
 from sidecar.budgets.escrow import Escrow
 from sidecar.budgets.outbox import Entry
@@ -32,7 +33,11 @@ async def inherit(store: RedisStore, reader: JournalReader, truth: TruthOf | Non
         root = await _joined(store, reader, source, "", truth)
         if root.outbox.mark >= ENDED:
             continue
-        left = await asyncio.to_thread(reader.ended, source)
+        try:
+            left = await asyncio.to_thread(reader.ended, source)
+        except Unreadable as error:
+            reader.complain(source, error)  # The next sidecar to start settles for it.
+            continue
         for tenant in sorted(left.tenants):
             tag = root if not tenant else await _joined(store, reader, source, tenant, truth)
             if tag.outbox.mark < ENDED:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from collector.domain.credit import Answer, Claim, Counter, Standing
-from collector.journal import FrameKind, decode_intent, decode_record
+from collector.domain.record import Intent
+from collector.journal import FrameKind
+from collector.journal_reading import Unreadable, told
 from collector.logs import get
 from sidecar.budgets import checkpoint
 from sidecar.budgets.corrections import corrections_in
@@ -140,8 +142,12 @@ class MemoryStore:
         for source in dead:
             mark = ledger.marks.get(source, 0)
             if mark < ENDED and source != self.source:
-                self._count_to_its_end(source, mark, running)
-                ledger.marks[source] = ENDED
+                try:
+                    self._count_to_its_end(source, mark, running)
+                    ledger.marks[source] = ENDED
+                except Unreadable as error:
+                    # The next start goes on from where this one came to.
+                    reader.complain(source, error)
         kept = {*dead, self.source, *truth.marks}
         ledger.marks = {source: mark for source, mark in ledger.marks.items() if source in kept}
 
@@ -150,27 +156,29 @@ class MemoryStore:
         ledger, reader = self.ledger, self._reader
         charges = reader.charges
         open_: dict[str, Settlement] = {}
-        for frame in reader.frames(source, mark):
-            if frame.kind == FrameKind.RECORD:
-                record = decode_record(frame.payload)
-                open_.pop(record.call_id, None)
-                if running:
-                    running.discard(record.call_id)
-                ledger.finish(record.call_id, charges(record))
-            elif frame.kind == FrameKind.INTENT:
-                intent = decode_intent(frame.payload)
-                open_[intent.call_id] = Settlement(frame.sequence, intent.call_id, tuple(charges(intent)))
-            elif frame.kind == FrameKind.EVENT:
-                ledger.finish(CORRECTION, corrections_in(frame.payload))
-        if running or (running is None and mark):
-            # Their intents are before the mark; those that have none were never sent.
-            for item in reader.ended(source).open:
-                if running is None or item.lease in running:
-                    open_.setdefault(item.lease, item)
-        for item in open_.values():
-            ledger.finish("", item.actuals)
-            for counter, amount in item.actuals:
-                ledger.account(counter).unsettled += amount
+        try:
+            for frame in reader.frames(source, mark):
+                ledger.marks[source] = frame.sequence
+                if frame.kind == FrameKind.EVENT:
+                    ledger.finish(CORRECTION, corrections_in(frame.payload))
+                elif isinstance(item := told(frame), Intent):
+                    open_[item.call_id] = Settlement(frame.sequence, item.call_id, tuple(charges(item)))
+                elif item is not None:
+                    open_.pop(item.call_id, None)
+                    if running:
+                        running.discard(item.call_id)
+                    ledger.finish(item.call_id, charges(item))
+            if running or (running is None and mark):
+                # Their intents are before the mark; those that have none were never sent.
+                for left in reader.ended(source).open:
+                    if running is None or left.lease in running:
+                        open_.setdefault(left.lease, left)
+        finally:
+            # Also where not all can be read: a call that is counted twice is better than one that is not.
+            for left in open_.values():
+                ledger.finish("", left.actuals)
+                for counter, amount in left.actuals:
+                    ledger.account(counter).unsettled += amount
 
     async def _tend(self) -> None:
         loop = asyncio.get_running_loop()

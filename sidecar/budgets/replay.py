@@ -11,25 +11,16 @@ from typing import NamedTuple
 
 from collector.domain.credit import Claim
 from collector.domain.record import CallRecord, Intent
-from collector.journal import (
-    BadSegment,
-    Frame,
-    FrameKind,
-    ReadEnd,
-    decode_intent,
-    decode_record,
-    read_frames,
-    segment_header,
-    segments,
-    source_is_alive,
-)
+from collector.journal import Frame, FrameKind, segments
+from collector.journal_reading import Place, Unreadable, frames_of, living, told
+from collector.logs import get
 from sidecar.budgets.corrections import corrections_in
 from sidecar.budgets.store import CORRECTION, Settlement
 
+log = get("bursar.budgets")
+
 Charges = Callable[[CallRecord | Intent], Sequence[Claim]]
 """What a record spent of each counter, or an intent may have; empty when it touched none."""
-
-PAGE_BYTES = 1 << 20
 
 
 class Ended(NamedTuple):
@@ -48,8 +39,9 @@ class JournalReader:
     def __init__(self, directory: Path, charges: Charges) -> None:
         self._directory = directory
         self.charges = charges
-        self._place: dict[str, tuple[int, Path, int]] = {}
-        """Where the last page of a source ended: sequence, segment, offset."""
+        self._place: dict[str, tuple[int, Place]] = {}
+        """Where the last page of a source ended: sequence, place."""
+        self._complained: set[str] = set()
 
     def sources(self) -> list[str]:
         """All sources that left segments here, oldest first."""
@@ -57,87 +49,67 @@ class JournalReader:
 
     def dead(self) -> list[str]:
         """Those whose process is gone."""
-        return [source for source in self.sources() if not source_is_alive(self._directory, source)]
+        return [source for source in self.sources() if not living(self._directory, source)]
 
     def history(self, source: str, after: int, most: int) -> tuple[list[Settlement], int]:
         """At most ``most`` settlements after a sequence, and how far the journal was looked through."""
         found: list[Settlement] = []
         end = after
-        for path, frame in self._placed_frames(source, after):
-            end = frame.sequence
-            self._place[source] = (end, path, frame.end)
-            if frame.kind == FrameKind.RECORD:
-                record = decode_record(frame.payload)
-                actuals = tuple(self.charges(record))
+        try:
+            for frame in self.frames(source, after):
+                end = frame.sequence
+                if frame.kind == FrameKind.EVENT:
+                    lease, actuals = CORRECTION, corrections_in(frame.payload)
+                elif isinstance(item := told(frame), CallRecord):
+                    lease, actuals = item.call_id, tuple(self.charges(item))
+                else:
+                    continue
                 if actuals:
-                    found.append(Settlement(end, record.call_id, actuals))
-            elif frame.kind == FrameKind.EVENT and (corrected := corrections_in(frame.payload)):
-                found.append(Settlement(end, CORRECTION, corrected))
-            if len(found) >= most:
-                break
+                    found.append(Settlement(end, lease, actuals))
+                if len(found) >= most:
+                    break
+        except Unreadable as error:
+            self.complain(source, error)
         return found, end
 
     def ended(self, source: str) -> Ended:
-        """What is left to do for ``source`` beside its records."""
+        """What is left to do for ``source`` beside its records.
+
+        Raises:
+            Unreadable: it cannot be told now.
+        """
         last = 0
         tenants: set[str] = set()
         open_: dict[str, Settlement] = {}
         for frame in self.frames(source, 0):
             last = frame.sequence
-            if frame.kind == FrameKind.INTENT:
-                intent = decode_intent(frame.payload)
-                actuals = tuple(self.charges(intent))
-                tenants.update(claim.counter.tenant for claim in actuals)
-                open_[intent.call_id] = Settlement(last, intent.call_id, actuals)
-            elif frame.kind == FrameKind.RECORD:
-                record = decode_record(frame.payload)
-                tenants.update(claim.counter.tenant for claim in self.charges(record))
-                open_.pop(record.call_id, None)
-            elif frame.kind == FrameKind.EVENT:
+            if frame.kind == FrameKind.EVENT:
                 tenants.update(claim.counter.tenant for claim in corrections_in(frame.payload))
+            elif (item := told(frame)) is not None:
+                actuals = tuple(self.charges(item))
+                tenants.update(claim.counter.tenant for claim in actuals)
+                if isinstance(item, Intent):
+                    open_[item.call_id] = Settlement(last, item.call_id, actuals)
+                else:
+                    open_.pop(item.call_id, None)
         return Ended(last, frozenset(tenants), tuple(item for item in open_.values() if item.actuals))
 
-    def frames_from(self, source: str, after: int) -> Iterator[Frame]:
-        """As :meth:`frames`; where the last look ended, the next one begins without a search."""
-        for path, frame in self._placed_frames(source, after):
-            yield frame
-            self._place[source] = (frame.sequence, path, frame.end)
-
     def frames(self, source: str, after: int) -> Iterator[Frame]:
-        """The frames of ``source`` after a sequence, in order, as far as they are whole."""
-        for _, frame in self._placed_frames(source, after):
+        """The frames of ``source`` after a sequence, in order, as far as they are whole.
+
+        Where the last look ended, the next one begins without a search.
+
+        Raises:
+            Unreadable: nothing behind those that were given can be told now.
+        """
+        known = self._place.get(source)
+        place = known[1] if known is not None and known[0] == after else None
+        for here, frame in frames_of(self._directory, source, after, place):
+            self._place[source] = (frame.sequence, here)
             yield frame
 
-    def _placed_frames(self, source: str, after: int) -> Iterator[tuple[Path, Frame]]:
-        mine = [segment.path for segment in segments(self._directory) if segment.source == source]
-        offset = 0
-        placed = self._place.get(source)
-        if placed is not None and placed[0] == after and placed[1] in mine:
-            _, path, offset = placed
-            mine = mine[mine.index(path) :]
-        else:
-            mine = self._from_sequence(mine, after)
-        for path in mine:
-            try:
-                while True:
-                    frames, end = read_frames(path, offset, PAGE_BYTES)
-                    for frame in frames:
-                        if frame.sequence > after:
-                            yield path, frame
-                    if not frames or end is not ReadEnd.MORE:
-                        break
-                    offset = frames[-1].end
-            except (BadSegment, FileNotFoundError):
-                # Cut off as it was being made, or archived meanwhile: it holds nothing for us.
-                pass
-            offset = 0
-
-    def _from_sequence(self, paths: list[Path], after: int) -> list[Path]:
-        first = 0
-        for at, path in enumerate(paths):
-            try:
-                if segment_header(path).first_sequence <= after + 1:
-                    first = at
-            except (BadSegment, FileNotFoundError):
-                continue
-        return paths[first:]
+    def complain(self, source: str, error: Unreadable) -> None:
+        """Say, once for each source, that there is something which cannot be read."""
+        if source not in self._complained:
+            self._complained.add(source)
+            log.error("what a source spent cannot be read", source=source, reason=str(error))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sidecar.commands.process import checked_config, started
+from sidecar.commands.tables import Column, print_columns
 from sidecar.config import BursarConfig, load_config
 
 if TYPE_CHECKING:
@@ -111,21 +112,16 @@ def list_alerts(arguments: argparse.Namespace) -> int:
 
 def print_alerts(alerts: "list[Tracked]", now: float) -> None:
     """A table for people."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table()
-    for name in ("id", "severity", "alert", "state", "for", "USD/h"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("summary", overflow="fold")
-    for one in alerts:
-        shown = (
-            *(one.id, one.labels.get("severity", ""), one.name, str(one.alert.phase)),
-            *(age(now - one.began_at), f"{one.usd_per_hour:.2f}", one.annotations.get("summary", "")),
-        )
-        table.add_row(*(Text(text) for text in shown))
-    Console().print(table)
+    words = {"id": [one.id for one in alerts]}
+    words["severity"] = [one.labels.get("severity", "") for one in alerts]
+    words["alert"] = [one.name for one in alerts]
+    words["state"] = [str(one.alert.phase) for one in alerts]
+    words["for"] = [age(now - one.began_at) for one in alerts]
+    columns = [Column(title=title, cells=cells, whole=True) for title, cells in words.items()]
+    costs = [f"{one.usd_per_hour:.2f}" for one in alerts]
+    columns.append(Column(title="USD/h", cells=costs, figures=True))
+    summaries = [one.annotations.get("summary", "") for one in alerts]
+    print_columns([*columns, Column(title="summary", cells=summaries)], ["USD/h", "for", "state"])
 
 
 def age(seconds: float) -> str:
@@ -210,20 +206,22 @@ def backtest(arguments: argparse.Namespace) -> int:
 
 def print_episodes(episodes: "list[Episode]", threshold: float) -> None:
     """The incidents of the past, newest last."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("began (UTC)", "lasted", "what", "whose", "severity", "USD/h", "pages")
-    for one in episodes[-MOST_SHOWN:]:
-        began = time.strftime("%m-%d %H:%M", time.gmtime(one.since))
-        whose = ", ".join(f"{name} {value}" for name, value in one.subject)
-        shown = (
-            *(began, f"{(one.ended - one.since) / 60:.0f} min", str(one.kind), whose),
-            *(f"{one.severity:.2f}", f"{one.usd_per_hour:.2f}", "yes" if one.severity >= threshold else ""),
-        )
-        table.add_row(*(Text(text) for text in shown))
-    Console().print(table)
+    latest = episodes[-MOST_SHOWN:]
+    began = [time.strftime("%m-%d %H:%M", time.gmtime(one.since)) for one in latest]
+    lasted = [f"{(one.ended - one.since) / 60:.0f} min" for one in latest]
+    columns = [
+        Column(title="began (UTC)", cells=began, whole=True),
+        Column(title="lasted", cells=lasted, figures=True),
+        Column(title="what", cells=[str(one.kind) for one in latest], whole=True),
+        Column(
+            title="whose",
+            cells=[", ".join(f"{name} {value}" for name, value in one.subject) for one in latest],
+        ),
+        Column(title="severity", cells=[f"{one.severity:.2f}" for one in latest], figures=True),
+        Column(title="USD/h", cells=[f"{one.usd_per_hour:.2f}" for one in latest], figures=True),
+        Column(title="pages", cells=["yes" if one.severity >= threshold else "" for one in latest]),
+    ]
+    print_columns(columns, ["severity", "USD/h"])
 
 
 # ---- routes ---------------------------------------------------------------------------------

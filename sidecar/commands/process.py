@@ -20,6 +20,12 @@ M_ARENA_MAX = -8
 FILES = 65_536
 """Open files wanted: a stream takes two sockets, and the usual limit is 1,024."""
 
+OURS = (
+    *("journal", "run", "alerts", "inference", "logs", "prices", "profiles", "quarantine"),
+    *("bursar.duckdb", "bursar.duckdb.wal", "snapshot.duckdb", "directives.json", "experience.json"),
+)
+"""What we make in a data directory."""
+
 
 def started(component: str, config: BursarConfig, *, supervised: bool) -> None:
     """Set up logs, keep secrets out of core dumps, and go when the supervisor is gone."""
@@ -125,6 +131,21 @@ def check_data_dir(config: BursarConfig, *, writes: bool) -> None:
     """
     if wrong := no_folder(config.data_dir) or (not_writable(config.data_dir) if writes else ""):
         raise InvalidSettings([Problem("data_dir", wrong)])
+    if writes:
+        close_to_others(config.data_dir)
+
+
+def close_to_others(data_dir: Path) -> None:
+    """Take from everybody else what was made here before files were made so that only we can read them.
+
+    The folder itself may be one that somebody else made, for more than us: its mode stays.
+    """
+    for name in OURS:
+        path = data_dir / name
+        with contextlib.suppress(OSError):  # Not there yet, or another user's.
+            mode = path.stat().st_mode & 0o7777
+            if mode & 0o007:
+                path.chmod(mode & ~0o007)
 
 
 def checked_config(path: Path | None, *, writes: bool = False) -> BursarConfig:

@@ -50,6 +50,8 @@ _DECISIVE = frozenset((b"transfer-encoding", b"connection", b"content-encoding",
 
 
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)(?=\r\n|\Z)", re.IGNORECASE)
+_LONGEST_PATH = 4096
+"""Bytes of a refused head in which its path is looked for."""
 _MOST_DIGITS = 18
 """Of a length; nineteen digits are more bytes than anyone has."""
 
@@ -118,11 +120,10 @@ def check_beginning(data: bytes, checked: int = 0) -> None:
 
 
 def requested_path(data: bytes) -> str:
-    """The path that a refused head asks for, or "" where it cannot be told."""
-    try:
-        return _request_line(data.partition(b"\r\n")[0])[1]
-    except HeadError:
-        return ""
+    """The path that a refused head asks for, in whatever spelling of ASCII; "" where it cannot be told."""
+    words = data[:_LONGEST_PATH].partition(b"\r\n")[0].split(b" ")
+    path = words[1].partition(b"?")[0].decode("latin-1") if len(words) > 1 else ""
+    return path if path.isascii() and path.isprintable() else ""
 
 
 def read_request_head(head: bytes, max_fields: int) -> Request:

@@ -20,6 +20,7 @@ from sidecar.providers.replicas import Replica
 from sidecar.relay import Relay, read_at_once
 from sidecar.routes import joined, joined_raw
 from sidecar.routing import Routing, Target
+from sidecar.stages.fetched import FetchedStream
 from sidecar.stages.persist import Persist
 from sidecar.stages.streamed import ForwardedStream, note_end
 from sidecar.wire import (
@@ -291,16 +292,23 @@ class Forward:
         await upstream.ready()
         replica = upstream.pool.pick(upstream.replicas, call) or upstream.replicas[0]
         target = self._target(call, upstream, replica, upstream.speech.translation_for(call))
-        headers = upstream.head_for(call)
+        lines = upstream.head_for(call)
         call.outcome = Outcome.SERVED
         try:
             answer = await replica.pool.request(
-                call.request.method.encode(), target.encode(), headers, call.request.body
+                call.request.method.encode(), target.encode(), lines, call.request.body
             )
-            body = await answer.read(FETCH_LIMIT)
+            headers = returned_headers(answer.headers)
+            bodiless = call.request.method == "HEAD" or answer.status in (204, 304)
+            if answer.status >= 400 and not bodiless:
+                body, headers = upstream.without_key(await answer.read(ERROR_LIMIT), headers)
+            elif bodiless or answer.length is None or answer.length > FETCHED_WHOLE:
+                return Reply(answer.status, headers, stream=FetchedStream(call, answer, headers))
+            else:
+                body = await answer.read(FETCHED_WHOLE)
         except UpstreamError as error:
             raise failure(upstream, error) from error
-        return Reply(answer.status, returned_headers(answer.headers), body)
+        return Reply(answer.status, headers, body)
 
     # -- how it ended
 
@@ -315,8 +323,10 @@ class Forward:
         self.settle(call, attempt, sent=sent)
 
 
-FETCH_LIMIT = 8 << 20
-"""Largest reply to a request that asks no model, in bytes."""
+FETCHED_WHOLE = 64 << 10
+"""Largest reply that is taken whole where no model was asked, so that one that breaks off is an error."""
+ERROR_LIMIT = 8 << 20
+"""Largest error to such a request, in bytes: it is looked through for our key."""
 
 
 def is_stream(headers: HeaderList) -> bool:

@@ -5,28 +5,35 @@ the last bytes of the reply are handed to the client's socket.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from collector.domain.money import PICO_PER_NANO, usd_text
 from collector.domain.record import CacheResult, Outcome
+from sidecar.asker import dialect_of
 from sidecar.books import Books
 from sidecar.call import Call, Onward, Reply
 from sidecar.errors import SidecarError
 from sidecar.http import HeaderList, field_lines
-from sidecar.wire import error_body
+from sidecar.wire import error_body, error_fields
 
 CLIENT_LEFT = 499
 """What nginx calls the status of a reply that nobody waited for."""
 
 _SERVED = Outcome.SERVED
-_JSON = (b"content-type", b"application/json")
 _CACHE = {result: b"x-bursar-cache: %b\r\n" % result.value.encode() for result in CacheResult}
 
 
 class Record:
-    """Closes each call in the books, once."""
+    """Closes each call in the books, once.
 
-    def __init__(self, books: Books) -> None:
+    Args:
+        books: where.
+        kinds: of the configured upstreams, by name: what they speak, refusals of theirs are worded in.
+    """
+
+    def __init__(self, books: Books, kinds: Mapping[str, str]) -> None:
         self._books = books
+        self._kinds = kinds
 
     async def __call__(self, call: Call, onward: Onward) -> Reply:
         """Go onward; then write down how it ended, now or when the stream does."""
@@ -34,7 +41,7 @@ class Record:
         try:
             reply = await onward(call)
         except SidecarError as error:
-            reply = refusal(call, error)
+            reply = refusal(call, error, self._kinds)
         except asyncio.CancelledError:
             call.outcome, call.outcome_reason = abandoned(call)
             self._books.close(call, CLIENT_LEFT, 0)
@@ -84,13 +91,14 @@ def own_lines(call: Call) -> bytes:
     return lines
 
 
-def refusal(call: Call, error: SidecarError) -> Reply:
+def refusal(call: Call, error: SidecarError, kinds: Mapping[str, str]) -> Reply:
     """Our own error as a reply in the caller's dialect."""
     sent = any(attempt.sent_ns for attempt in call.attempts)
     call.outcome = Outcome.FAILED if sent or error.http_status in (500, 502) else Outcome.REFUSED
     call.outcome_reason = str(error)[:500]
     call.error_type = error.code
-    headers: HeaderList = [_JSON]
+    dialect = dialect_of(call.request.path, call.request.headers, kinds)
+    headers: HeaderList = error_fields(dialect, error.status)
     if error.http_status == 405:
         headers.append((b"allow", b"POST"))
     if error.retryable:
@@ -98,6 +106,6 @@ def refusal(call: Call, error: SidecarError) -> Reply:
     elif error.http_status != 502:
         headers.append((b"x-should-retry", b"false"))
     body = error_body(
-        call.api, error.status, kind=error.kind, code=error.code, message=str(error), param=error.param
+        dialect, error.status, kind=error.kind, code=error.code, message=str(error), param=error.param
     )
     return Reply(error.status, headers, body)

@@ -78,7 +78,6 @@ class ForwardedStream:
         choices = call.facts.choice_count if call.facts is not None else 1
         facts = call.meter.facts() if call.meter is not None else None
         if self._forward.cut_with_error:
-            number = facts.place.sequence_number + 1 if facts is not None else 0
             message = f"the stream was cut: {reason}"
             ending = error_event(
                 call.api,
@@ -86,7 +85,7 @@ class ForwardedStream:
                 kind="insufficient_quota",
                 code="stream_cut",
                 message=message,
-                sequence_number=number,
+                facts=facts,
             )
         else:
             ending = terminal_events(call.api, facts, reason, choices=choices)
@@ -115,7 +114,7 @@ class ForwardedStream:
             kind="api_error",
             code=f"upstream_{error.kind}",
             message=f"upstream {self._attempt.upstream!r} broke the stream off",
-            sequence_number=meter.facts().place.sequence_number + 1,
+            facts=meter.facts(),
         )
 
     def _settle(self) -> None:

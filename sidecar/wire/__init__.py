@@ -34,10 +34,10 @@ from sidecar.wire.estimate import TokenRatios
 from sidecar.wire.facts import APIS, InvalidRequest, ReplyFacts, RequestFacts, StreamPlace, WireError
 from sidecar.wire.meter import Meter, meter_for
 from sidecar.wire.ordinary import Lane
-from sidecar.wire.paths import spends
+from sidecar.wire.paths import api_of, spends
 from sidecar.wire.raw import read_raw_request
 from sidecar.wire.reading import place_of
-from sidecar.wire.refusals import error_body, error_event
+from sidecar.wire.refusals import error_body, error_event, error_fields
 from sidecar.wire.requests import read_request
 from sidecar.wire.rewrite import with_include_usage, with_model, with_output_cap
 from sidecar.wire.terminal import terminal_events
@@ -53,8 +53,10 @@ __all__ = [
     "StreamPlace",
     "TokenRatios",
     "WireError",
+    "api_of",
     "error_body",
     "error_event",
+    "error_fields",
     "meter_for",
     "place_of",
     "read_raw_request",

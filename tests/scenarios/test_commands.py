@@ -159,6 +159,7 @@ def test_up_says_what_it_found_and_ends_cleanly(tmp_path: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "sidecar.cli", "up", "--no-dashboard"],
             cwd=tmp_path,
+            umask=0o022,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=log,
@@ -168,9 +169,14 @@ def test_up_says_what_it_found_and_ends_cleanly(tmp_path: Path) -> None:
         assert process.poll() is None and time.monotonic() < until, said
         time.sleep(0.05)
 
+    data = tmp_path / ".bursar"
+    made = [data, *data.rglob("*")]
     process.send_signal(signal.SIGINT)
 
     assert process.wait(60) == 0
+    made += data.rglob("*")
+    assert {path.name for path in made} > {".bursar", "journal", "bursar.duckdb", "snapshot.duckdb"}
+    assert [path for path in made if path.exists() and path.stat().st_mode & 0o007] == []
     assert f"export OPENAI_BASE_URL=http://127.0.0.1:{ports[0]}/v1" in said
     for found in ("Redis", "GPU", "vLLM", "Alertmanager", "OPENAI_API_KEY"):
         assert found in said

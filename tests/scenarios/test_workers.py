@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -202,3 +203,17 @@ def test_a_deep_data_directory_is_no_obstacle(
     wait_for("the keeper", lambda: post(stack, CAPPED)[0] == 200)
     wait_for("the limit", lambda: statuses(stack, 4) == [402] * 4)
     assert len(upstream.seen) == 3
+
+
+def test_the_metrics_are_those_of_all_workers(upstream: ScriptedUpstream, stack_for: StackMaker) -> None:
+    upstream.script = lambda seen: Answer(pieces=[chat_reply()])
+    stack = stack_for(upstream, settings=two_workers("10000 calls"), with_collector=False)
+    both_there(stack)
+    assert statuses(stack, 8) == [200] * 8
+
+    def counted() -> int:
+        with urllib.request.urlopen(f"{stack.control_url}/metrics", timeout=10) as reply:
+            lines = reply.read().decode().splitlines()
+        return sum(int(line.rpartition(" ")[2]) for line in lines if line.startswith("bursar_calls_total{"))
+
+    wait_for("eight calls, as each worker leaves them now and then", lambda: counted() == 8)

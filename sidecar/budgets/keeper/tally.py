@@ -5,11 +5,14 @@ to several and back. While workers live, what they wrote is added now and then, 
 to read; what they hold and have not written they make known again themselves.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from collector.journal import FrameKind, decode_intent, decode_record
+from collector.domain.credit import Claim
+from collector.domain.record import Intent
+from collector.journal import FrameKind
+from collector.journal_reading import Unreadable, told
 from sidecar.budgets import checkpoint
 from sidecar.budgets.corrections import corrections_in
 from sidecar.budgets.keeper.values import Values
@@ -62,9 +65,12 @@ class Tally:
         for source in sources:
             mark = self.ledger.marks.get(source, 0)
             if mark < ENDED:
-                found += self._count(source, mark)
-                if source in gone:
-                    self._end(source)
+                try:
+                    found += self._count(source, mark)
+                    if source in gone:
+                        self._end(source)
+                except Unreadable as error:
+                    reader.complain(source, error)
         self.ledger.marks = {source: self.ledger.marks.get(source, 0) for source in sources}
         return found
 
@@ -73,29 +79,29 @@ class Tally:
         open_ = self._open.setdefault(source, {})
         tenants = self._tenants.setdefault(source, set())
         found = 0
-        for frame in self._reader.frames_from(source, mark):
-            if frame.kind == FrameKind.RECORD:
-                record = decode_record(frame.payload)
-                open_.pop(record.call_id, None)
-                actuals = charges(record)
-                ledger.finish("", actuals)
-                found += 1
-            elif frame.kind == FrameKind.INTENT:
-                intent = decode_intent(frame.payload)
-                actuals = charges(intent)
-                open_[intent.call_id] = Settlement(frame.sequence, intent.call_id, tuple(actuals))
-            else:
-                actuals = corrections_in(frame.payload)
+        for frame in self._reader.frames(source, mark):
+            ledger.marks[source] = frame.sequence
+            if frame.kind == FrameKind.EVENT:
+                actuals: Sequence[Claim] = corrections_in(frame.payload)
                 ledger.finish(CORRECTION, actuals)
                 found += bool(actuals)
+            elif (item := told(frame)) is None:
+                continue
+            elif isinstance(item, Intent):
+                actuals = charges(item)
+                open_[item.call_id] = Settlement(frame.sequence, item.call_id, tuple(actuals))
+            else:
+                open_.pop(item.call_id, None)
+                actuals = charges(item)
+                ledger.finish("", actuals)
+                found += 1
             tenants.update([claim.counter.tenant for claim in actuals])
-            ledger.marks[source] = frame.sequence
         return found
 
     def _end(self, source: str) -> None:
         """The process is gone: what it left open is charged at its hold, for nobody will settle it."""
         ledger = self.ledger
-        open_ = self._open.pop(source, {})
+        open_ = self._open.get(source, {})
         if None in open_.values():
             left = {item.lease: item for item in self._reader.ended(source).open}
             open_ = {lease: item or left.get(lease) for lease, item in open_.items()}
@@ -105,6 +111,7 @@ class Tally:
                 for counter, amount in item.actuals:
                     ledger.account(counter).unsettled += amount
         ledger.marks[source] = ENDED
+        self._open.pop(source, None)
         self._tenants.pop(source, None)
 
     def write(self) -> None:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from sidecar.wire.facts import InvalidRequest
 from sidecar.wire.translate.common import (
+    CACHE_HINTS,
     DEFAULT_MAX_TOKENS,
     Asked,
     Json,
@@ -42,7 +43,7 @@ def chat_to_messages(fields: Json) -> Json:
         **said(stream=asked.take("stream"), top_p=asked.take("top_p"), temperature=_temperature(asked)),
     }
     stop = asked.take("stop")
-    if stop is not None:
+    if stop is not None and stop != []:
         body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     _tools(asked, body)
     _format(asked.take("response_format"), body)
@@ -54,13 +55,16 @@ def chat_to_messages(fields: Json) -> Json:
     asked.only("frequency_penalty", 0)
     asked.only("presence_penalty", 0)
     asked.only("logprobs", False)
+    asked.only("top_logprobs", 0)
+    asked.only("functions", [])
+    asked.only("function_call", "auto", "none")
     asked.only("modalities", ["text"])
     asked.only("service_tier", "auto", "default")
     asked.only("store", False)
     asked.only("verbosity", "medium")
     asked.only("logit_bias", {})
     # Read by us, or a hint about caches that Anthropic has no place for.
-    asked.ignore("user", "stream_options", "metadata", "prompt_cache_key", "prompt_cache_retention")
+    asked.ignore("user", "stream_options", "metadata", *CACHE_HINTS)
     asked.rest()
     return body
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sidecar.wire.translate.common import Asked, Json, cannot, listed, only_keys, said, text_of
+from sidecar.wire.translate.common import CACHE_HINTS, Asked, Json, cannot, listed, only_keys, said, text_of
 
 TARGET: Final = "OpenAI's responses"
 
@@ -23,7 +23,7 @@ def chat_to_responses(fields: Json) -> Json:
     body |= said(max_output_tokens=newer if newer is not None else older)
     for name in ("stream", "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier"):
         body |= said(**{name: asked.take(name)})
-    for name in ("service_tier", "prompt_cache_key", "prompt_cache_retention", "metadata"):
+    for name in ("service_tier", "metadata", *CACHE_HINTS):
         body |= said(**{name: asked.take(name)})
     effort = asked.take("reasoning_effort")
     if effort is not None:
@@ -36,6 +36,10 @@ def chat_to_responses(fields: Json) -> Json:
     asked.only("frequency_penalty", 0)
     asked.only("presence_penalty", 0)
     asked.only("logprobs", False)
+    asked.only("top_logprobs", 0)
+    asked.only("stop", [])
+    asked.only("functions", [])
+    asked.only("function_call", "auto", "none")
     asked.only("modalities", ["text"])
     asked.only("logit_bias", {})
     asked.ignore("stream_options")

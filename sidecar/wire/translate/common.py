@@ -1,6 +1,7 @@
 """What all translations share: how something is refused, read and written."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,10 @@ Json = dict[str, Any]
 DONE: Final = b"data: [DONE]\n\n"
 DEFAULT_MAX_TOKENS: Final = 4096
 """Anthropic wants a cap; OpenAI's callers seldom give one. Budgets hold as much for a call without."""
+
+CACHE_HINTS: Final = ("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
+"""OpenAI's, the same in its chat and in its responses."""
+NOTHING_USUAL: Final[Mapping[str, object]] = MappingProxyType({})
 
 encode: Final = msgspec.json.Encoder().encode
 decode: Final = msgspec.json.Decoder().decode
@@ -58,14 +63,20 @@ class Asked:
             raise cannot(name, self.target)
 
 
-def only_keys(member: Mapping[str, Any], place: str, target: str, known: Iterable[str]) -> None:
-    """Refuse what ``member`` has beside ``known``; null says nothing.
+def only_keys(
+    member: Mapping[str, Any],
+    place: str,
+    target: str,
+    known: Iterable[str],
+    usual: Mapping[str, object] = NOTHING_USUAL,
+) -> None:
+    """Refuse what ``member`` has beside ``known``; null says nothing, nor what is ``usual``.
 
     Raises:
         InvalidRequest: it has.
     """
     for name, value in member.items():
-        if value is not None and name not in known:
+        if value is not None and name not in known and (name not in usual or value != usual[name]):
             raise cannot(f"{place}.{name}", target)
 
 

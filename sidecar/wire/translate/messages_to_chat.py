@@ -8,6 +8,13 @@ TARGET: Final = "OpenAI's chat completions"
 
 _EFFORTS: Final = ((2048, "low"), (8192, "medium"))
 """OpenAI's word for a budget of thought up to so many tokens; above, ``high``."""
+_USUAL_TOOL: Final = {
+    "defer_loading": False,
+    "allowed_callers": ["direct"],
+    "eager_input_streaming": False,
+    "input_examples": [],
+}
+"""What holds anyway of a tool that does not say it."""
 _LONGEST_USER: Final = 64
 """OpenAI's own limit for the name of a user."""
 
@@ -43,6 +50,13 @@ def messages_to_chat(fields: Json, *, cap: str = "max_tokens", extended: bool = 
     if isinstance(owner, str) and len(owner) <= _LONGEST_USER:
         body["user"] = owner
     asked.only("service_tier", "auto", "standard_only")
+    asked.only("speed", "standard")
+    asked.only("inference_geo", "global")
+    asked.only("mcp_servers", [])
+    asked.only("fallbacks", [])
+    asked.only("context_management", {}, {"edits": []})
+    if not extended:
+        asked.ignore("cache_control")  # Like the marks of blocks.
     asked.rest()
     return body
 
@@ -193,7 +207,7 @@ def _tool(tool: Json, place: str, extended: bool) -> Json:
     if tool.get("type") not in (None, "custom"):
         raise cannot(f"{place}.type", TARGET, f"it is {tool.get('type')!r}, which Anthropic runs itself")
     known = ("type", "name", "description", "input_schema", "cache_control", "strict")
-    only_keys(tool, place, TARGET, known)
+    only_keys(tool, place, TARGET, known, _USUAL_TOOL)
     function = {
         "name": text_of(tool.get("name"), f"{place}.name"),
         **said(description=tool.get("description")),

@@ -161,14 +161,13 @@ class TranslatingMeter:
         except _NOT_ITS_DIALECT:
             # A provider that does not speak its own dialect: the agent is told in its own.
             self.broken = True
-            number = self._outer.facts().place.sequence_number + 1
             return error_event(
                 self._translation.agent,
                 502,
                 kind="api_error",
                 code="untranslatable_reply",
                 message="the upstream's reply is not what its dialect defines",
-                sequence_number=number,
+                facts=self._outer.facts(),
             )
 
     def _whole(self) -> bytes:

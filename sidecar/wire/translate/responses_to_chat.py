@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from sidecar.wire.translate.common import Asked, Json, cannot, listed, only_keys, said, text_of
+from sidecar.wire.translate.common import CACHE_HINTS, Asked, Json, cannot, listed, only_keys, said, text_of
 
 TARGET: Final = "chat completions"
 
@@ -31,7 +31,7 @@ def responses_to_chat(fields: Json, *, cap: str = "max_tokens") -> Json:
     body: Json = {"model": asked.take("model"), "messages": messages}
     for name in ("stream", "temperature", "top_p", "parallel_tool_calls", "user", "safety_identifier"):
         body |= said(**{name: asked.take(name)})
-    for name in ("service_tier", "prompt_cache_key", "prompt_cache_retention"):
+    for name in ("service_tier", *CACHE_HINTS):
         body |= said(**{name: asked.take(name)})
     body |= said(**{cap: asked.take("max_output_tokens")})
     if body.get("stream"):
@@ -39,7 +39,8 @@ def responses_to_chat(fields: Json, *, cap: str = "max_tokens") -> Json:
     _tools(asked, body)
     _text(asked.take("text") or {}, body)
     reasoning = asked.take("reasoning") or {}
-    only_keys(reasoning, "reasoning", TARGET, ("effort", "summary", "generate_summary"))
+    known = ("effort", "summary", "generate_summary")
+    only_keys(reasoning, "reasoning", TARGET, known, {"context": "auto", "mode": "standard"})
     body |= said(reasoning_effort=reasoning.get("effort"))
     for wish in asked.take("include") or ():
         if wish != "reasoning.encrypted_content":  # Where nothing is encrypted there is nothing to add.
@@ -48,6 +49,7 @@ def responses_to_chat(fields: Json, *, cap: str = "max_tokens") -> Json:
     asked.only("store", False)
     asked.only("truncation", "disabled")
     asked.only("top_logprobs", 0)
+    asked.only("context_management", [])
     asked.ignore("metadata", "stream_options")
     asked.rest()
     return body
@@ -125,7 +127,8 @@ def _tools(asked: Asked, body: Json) -> None:
 def _tool(tool: Json, place: str) -> Json:
     if tool.get("type") != "function":
         raise cannot(f"{place}.type", TARGET, f"it is {tool.get('type')!r}, which OpenAI runs itself")
-    only_keys(tool, place, TARGET, ("type", "name", "description", "parameters", "strict"))
+    known = ("type", "name", "description", "parameters", "strict")
+    only_keys(tool, place, TARGET, known, {"defer_loading": False, "allowed_callers": ["direct"]})
     function = said(
         name=tool.get("name"),
         description=tool.get("description"),

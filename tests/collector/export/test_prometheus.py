@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from collector.domain.record import CallRecord, Outcome
 from collector.export.labels import OTHER, LabelLimits
-from collector.export.prometheus import CallMetrics, State
+from collector.export.prometheus import CallMetrics
+from collector.export.states import State
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

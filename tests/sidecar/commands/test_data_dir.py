@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sidecar.commands.process import not_writable
+from sidecar.commands.process import close_to_others, not_writable
 
 
 @pytest.mark.parametrize("command", ["check", "up", "sidecar", "collector", "keys list", "keys create"])
@@ -64,3 +64,35 @@ def test_an_address_that_is_none_of_redis_is_a_mistake(bursar, tmp_path):
 
     assert ran.code == 2
     assert "bursar.yaml:1: redis: not a Redis address: redis://, rediss:// or unix:// is expected" in ran.err
+
+
+def open_to_others(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.stat().st_mode & 0o007)
+
+
+def test_what_was_made_before_is_closed_to_others_and_what_others_made_is_left(tmp_path):
+    made = ["journal", "alerts"]
+    for name in made:
+        (tmp_path / name).mkdir(mode=0o755)
+    (tmp_path / "bursar.duckdb").write_text("")
+    (tmp_path / "bursar.duckdb").chmod(0o644)
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "notes.txt").chmod(0o644)
+    tmp_path.chmod(0o755)
+
+    close_to_others(tmp_path)
+
+    assert open_to_others(tmp_path) == ["notes.txt"]
+    assert (tmp_path / "bursar.duckdb").stat().st_mode & 0o777 == 0o640
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o022, 0o027), (0o077, 0o077), (0o002, 0o007)])
+def test_a_command_takes_nothing_but_what_others_may(bursar, before, after):
+    was = os.umask(before)
+    try:
+        bursar("--version")
+        bursar("keys", "list")
+        assert os.umask(0) == after
+    finally:
+        os.umask(was)

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from collector.domain.usage import Usage
-from sidecar.wire import ReplyFacts, RequestFacts, error_body, error_event, terminal_events
+from sidecar.wire import ReplyFacts, RequestFacts, StreamPlace, error_body, error_event, terminal_events
 from sidecar.wire.eventstream import Deframer
 from tests.sidecar.wire.conftest import JSON, SSE, Case, chat_chunk, new_meter, reply_bytes, run
 from tests.sidecar.wire.test_requests import CHAT_STREAM, MESSAGES_STREAM, RESPONSES_STREAM, sse
@@ -185,9 +185,11 @@ def test_a_spent_budget_is_a_billing_error_to_anthropics_users() -> None:
 
 
 def test_errors_in_a_stream_are_raised_by_the_sdks() -> None:
+    begun = ReplyFacts(place=StreamPlace(sequence_number=2))
+
     def event(api: str) -> bytes:
         return error_event(
-            api, 402, kind="insufficient_quota", code="budget_exceeded", message="spent", sequence_number=3
+            api, 402, kind="insufficient_quota", code="budget_exceeded", message="spent", facts=begun
         )
 
     with pytest.raises(openai.APIError, match="spent"):
@@ -196,6 +198,33 @@ def test_errors_in_a_stream_are_raised_by_the_sdks() -> None:
         ask_responses(sse(RESPONSES_STREAM[:2]) + event("openai.responses"))
     with pytest.raises(anthropic.APIStatusError, match="spent"):
         ask_anthropic(sse(MESSAGES_STREAM[:3]) + event("anthropic.messages"))
+
+
+def test_an_error_in_a_stream_on_pass_through_is_in_the_streams_own_words() -> None:
+    def event(**place: Any) -> bytes:
+        facts = ReplyFacts(place=StreamPlace(**place), chunks=1)
+        told: Any = {"kind": "insufficient_quota", "code": "budget_exceeded", "message": "spent"}
+        return error_event("raw", 402, **told, facts=facts)
+
+    (frame,) = Deframer().feed(event(framing="frames"))
+    assert frame.headers[":message-type"] == "exception"
+    assert frame.headers[":exception-type"] == "throttlingException"
+    assert json.loads(frame.payload) == {"message": "spent"}
+    listed = json.loads(b"[{}" + event(framing="array", dialect="gemini"))
+    assert listed[-1]["error"]["status"] == "RESOURCE_EXHAUSTED"
+    data = event(framing="sse", dialect="gemini").removeprefix(b"data: ")
+    assert json.loads(data)["error"]["code"] == 402
+    with pytest.raises(anthropic.APIStatusError, match="spent"):
+        ask_anthropic(sse(MESSAGES_STREAM[:3]) + event(framing="sse", dialect="messages"))
+    with pytest.raises(openai.APIError, match="spent"):
+        ask_openai(chat_chunk("a") + event(framing="sse", dialect="chat"))
+
+
+def test_an_error_ends_an_event_that_was_begun() -> None:
+    begun = ReplyFacts(place=StreamPlace(framing="sse", inside_event=True))
+    told: Any = {"kind": "insufficient_quota", "code": "budget_exceeded", "message": "spent"}
+    with pytest.raises(openai.APIError, match="spent"):
+        ask_openai(chat_chunk("a") + b": half a comm" + error_event("openai.chat", 402, **told, facts=begun))
 
 
 def test_a_whole_reply_is_known_as_one_from_its_first_byte_whatever_was_asked_for() -> None:

@@ -257,6 +257,97 @@ def test_what_a_chat_has_no_words_for_is_refused_by_its_name(fields: dict[str, A
     assert refused.value.param == named
 
 
+def tool_of(kind: str, **more: Any) -> list[dict[str, Any]]:
+    """A tool in the words of ``kind``."""
+    told: dict[str, dict[str, Any]] = {
+        "messages": {"name": "f", "input_schema": SCHEMA},
+        "responses": {"type": "function", "name": "f", "parameters": SCHEMA},
+    }
+    return [{**told[kind], **more}]
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"speed": "standard"},
+        {"service_tier": "auto"},
+        {"inference_geo": "global"},
+        {"cache_control": {"type": "ephemeral"}},
+        {"context_management": {"edits": []}},
+        {"mcp_servers": []},
+        {"stop_sequences": []},
+        {"thinking": {"type": "disabled"}},
+        {"top_k": None, "speed": None, "container": None},
+        {"tools": []},
+        {"metadata": {}},
+    ],
+)
+def test_what_holds_anyway_of_messages_is_said_by_saying_nothing(usual: dict[str, Any]) -> None:
+    assert messages_to_chat(asked(**usual)) == messages_to_chat(asked())
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"n": 1, "logprobs": False, "top_logprobs": 0, "frequency_penalty": 0.0, "presence_penalty": 0},
+        {"store": False, "service_tier": "auto", "modalities": ["text"], "verbosity": "medium"},
+        {"service_tier": "default", "logit_bias": {}, "stop": [], "tools": [], "parallel_tool_calls": True},
+        {"functions": [], "function_call": "auto", "response_format": {"type": "text"}},
+        {"prompt_cache_options": {"mode": "implicit"}, "stream_options": {"include_usage": True}},
+        {"seed": None, "top_k": None, "audio": None, "prediction": None, "web_search_options": None},
+    ],
+)
+def test_what_holds_anyway_of_a_chat_is_said_by_saying_nothing(usual: dict[str, Any]) -> None:
+    assert chat_to_messages(asked(**usual)) == chat_to_messages(asked())
+    carried = ("service_tier", "verbosity", "parallel_tool_calls", "prompt_cache_options", "response_format")
+    said = chat_to_responses(asked(**{name: usual[name] for name in usual if name not in carried}))
+    assert said == chat_to_responses(asked())
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        {"background": False, "store": False, "truncation": "disabled", "top_logprobs": 0, "include": []},
+        {"reasoning": {"context": "auto", "mode": "standard"}, "text": {"format": {"type": "text"}}},
+        {"context_management": [], "tools": [], "metadata": {}, "stream_options": {}},
+        {"previous_response_id": None, "conversation": None, "prompt": None, "max_tool_calls": None},
+    ],
+)
+def test_what_holds_anyway_of_a_response_is_said_by_saying_nothing(usual: dict[str, Any]) -> None:
+    plain = {"model": "m", "input": "Hello"}
+    assert responses_to_chat({**plain, **usual}) == responses_to_chat(plain)
+
+
+def test_what_holds_anyway_of_a_tool_is_said_by_saying_nothing() -> None:
+    direct: dict[str, Any] = {"defer_loading": False, "allowed_callers": ["direct"]}
+    of_anthropic = {**direct, "eager_input_streaming": False, "input_examples": [], "strict": False}
+    assert messages_to_chat(asked(tools=tool_of("messages", **of_anthropic))) == messages_to_chat(
+        asked(tools=tool_of("messages"))
+    )
+    plain = {"model": "m", "input": "Hello"}
+    assert responses_to_chat({**plain, "tools": tool_of("responses", **direct)}) == responses_to_chat(
+        {**plain, "tools": tool_of("responses")}
+    )
+
+
+@pytest.mark.parametrize(
+    ("translate", "fields", "named"),
+    [
+        (messages_to_chat, asked(speed="fast"), "speed"),
+        (messages_to_chat, asked(inference_geo="us"), "inference_geo"),
+        (messages_to_chat, asked(tools=tool_of("messages", defer_loading=True)), "tools[0].defer_loading"),
+        (chat_to_messages, asked(top_logprobs=2), "top_logprobs"),
+        (chat_to_messages, asked(function_call={"name": "f"}), "function_call"),
+        (chat_to_responses, asked(stop=["END"]), "stop"),
+        (responses_to_chat, {"model": "m", "input": "x", "reasoning": {"mode": "pro"}}, "reasoning.mode"),
+    ],
+)
+def test_what_does_not_hold_anyway_is_refused_by_its_name(translate: Any, fields: Any, named: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        translate(fields)
+    assert refused.value.param == named
+
+
 def test_null_asks_for_nothing() -> None:
     assert chat_to_messages(asked(seed=None, n=None)) == chat_to_messages(asked())
 
