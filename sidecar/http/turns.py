@@ -6,7 +6,7 @@ would stand still as long.
 
 How few: what is begun together leaves together, behind one write to the journal, and the more the cheaper;
 but the first of them waits for the last. So a burst in the quiet begins with few, whose answers then pass
-before the others are begun, and as long as more have come than were begun, twice as many are begun each time.
+before the others are begun, and as long as more have come than were begun, half as many again are begun.
 """
 
 import asyncio
@@ -29,14 +29,20 @@ QUIET_NS: Final = 15_000_000
 """Without a request for so long it is quiet."""
 
 
+def few_of(before: int, most: int) -> int:
+    """How many are taken on at once after ``before`` of the same burst; no more than ``most``."""
+    return max(FEW_AT_ONCE, min(before // 2, most))
+
+
 class Turns:
     """Runs what begins a request: at once, or after the loop has looked at its sockets again."""
 
-    __slots__ = ("_begun", "_last_ns", "_loop", "_most", "_waiting")
+    __slots__ = ("_before", "_begun", "_last_ns", "_loop", "_most", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._begun = 0
+        self._begun = 0  # at once, of those in
+        self._before = 0  # this burst
         self._most = FEW_AT_ONCE
         self._last_ns = 0
         self._waiting: deque[Callable[[], None]] = deque()
@@ -53,7 +59,7 @@ class Turns:
         """
         if self._begun < self._most and now_ns - self._last_ns > QUIET_NS:
             self._most = FEW_AT_ONCE
-            self._begun = 0
+            self._begun = self._before = 0
         self._last_ns = now_ns
         if self._begun >= self._most:
             self._waiting.append(begin)
@@ -71,10 +77,11 @@ class Turns:
         self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
+        self._before += self._begun
         self._begun = 0
         waiting = self._waiting
         if waiting:
-            self._most = min(2 * self._most, MOST_AT_ONCE)
+            self._most = few_of(self._before, MOST_AT_ONCE)
         while waiting and self._begun < self._most:
             self._note()
             waiting.popleft()()

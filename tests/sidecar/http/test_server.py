@@ -12,6 +12,7 @@ import pytest
 
 from sidecar.http import Deadlines, Limits, Request, Responder
 from sidecar.http.server import affordable_connections
+from sidecar.http.turns import FEW_AT_ONCE
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -54,6 +55,28 @@ async def test_a_connection_serves_many_requests(serve) -> None:
         reply = await client.ask(post(b"%d" % n))
         assert reply.body == b"POST /p? %d" % n
     assert running.server.connections == 1
+
+
+async def test_of_clients_that_come_together_the_first_are_answered_before_the_last_are_accepted(
+    serve,
+) -> None:
+    accepted: list[int] = []
+
+    async def handler(request: Request, responder: Responder) -> None:
+        accepted.append(running.server.connections)
+        responder.send(200, [], b"")
+
+    running = await serve(handler)
+    many = 5 * FEW_AT_ONCE
+    clients = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(many)]
+    for client in clients:
+        client.sendall(GET)
+    for client in clients:
+        assert (await asyncio.to_thread(client.recv, 100)).startswith(b"HTTP/1.1 200")
+    for client in clients:
+        client.close()
+    assert accepted[0] == FEW_AT_ONCE
+    assert accepted[-1] == many
 
 
 async def test_pipelined_requests_are_answered_in_order(serve) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from sidecar.http import Request, Responder
-from sidecar.http.turns import FEW_AT_ONCE, MOST_AT_ONCE, QUIET_NS, Endings, Turns
+from sidecar.http.turns import FEW_AT_ONCE, MOST_AT_ONCE, QUIET_NS, Endings, Turns, few_of
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -55,7 +55,10 @@ async def begun_each_turn(turns: Turns, now_ns: int, many: int) -> list[int]:
 
 async def test_a_burst_begins_with_few_and_a_crowd_with_many() -> None:
     turns = Turns(asyncio.get_running_loop())
-    grown = [FEW_AT_ONCE * 2**step for step in range(20) if FEW_AT_ONCE * 2**step <= MOST_AT_ONCE]
+    grown = [FEW_AT_ONCE]
+    while (more := few_of(sum(grown), MOST_AT_ONCE)) < MOST_AT_ONCE:
+        grown.append(more)
+    assert grown == [4, 4, 4, 6, 9, 13, 20, 30]
     many = sum(grown) + 2 * MOST_AT_ONCE
     assert await begun_each_turn(turns, 0, many) == [*grown, MOST_AT_ONCE, MOST_AT_ONCE]
     assert await begun_each_turn(turns, QUIET_NS, 2 * MOST_AT_ONCE) == [MOST_AT_ONCE, MOST_AT_ONCE]
