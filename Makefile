@@ -4,8 +4,9 @@ VENV ?= .venv
 PYTHON ?=
 FOR ?=
 ARGS ?=
-# Tests run file by file on as many processes as there are cores; WORKERS=0 runs them in one.
-WORKERS ?= auto
+# Tests run file by file on half as many processes again as there are cores, for many wait for other processes
+# most of their time; WORKERS=0 runs them in one.
+WORKERS ?= $(shell echo $$(( ($$(nproc) * 3 + 1) / 2 )))
 VLLM_VENV ?= .venvs/vllm
 LISTEN ?=
 BIN := $(VENV)/bin
