@@ -31,7 +31,11 @@ def watch(books, source):
 
 
 def listed(books, model):
-    query = "SELECT price_version, CAST(input_usd * 1000000000000 AS BIGINT) FROM prices WHERE model = $1"
+    """Picos a token by version, of OpenAI's own or the configuration's: hosts list the same names."""
+    query = (
+        "SELECT price_version, CAST(input_usd * 1000000000000 AS BIGINT) FROM prices"
+        " WHERE provider_name IN ('openai', '') AND model = $1"
+    )
     return dict(books.database.connection.execute(query, [model]).fetchall())
 
 
