@@ -184,6 +184,8 @@ def asked(port: int, expression: str) -> list[Any]:
             answer: list[Any] = json.load(reply)["data"]["result"]
             return answer
     except urllib.error.HTTPError as error:
+        if error.code == 503:
+            return []  # It listens, and is starting.
         raise AssertionError(f"{expression}: {error.read()!r}") from error
     except (urllib.error.URLError, OSError):
         return []  # It is starting.
