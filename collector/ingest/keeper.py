@@ -23,6 +23,7 @@ from collector.memory import give_back_memory
 from collector.store import prices, retention
 from collector.store.duckdb import (
     CHECKPOINT_BYTES,
+    ROW_GROUP,
     DatabaseConfig,
     DatabaseDamaged,
     DatabaseError,
@@ -101,6 +102,8 @@ class Keeper:
         self._retained_at = float("-inf")
         self._busy_at = self._committed_at = self._folded_at = clock()
         self._commits = 0
+        self._checkpoints = -1
+        self._calls_folded = 0  # booked, as `Counts` counts them, when the last checkpoint was made
         self._snapshots: threading.Thread | None = None
         self._publishing = threading.Event()
 
@@ -154,6 +157,7 @@ class Keeper:
         except BaseException:
             opened.database.close()
             raise
+        self._checkpoints = -1
         self._state.ledger = Ledger(
             books=books,
             reader=LedgerReader(opened.database),
@@ -184,10 +188,11 @@ class Keeper:
         ledger = self._state.ledger
         assert ledger is not None
         now = self._clock()
+        known = ledger.books.counts.calls
         taken = ledger.follower.step() if ledger.follower.due() else 0
         if taken:
             self._busy_at = now
-        self._checkpoint(ledger, now)
+        self._checkpoint(ledger, now, ledger.books.counts.calls - known)
         lags = ledger.follower.lag.values()
         # What waits and cannot be read is no reason to hurry.
         more = taken > 0 and any(lag.bytes > self._config.follower.step_bytes for lag in lags)
@@ -210,15 +215,20 @@ class Keeper:
         busy = ledger is None or ledger.follower.busy
         return self._config.commit_interval_s * (1 if busy else _PATIENCE)
 
-    def _checkpoint(self, ledger: Ledger, now: float) -> None:
+    def _checkpoint(self, ledger: Ledger, now: float, booked: int) -> None:
         database = ledger.books.database
-        waiting = database.wal_bytes
+        calls, waiting = ledger.books.counts.calls, database.wal_bytes
+        if database.checkpoints != self._checkpoints:  # Others make some too.
+            self._checkpoints, self._calls_folded = database.checkpoints, calls - booked
+        full = (
+            calls - self._calls_folded + booked > ROW_GROUP
+        )  # The next step's calls are not to begin another.
         if database.commits != self._commits:
             self._commits, self._committed_at = database.commits, now
         idle = now - self._busy_at > _IDLE_CHECKPOINT_S and (
             now - self._committed_at > _IDLE_CHECKPOINT_S or now - self._folded_at > _LONGEST_UNFOLDED_S
         )
-        if waiting > CHECKPOINT_BYTES or (idle and waiting > 0):
+        if full or waiting > CHECKPOINT_BYTES or (idle and waiting > 0):
             self._folded_at = now
             with database.turn:
                 try:

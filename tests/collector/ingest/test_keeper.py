@@ -6,8 +6,12 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from collector.ingest.entry import Counts
 from collector.ingest.keeper import Keeper, KeeperConfig
 from collector.ingest.state import State
+from collector.store.duckdb import ROW_GROUP
 
 
 def test_prices_that_change_while_it_runs_are_written_beside_those_before(tmp_path):
@@ -38,6 +42,10 @@ def test_prices_that_change_while_it_runs_are_written_beside_those_before(tmp_pa
     assert found == [(Decimal(2),), (Decimal(3),)]
 
 
+def ledger_of(database: Any) -> Any:
+    return cast(Any, SimpleNamespace(books=SimpleNamespace(database=database, counts=Counts())))
+
+
 def test_what_others_write_while_no_calls_come_is_folded_once_a_minute_and_when_they_are_done(
     tmp_path, database: Any
 ) -> None:
@@ -45,18 +53,50 @@ def test_what_others_write_while_no_calls_come_is_folded_once_a_minute_and_when_
     keeper = Keeper(
         KeeperConfig(data_dir=tmp_path), State(data_dir=tmp_path), threading.Event(), clock=lambda: now[0]
     )
-    ledger = cast(Any, SimpleNamespace(books=SimpleNamespace(database=database)))
+    ledger = ledger_of(database)
     folded = []
     for now[0] in range(5, 120, 5):
         if now[0] <= 80:
             with database.transaction() as connection:
                 connection.execute("INSERT INTO tool_prices VALUES ('search', 1)")
         before = database.wal_bytes
-        keeper._checkpoint(ledger, now[0])
+        keeper._checkpoint(ledger, now[0], 0)
         if before and not database.wal_bytes:
             folded.append(now[0])
 
     assert folded == [65, 95]  # A minute after the start, and ten seconds after the last row of 80.
+
+
+@pytest.mark.parametrize("step", [700, 2100, 4457, 5100])
+def test_while_many_calls_come_in_no_checkpoint_writes_rows_a_second_time(
+    tmp_path, database: Any, step: int
+) -> None:
+    keeper = Keeper(KeeperConfig(data_dir=tmp_path), State(data_dir=tmp_path), threading.Event())
+    ledger = ledger_of(database)
+    database.connection.execute("CREATE TABLE rows (number BIGINT)")
+    sizes: list[int] = []
+    for number in range(200_000 // step):
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO rows SELECT range FROM range(?)", [step])
+        ledger.books.counts.calls += step
+        if number == 30_000 // step:
+            database.checkpoint()  # Somebody else's: the next group begins here.
+        before = database.checkpoints
+        keeper._checkpoint(ledger, 1.0, step)
+        groups = row_groups(database)
+        if database.checkpoints != before:
+            assert groups[: len(sizes)] == sizes  # What was written is as it was, and only more has come.
+            sizes = groups
+    assert len(sizes) >= 8
+    assert all(ROW_GROUP * 0.7 < size <= ROW_GROUP for size in sizes[3:])
+
+
+def row_groups(database: Any) -> list[int]:
+    """Rows of each row group of the table ``rows``."""
+    found = database.connection.execute(
+        "SELECT row_group_id, max(start + count) FROM pragma_storage_info('rows') GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    return [rows for _, rows in found]
 
 
 def test_whatever_goes_wrong_in_a_round_the_next_one_is_made(tmp_path, monkeypatch):
