@@ -64,7 +64,7 @@ def as_lenient(body: bytes) -> bytes | None:
     where it is more than that.
     """
     try:
-        return _written(_lenient(body, None))
+        return _written(_lenient(body, _once))
     except (ValueError, RecursionError):
         return None
 
@@ -77,6 +77,13 @@ def _lenient(body: bytes, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any
         parse_float=_finite,
         parse_constant=_no_number,
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of what stands twice in one object, either may be meant: then nothing is believed."""
+    if len(said := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return said
 
 
 def _written(value: Any) -> bytes:
