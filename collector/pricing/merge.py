@@ -79,6 +79,17 @@ _SEARCH_FEES = {"x-ai": 5_000_000_000}
 """Pico-USD for a search by a tool of the server's, where the lists state none: five USD for a thousand.
 Source: litellm 1.109.1's cost calculation for xAI, which has the figure in its code; read on 2026-11-30."""
 
+_OTHER_NAMES = {
+    "anthropic": {"claude-2.1": "claude-2"},
+    "google": {"gemini-1.5-flash-8b": "gemini-flash-1.5-8b"},
+}
+"""Names under which a provider served a model that the lists have, by names that no rule of theirs reaches.
+Bedrock's list has Claude 2.1 at the price of Claude 2; Google's own name of the other is
+gemini-1.5-flash-8b. Both are retired. Read in litellm 1.109.1 and genai-prices on 2026-11-22."""
+
+_RETIRED = {"anthropic": {"claude-instant-1.2": ("aws", "anthropic.claude-instant-v1")}}
+"""Retired models that only another provider's list still has, which served them at their maker's price."""
+
 _GOVERNMENTS = "us-gov."
 """GovCloud costs a fifth more; genai-prices has some of its names among those of other regions."""
 
@@ -279,6 +290,12 @@ def _shelf(
                 continue
             row.model = entry.name
         shelf.put(name, row, retired=entry.retired)
+    for name, (place, key) in _RETIRED.get(provider.id, {}).items():
+        if name not in shelf.rows and (still := listings.get(place, {}).get(key)) is not None:
+            shelf.put(name, Row(model=name, rates=still.rates, sources="l"), retired=True)
+    for name, key in _OTHER_NAMES.get(provider.id, {}).items():
+        if key in shelf.rows:
+            out.aliases.setdefault(name, key)
     # A model's own name stands for itself, whatever another's list of names says.
     out.aliases = {name: key for name, key in out.aliases.items() if name not in out.models}
     return shelf

@@ -299,6 +299,8 @@ def is_release(clause: Clause, name: str) -> bool:
         if kind == "regex":
             found = _regex(value).search(name)
             start, end = found.span() if found is not None else (0, 0)
+            if value.endswith(r"-\d"):
+                end -= 2  # It is where a release begins; a digit alone is another model's.
         else:
             start = name.rfind(value.lower()) if kind == "ends_with" else name.find(value.lower())
             end = start + len(value)

@@ -18,7 +18,7 @@ from sidecar.wire.rewrite import with_model
 from sidecar.wire.sse import BOM
 from sidecar.wire.strict import SaidTwice, decode_value, refuse_duplicates, top_level
 from sidecar.wire.token_prompts import part_tokens
-from sidecar.wire.twice import DEAREST_TIER, both_ways, dearer, dearest_tier, named_in
+from sidecar.wire.twice import DEAREST_TIER, as_lenient, both_ways, dearer, dearest_tier, named_in
 
 _MOST_CHARS: Final = 256
 _MEDIA_KEYS: Final = frozenset(
@@ -162,10 +162,23 @@ def _read_once(api: str, path: str, body: bytes, content_type: str) -> RequestFa
         asked = msgspec.json.decode(body) if body else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         facts.text_bytes = len(body) if "multipart" not in content_type else 0
+        # Many providers read what is not quite JSON, as an emoji that was cut in two, and answer it.
+        plain = as_lenient(body) if len(body) <= _MOST_READ_TWICE and body[:64].lstrip()[:1] == b"{" else None
+        if plain is not None and isinstance(asked := _decoded(plain), dict):
+            size = facts.text_bytes
+            _read_any(asked, facts)
+            facts.text_bytes = max(size, facts.text_bytes)
         return facts
     if isinstance(asked, dict):
         _read_any(asked, facts)
     return facts
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _skimmed(body: bytes, facts: RequestFacts) -> RequestFacts:

@@ -75,7 +75,7 @@ def _rest_from(tail: bytes, place: int, name: str) -> Rest | None:
 class Passing:
     """Looks for usage in one JSON object that comes in pieces."""
 
-    __slots__ = ("_at", "_depth", "_found", "_left", "_name", "_rest", "_usage", "_within")
+    __slots__ = ("_at", "_depth", "_found", "_left", "_name", "_opened", "_rest", "_usage", "_within")
 
     def __init__(self) -> None:
         self._rest = b""
@@ -87,6 +87,7 @@ class Passing:
         """What follows the name, while its end has not come."""
         self._name = ""
         self._at = 0
+        self._opened = False  # what follows the name
         self._found: Rest | None = None
 
     def feed(self, piece: bytes) -> None:
@@ -94,7 +95,7 @@ class Passing:
         if self._left < 0:
             return
         if self._name:
-            self._collect(piece)
+            self._usage += piece[: MOST_USAGE + 1 - len(self._usage)]
         text = self._rest + piece
         end = max(0, len(text) - _OVERLAP)
         end -= _backslashes(text, end) & 1  # An escape stays whole.
@@ -111,9 +112,9 @@ class Passing:
             self._count(text[place:start])
             place = start
             if not self._within and 0 < self._depth <= _DEEPEST:
-                self._name, self._at = member[1].decode(), self._depth
-                self._usage.clear()
-                self._collect(text[member.end() :])
+                self._name, self._at, self._opened = member[1].decode(), self._depth, False
+                value = member.end()
+                self._usage[:] = text[value : value + MOST_USAGE + 1]
         self._count(text[place:end])
         self._rest = text[end:]
 
@@ -123,13 +124,16 @@ class Passing:
         self._count(self._rest)
         return self._found if not self._depth and not self._within else None
 
-    def _collect(self, piece: bytes) -> None:
-        self._usage += piece[: MOST_USAGE + 1 - len(self._usage)]
+    def _settle(self) -> None:
+        """Read the usage once all of it is here: to try at every piece takes long where they are small."""
+        if self._depth > self._at or self._within:
+            self._opened = self._opened or self._depth > self._at
+            return
         try:
             value, _ = _decode_first(self._usage.decode("utf-8", "replace").lstrip(" \t\r\n"))
         except (ValueError, RecursionError):
-            if len(self._usage) <= MOST_USAGE:
-                return
+            if not self._opened and len(self._usage) <= MOST_USAGE:
+                return  # Its beginning has not been counted.
         else:
             if type(value) is dict:
                 self._found = Rest(self._at, {self._name: value})
@@ -143,6 +147,8 @@ class Passing:
         outside = b"".join(pieces[self._within :: 2])
         self._depth += outside.count(b"{") + outside.count(b"[") - outside.count(b"}") - outside.count(b"]")
         self._within ^= len(pieces) % 2 == 0
+        if self._name:
+            self._settle()
 
 
 def _backslashes(text: bytes, end: int) -> int:

@@ -6,7 +6,8 @@ decides its cost the dearer holds. Of a body that is too heavy to be decoded, al
 """
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -51,15 +52,55 @@ def both_ways(body: bytes) -> tuple[bytes, bytes] | None:
         return dict(reversed(pairs))
 
     try:
-        taken_first = json.loads(body, object_pairs_hook=first, parse_int=_number)
-        taken_last = json.loads(body, parse_int=_number)
-        return json.dumps(taken_first).encode(), json.dumps(taken_last).encode()
+        return _written(_lenient(body, first)), _written(_lenient(body, None))
     except (ValueError, RecursionError):
         return None
 
 
-def _number(digits: str) -> int | float:
-    return int(digits) if len(digits) < 19 else float(digits)
+def as_lenient(body: bytes) -> bytes | None:
+    """``body`` written strictly, as those read it who take what is no JSON for it.
+
+    Half of a surrogate pair, bytes that are no UTF-8, ``NaN`` and numbers past all bounds are such. None
+    where it is more than that.
+    """
+    try:
+        return _written(_lenient(body, _once))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _lenient(body: bytes, pairs: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> Any:
+    return json.loads(
+        body.decode("utf-8", "replace"),
+        object_pairs_hook=pairs,
+        parse_int=_number,
+        parse_float=_finite,
+        parse_constant=_no_number,
+    )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of what stands twice in one object, either may be meant: then nothing is believed."""
+    if len(said := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return said
+
+
+def _written(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _number(digits: str) -> int | float | None:
+    return int(digits) if len(digits) < 19 else _finite(digits)
+
+
+def _finite(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
+
+
+def _no_number(_name: str) -> None:
+    return None
 
 
 def dearer(first: RequestFacts, last: RequestFacts) -> RequestFacts:

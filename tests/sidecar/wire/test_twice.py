@@ -145,3 +145,22 @@ def test_an_unknown_tier_costs_as_the_usual_one() -> None:
     assert dearest_tier(["flex", "scale"]) == "scale"
     assert dearest_tier(["", "flex"]) == ""
     assert dearest_tier(["batch", "fast", "priority"]) == "priority"
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud83d"', b'"\xff"', b"NaN", b"-Infinity", b"1e999", b"9" * 5000])
+@pytest.mark.parametrize("path", [CHAT, OTHER])
+def test_what_is_not_quite_json_still_says_what_it_asks_for(odd: bytes, path: str) -> None:
+    """An emoji cut in two is no text, yet most providers take it; the hold was for one short answer then."""
+    asked = b'"model":"m","n":9,"max_tokens":90000,"service_tier":"priority"'
+    facts = read_raw_request(path, b'{"x":%b,%b}' % (odd, asked))
+
+    assert (facts.model, facts.choice_count, facts.max_output_tokens) == ("m", 9, 90000)
+    assert facts.attributes["service_tier"] == "priority"
+
+
+@pytest.mark.parametrize("odd", [b'"\\ud83d"', b'"\xff"', b"NaN", b"1e999", b"9" * 5000])
+def test_no_oddity_hides_the_other_model(odd: bytes) -> None:
+    """A key that may use the cheap one only is not to reach the dear one so."""
+    facts = read_raw_request(OTHER, b'{"x":%b,"model":"dear","model":"cheap"}' % odd)
+
+    assert facts.model == "" or {facts.model, *facts.other_models} == {"cheap", "dear"}
