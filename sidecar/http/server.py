@@ -36,6 +36,8 @@ _ACCEPT_AGAIN_S = 0.1
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SPARE_DESCRIPTORS = 64
 _CANCEL_GRACE_S = 1.0
+_FIRST_READ_S = 0.05
+"""For the requests of connections that were accepted last to be read before idle connections are closed."""
 
 
 def affordable_connections(wanted: int) -> int:
@@ -157,13 +159,24 @@ class Server:
                 self._pause_accepting(error)
                 return
             self._accepted += 1
-            if len(self._service.connections) + len(self._adoptions) >= self._connection_limit:
-                self._turn_away(sock)
-            else:
-                task = start_task(self._adopt(sock, str(address[0])), loop=self._service.loop)
-                self._adoptions.add(task)
-                task.add_done_callback(self._adoptions.discard)
+            self._welcome(sock, str(address[0]))
         self._turns_to_wait = _ACCEPT_TURNS
+
+    def _welcome(self, sock: socket.socket, address: str) -> None:
+        assert self._service is not None
+        if len(self._service.connections) + len(self._adoptions) >= self._connection_limit:
+            self._turn_away(sock)
+        else:
+            task = start_task(self._adopt(sock, address), loop=self._service.loop)
+            self._adoptions.add(task)
+            task.add_done_callback(self._adoptions.discard)
+
+    def _accept_all(self, listener: socket.socket) -> None:
+        """Accept whoever waits: closing the listener would reset those who have sent their request."""
+        with contextlib.suppress(OSError):  # Nobody waits, or there is no file descriptor to be had.
+            for _ in range(_BACKLOG):
+                sock, address = listener.accept()
+                self._welcome(sock, str(address[0]))
 
     async def _adopt(self, sock: socket.socket, address: str) -> None:
         service = self._service
@@ -223,13 +236,17 @@ class Server:
         Requests still running then see their client go (``on_disconnect``), and are
         cancelled if they have not ended a second later.
         """
-        self.stop_accepting()
         service = self._service
+        if service is not None:
+            for listener in self._listeners:
+                self._accept_all(listener)
+        self.stop_accepting()
         if service is None:
             return
+        service.draining = True
         if self._adoptions:
             await asyncio.wait(self._adoptions)
-        service.draining = True
+            await asyncio.sleep(_FIRST_READ_S)
         for connection in tuple(service.connections):
             connection.drain()
         await self._wait_until_empty(timeout_s)

@@ -187,6 +187,22 @@ async def test_requests_that_come_one_by_one_wait_as_long_as_nobody_reads_the_re
     assert running.server.connections == 0
 
 
+async def test_clients_that_wait_to_be_accepted_when_it_drains_are_answered(serve) -> None:
+    running = await serve()
+    clients = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(200)]
+    for client in clients:
+        client.sendall(GET)
+    # Nobody has been accepted yet: this task has held the loop since they came.
+    assert running.server.connections == 0
+    await running.server.drain(5.0)
+    for client in clients:
+        client.settimeout(5.0)
+        reply = client.recv(65536)
+        assert reply.startswith(b"HTTP/1.1 200") and b"connection: close" in reply.lower()
+        assert client.recv(1) == b""
+        client.close()
+
+
 async def test_others_get_their_turn_while_a_body_comes_in_small_chunks(serve) -> None:
     running = await serve()
     client = socket.create_connection(("127.0.0.1", running.port))
