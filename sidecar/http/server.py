@@ -37,7 +37,9 @@ _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SPARE_DESCRIPTORS = 64
 _CANCEL_GRACE_S = 1.0
 _FIRST_READ_S = 0.05
-"""For the requests of connections that were accepted last to be read before idle connections are closed."""
+_FIRST_READ_TURNS = 8
+"""For the requests of connections that were accepted last to be read before idle connections are closed. Of a
+process that was held up the time alone is over before it has looked at a socket."""
 
 
 def affordable_connections(wanted: int) -> int:
@@ -247,6 +249,8 @@ class Server:
         if self._adoptions:
             await asyncio.wait(self._adoptions)
             await asyncio.sleep(_FIRST_READ_S)
+            for _ in range(_FIRST_READ_TURNS):
+                await asyncio.sleep(0)
         for connection in tuple(service.connections):
             connection.drain()
         await self._wait_until_empty(timeout_s)
