@@ -220,9 +220,8 @@ class Keeper:
         calls, waiting = ledger.books.counts.calls, database.wal_bytes
         if database.checkpoints != self._checkpoints:  # Others make some too.
             self._checkpoints, self._calls_folded = database.checkpoints, calls - booked
-        full = (
-            calls - self._calls_folded + booked > ROW_GROUP
-        )  # The next step's calls are not to begin another.
+        # The calls of another such step would not all fit, and what is left of them would be merged later.
+        full = calls - self._calls_folded + booked > ROW_GROUP
         if database.commits != self._commits:
             self._commits, self._committed_at = database.commits, now
         idle = now - self._busy_at > _IDLE_CHECKPOINT_S and (
